@@ -1,0 +1,301 @@
+//! The seam between core and the outside: sources, targets and the load of one slice.
+//!
+//! A target is a source that can also be loaded. [`crate::memory`] shows the whole contract in
+//! one screen.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use crate::columns::{ColumnType, Columns};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::id::{PlanId, SliceId};
+use crate::interval::Interval;
+use crate::receipt::Receipt;
+use crate::reject::{Place, Reject};
+use crate::spec::Mode;
+use crate::survey::Survey;
+
+/// A column as a source or a table has it, before the plan gives it a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldType {
+    /// The name, byte for byte.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub ty: ColumnType,
+    /// Whether it may be NULL.
+    pub nullable: bool,
+}
+
+/// What the survey has to find out.
+#[derive(Debug, Clone, Default)]
+pub struct SurveyRequest {
+    /// Name of the time column.
+    pub time: String,
+    /// Types the columns must have, because the target's table exists. Values that do not fit
+    /// are rejects when the slice is read.
+    pub types: Vec<FieldType>,
+    /// Told now and then how far the survey is: bytes done, bytes in all.
+    pub progress: Option<ProgressFn>,
+}
+
+/// Called with work done and work in all.
+#[derive(Clone)]
+pub struct ProgressFn(pub Arc<dyn Fn(u64, u64) + Send + Sync>);
+
+impl Debug for ProgressFn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ProgressFn")
+    }
+}
+
+/// What one read asks for.
+#[derive(Debug, Clone)]
+pub struct ReadRequest {
+    /// Only rows whose time lies inside.
+    pub interval: Interval,
+    /// The columns, in this order and of these types.
+    pub columns: Arc<Columns>,
+    /// What the plan knows of the source. Empty for a target that is read.
+    pub survey: Arc<Survey>,
+}
+
+/// Rows of one interval, in no particular order between batches.
+pub struct Rows {
+    /// The batches.
+    pub batches: BoxStream<'static, Result<SourceBatch>>,
+    /// Hashes of the source blocks the rows come from, for the receipt.
+    pub blocks: Vec<String>,
+}
+
+/// Some rows of a slice.
+#[derive(Debug, Clone)]
+pub struct SourceBatch {
+    /// The rows, in plan order of columns.
+    pub rows: RecordBatch,
+    /// For each row its place in the source's defined order (file, then offset). Which of two
+    /// rows with one key wins depends on this alone.
+    pub ordinals: Vec<u64>,
+    /// Rows of this slice that cannot be had in the plan's types.
+    pub rejects: Vec<Reject>,
+    /// Rows of this slice that the transform left out.
+    pub filtered: u64,
+}
+
+/// How hard the other side works: 0 idle, 1 at its limit, and the name of the signal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pressure {
+    /// 0.0 to 1.0 and beyond.
+    pub level: f64,
+    /// What was measured.
+    pub signal: String,
+}
+
+impl Pressure {
+    /// Nothing to worry about.
+    pub fn idle() -> Self {
+        Pressure { level: 0.0, signal: "none".into() }
+    }
+}
+
+/// Where rows come from.
+#[async_trait]
+pub trait Source: Debug + Send + Sync {
+    /// What is there: columns, rows, bytes, time range and content hash per block, and the lines
+    /// that belong to no slice. Planning and coverage need nothing else.
+    async fn survey(&self, request: &SurveyRequest) -> Result<Survey>;
+
+    /// Called once per run before the first read: a source that cannot read one slice without
+    /// reading far more than it (unordered, compressed) sorts itself into the state dir here.
+    /// Resumable; cleaned up by `unstage`.
+    async fn stage(&self, survey: &Survey, columns: &Columns, slices: &[Interval]) -> Result<()> {
+        let _ = (survey, columns, slices);
+        Ok(())
+    }
+
+    /// Removes what `stage` left.
+    async fn unstage(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The rows of exactly this interval. A block whose content is no longer what the survey saw
+    /// ends the stream with an error of kind `Stale`.
+    async fn read(&self, request: &ReadRequest) -> Result<Rows>;
+
+    /// Place and text of single rows, by ordinal, for the list of rejects.
+    async fn locate(&self, survey: &Survey, ordinals: &[u64]) -> Result<Vec<(Place, String)>>;
+
+    /// How hard the source works. Sources throttle too.
+    async fn pressure(&self) -> Result<Pressure> {
+        Ok(Pressure::idle())
+    }
+}
+
+/// What a target can promise. `plan` prints it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The name of the system.
+    pub system: &'static str,
+    /// Nothing is visible before `commit`, and all of the slice is after it.
+    pub atomic: bool,
+    /// The receipt is part of the same commit as the rows.
+    pub receipts: bool,
+    /// Modes it can do.
+    pub modes: &'static [Mode],
+    /// In one sentence, what a rerun does.
+    pub rerun: &'static str,
+    /// In one sentence, what does not survive a round trip.
+    pub fidelity: &'static str,
+}
+
+/// Whether a receipt's data can still be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Everything the receipt names is in place.
+    Sound,
+    /// Something moved (a file compacted away, a table restored): the slice must be read back.
+    Recheck(String),
+}
+
+/// A receipt found in the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The receipt.
+    pub receipt: Receipt,
+    /// Whether it can be believed as it stands.
+    pub standing: Standing,
+}
+
+/// One load of one slice.
+#[derive(Debug, Clone)]
+pub struct SliceLoad {
+    /// The plan.
+    pub plan: PlanId,
+    /// The slice or a half of one.
+    pub slice: SliceId,
+    /// Which load of the slice this is.
+    pub generation: u64,
+    /// Which try of this generation, from 1.
+    pub attempt: u32,
+    /// What it covers.
+    pub interval: Interval,
+    /// The plan's columns.
+    pub columns: Arc<Columns>,
+    /// How held rows are treated.
+    pub mode: Mode,
+}
+
+/// Where rows go: a source that can be loaded.
+#[async_trait]
+pub trait Target: Source {
+    /// What it can promise.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The table's columns as they are, in the table's order; none where there is no table.
+    async fn table(&self) -> Result<Option<Vec<FieldType>>>;
+
+    /// The type in which the target would keep a column of this type, or an error that says
+    /// what would be lost.
+    fn keeps(&self, ty: ColumnType) -> Result<ColumnType>;
+
+    /// Creates the table or checks that it fits. Idempotent.
+    async fn prepare(&self, columns: &Columns) -> Result<()>;
+
+    /// All receipts, of any plan, whose interval overlaps this one and whose table is this table.
+    async fn receipts(&self, within: &Interval) -> Result<Vec<Found>>;
+
+    /// Starts the load of a slice.
+    async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>>;
+}
+
+/// Takes rows that a target holds, in plan order of columns.
+#[async_trait]
+pub trait RowSink: Send {
+    /// Takes some rows.
+    async fn push(&mut self, rows: RecordBatch) -> Result<()>;
+}
+
+/// A row of a batch that the target does not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Index of the row in the batch.
+    pub row: usize,
+    /// The column, where it was one.
+    pub column: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// What to take out of a slice before replacements are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// Rows with one of these key hashes.
+    Keys(Vec<[u8; 16]>),
+    /// Every row of the slice whose column equals one of the values.
+    Scope(Vec<(String, Vec<String>)>),
+    /// Every row of the slice.
+    All,
+}
+
+/// How a commit ended.
+pub enum CommitOutcome {
+    /// The rows and the receipt are there, durably.
+    Committed,
+    /// Rows arrived in the slice since `held`. Nothing was committed; the load is handed back,
+    /// `arrivals` gives the new rows, and the commit can be asked for again.
+    Moved(Box<dyn Load>),
+    /// Nothing was committed, certainly.
+    NotCommitted(Error),
+    /// It cannot be known from here. The receipts tell.
+    Unknown(Error),
+}
+
+/// One slice being loaded. The phases come in this order: `held`, any number of `write`,
+/// `seal`, `read_back`, then `commit` (and `arrivals` between two commits) or `abort`. Nothing is
+/// visible before `commit` where the capabilities say atomic. A load that is dropped has
+/// committed nothing.
+#[async_trait]
+pub trait Load: Send {
+    /// The rows the slice holds now. Drained before the first write.
+    async fn held(&mut self, sink: &mut dyn RowSink) -> Result<()>;
+
+    /// Writes new rows. What the target refuses is named, and not written.
+    async fn write(&mut self, rows: RecordBatch) -> Result<Vec<Refused>>;
+
+    /// Takes held rows out, once, after the writes; gives the digest of what went.
+    async fn remove(&mut self, what: Removal) -> Result<Digest> {
+        let _ = what;
+        Err(Error::bug("this target does not take rows out"))
+    }
+
+    /// Writes the successors of removed rows.
+    async fn write_replacements(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
+        let _ = rows;
+        Err(Error::bug("this target does not replace rows"))
+    }
+
+    /// Everything written is durable and can be read back.
+    async fn seal(&mut self) -> Result<()>;
+
+    /// Every row the slice would hold after the commit, read from where they are stored.
+    async fn read_back(&mut self, sink: &mut dyn RowSink) -> Result<()>;
+
+    /// The rows that arrived in the slice since the last look, after `CommitOutcome::Moved`. The
+    /// load then stands on the newest state.
+    async fn arrivals(&mut self, sink: &mut dyn RowSink) -> Result<()> {
+        let _ = sink;
+        Ok(())
+    }
+
+    /// Makes rows and receipt visible in one step; the target fills in the receipt's anchor.
+    async fn commit(self: Box<Self>, receipt: Receipt) -> CommitOutcome;
+
+    /// Leaves nothing behind.
+    async fn abort(self: Box<Self>) -> Result<()>;
+}

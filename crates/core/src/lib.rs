@@ -1,0 +1,18 @@
+//! Plan, prove and journal historical loads.
+//!
+//! This crate knows no database, no SQL engine and no clock, so that the whole of it can be
+//! simulated with a seed.
+
+pub mod calendar;
+pub mod columns;
+pub mod connector;
+pub mod digest;
+pub mod env;
+pub mod error;
+pub mod id;
+pub mod interval;
+pub mod ledger;
+pub mod receipt;
+pub mod reject;
+pub mod spec;
+pub mod survey;

@@ -1,0 +1,264 @@
+//! The spec, ready to use: every default filled in, every value checked. The YAML that the user
+//! writes is the business of the `retrofill` crate.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::calendar::Every;
+use crate::error::{Error, Result};
+
+/// What to do with rows whose key the target holds already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Write what is missing; a held row is never changed. The default where there is a key.
+    FillMissing,
+    /// Replace held rows that differ.
+    Upsert,
+    /// Remove a declared scope, then write.
+    Replace,
+    /// Write everything; for rows without a key.
+    Append,
+}
+
+impl Mode {
+    /// As in the spec.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::FillMissing => "fill-missing",
+            Mode::Upsert => "upsert",
+            Mode::Replace => "replace",
+            Mode::Append => "append",
+        }
+    }
+}
+
+/// What to do with unequal rows of the source that share a key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDuplicate {
+    /// Refuse all rows of that key.
+    #[default]
+    Reject,
+    /// The first in the source's order wins.
+    First,
+    /// The last in the source's order wins.
+    Last,
+    /// Fail the slice.
+    Fail,
+}
+
+/// What to do when the source holds no row at all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnEmptySource {
+    /// A spec error: a source outage must never look like success.
+    #[default]
+    Fail,
+    /// There is nothing to do.
+    Skip,
+}
+
+/// In which order slices are loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// From the start of the range.
+    #[default]
+    OldestFirst,
+    /// From its end.
+    NewestFirst,
+}
+
+/// A source or a target as the spec names it. Core never looks inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The connector's key in the spec: `csv`, `delta` ...
+    pub connector: String,
+    /// Its settings with every default filled in and every secret in place. Never persisted.
+    #[serde(skip)]
+    pub settings: serde_json::Value,
+    /// What decides which rows are meant: the settings without user, password and tokens.
+    pub identity: serde_json::Value,
+    /// For people: `12 CSV files in data/`, `Delta ./out`.
+    pub label: String,
+}
+
+/// Which columns say when and whose a row is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowsSpec {
+    /// The time column.
+    pub time: String,
+    /// The series' identity; none = no key, append only; empty = one series.
+    pub key: Option<Vec<String>>,
+    /// Columns that decide between conflict and already present; none = all.
+    pub compare: Option<Vec<String>>,
+    /// See [`OnDuplicate`].
+    pub on_duplicate: OnDuplicate,
+}
+
+/// Which stretch of time, in which slices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeSpec {
+    /// First instant; none = what the source holds.
+    pub from: Option<Timestamp>,
+    /// First instant after; none = what the source holds.
+    pub to: Option<Timestamp>,
+    /// Size of a slice; none = auto.
+    pub every: Option<Every>,
+    /// IANA name of the zone that days, weeks, months and years are counted in.
+    pub timezone: String,
+    /// Order of loading.
+    pub order: Order,
+    /// No slice ends after the time of planning minus this.
+    #[serde(with = "as_seconds")]
+    pub settle: Duration,
+}
+
+/// How rows are written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteSpec {
+    /// See [`Mode`].
+    pub mode: Mode,
+    /// See [`OnEmptySource`].
+    pub on_empty_source: OnEmptySource,
+}
+
+/// What the run may use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Slices at a time; none = auto (cores, at most 8).
+    pub concurrency: Option<usize>,
+    /// Rows written per second over all slices.
+    pub rows_per_second: Option<u64>,
+    /// Memory for the rows in hand, bytes.
+    pub memory: u64,
+    /// The run ends cleanly after this (exit code 4).
+    pub max_runtime: Option<Duration>,
+}
+
+/// When and how often a failed slice is tried again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Tries in all.
+    pub attempts: u32,
+    /// Wait before the second try; doubles each time, with jitter.
+    pub backoff: Duration,
+    /// The longest wait.
+    pub max_backoff: Duration,
+}
+
+/// The cap above which rejects change the exit code to 6.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectsCap {
+    /// A number of rows.
+    Rows(u64),
+    /// A share of the plan's surveyed rows, 0.0 to 1.0.
+    Share(f64),
+}
+
+impl RejectsCap {
+    /// Whether this many rejects are too many for a plan of this many surveyed rows.
+    pub fn exceeded(self, rejects: u64, surveyed: u64) -> bool {
+        match self {
+            RejectsCap::Rows(cap) => rejects > cap,
+            RejectsCap::Share(share) => rejects as f64 > share * surveyed as f64,
+        }
+    }
+}
+
+/// Everything the user decided, ready to use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The job's name.
+    pub name: String,
+    /// Where rows come from.
+    pub source: Endpoint,
+    /// Where they go.
+    pub target: Endpoint,
+    /// See [`RowsSpec`].
+    pub rows: RowsSpec,
+    /// See [`RangeSpec`].
+    pub range: RangeSpec,
+    /// See [`WriteSpec`].
+    pub write: WriteSpec,
+    /// See [`Limits`].
+    pub limits: Limits,
+    /// See [`Retry`].
+    pub retry: Retry,
+    /// See [`RejectsCap`].
+    pub rejects: RejectsCap,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { concurrency: None, rows_per_second: None, memory: 384 << 20, max_runtime: None }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry {
+            attempts: 5,
+            backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Default for RejectsCap {
+    fn default() -> Self {
+        RejectsCap::Rows(0)
+    }
+}
+
+impl Spec {
+    /// SHA-256 over what decides which rows land and how: source, target, rows, range and write.
+    /// Name, limits, retry and rejects do not count.
+    pub fn hash(&self) -> [u8; 32] {
+        let identity = serde_json::json!({
+            "v": 1,
+            "source": { &self.source.connector: self.source.identity },
+            "target": { &self.target.connector: self.target.identity },
+            "rows": self.rows,
+            "range": self.range,
+            "write": self.write,
+        });
+        // serde_json keeps object keys sorted, so the text is canonical.
+        Sha256::digest(identity.to_string()).into()
+    }
+
+    /// Refuses combinations that cannot be kept, before anything is opened.
+    pub fn check(&self) -> Result<()> {
+        let keyless = self.rows.key.is_none();
+        match (keyless, self.write.mode) {
+            (true, Mode::Append) => Ok(()),
+            (true, mode) => {
+                Err(Error::config(format!("mode `{}` needs `rows.key`", mode.as_str()))
+                    .hint("name the columns that identify a series, or `key: []` for one series"))
+            }
+            (false, Mode::Append) => Err(Error::config("mode `append` takes rows without a key")
+                .hint("leave `rows.key` out, or use `fill-missing`")),
+            (false, _) => Ok(()),
+        }
+    }
+}
+
+/// serde for a duration as whole seconds.
+mod as_seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(d: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(d.as_secs())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_secs)
+    }
+}

@@ -1,0 +1,119 @@
+//! What a source holds, found by reading it once: the base of planning, reading and trust.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::columns::Precision;
+use crate::connector::FieldType;
+use crate::interval::Interval;
+use crate::reject::Reject;
+
+/// A file (or table) of the source, as the survey saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStamp {
+    /// The name, relative to the spec where it was given so.
+    pub path: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Last change in nanoseconds since 1970, or an object store's tag.
+    pub stamp: String,
+}
+
+/// A stretch of one file that is read as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// Index into [`Survey::files`].
+    pub file: u32,
+    /// First byte.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// Line number of the first record, from 1.
+    pub line: u64,
+    /// Rows with a time.
+    pub rows: u64,
+    /// Earliest time.
+    pub min: Timestamp,
+    /// Latest time.
+    pub max: Timestamp,
+    /// Hash of the bytes, hex: finds change, not malice.
+    pub hash: String,
+}
+
+/// Everything the plan knows of the source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Survey {
+    /// The files in their defined order.
+    pub files: Vec<FileStamp>,
+    /// The columns with their types over all rows, in the source's order.
+    pub columns: Vec<FieldType>,
+    /// The blocks in file order.
+    pub blocks: Vec<Block>,
+    /// Rows with a time.
+    pub rows: u64,
+    /// Bytes in all.
+    pub bytes: u64,
+    /// The finest unit any time needs, or a day where all times are dates.
+    pub time_unit: Option<TimeUnitSeen>,
+    /// Lines that belong to no slice: they cannot be parsed, or have no time.
+    pub unplaced: u64,
+    /// The first of them, at most 10,000.
+    pub unplaced_rejects: Vec<Reject>,
+    /// What the user should know, in plain sentences ("times have no zone and are read as UTC").
+    pub notes: Vec<String>,
+}
+
+/// The granularity of the times in a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeUnitSeen {
+    /// Dates without a time of day.
+    Day,
+    /// Whole seconds.
+    Second,
+    /// Milliseconds.
+    Millisecond,
+    /// Microseconds.
+    Microsecond,
+    /// Nanoseconds.
+    Nanosecond,
+}
+
+impl TimeUnitSeen {
+    /// The precision a column needs for it.
+    pub fn precision(self) -> Precision {
+        match self {
+            TimeUnitSeen::Nanosecond => Precision::Nanosecond,
+            _ => Precision::Microsecond,
+        }
+    }
+
+    /// Length in nanoseconds; a day counts as 24 hours.
+    pub fn nanoseconds(self) -> i128 {
+        match self {
+            TimeUnitSeen::Day => 86_400_000_000_000,
+            TimeUnitSeen::Second => 1_000_000_000,
+            TimeUnitSeen::Millisecond => 1_000_000,
+            TimeUnitSeen::Microsecond => 1_000,
+            TimeUnitSeen::Nanosecond => 1,
+        }
+    }
+}
+
+impl Survey {
+    /// Earliest and latest time of all rows.
+    pub fn time_range(&self) -> Option<(Timestamp, Timestamp)> {
+        let min = self.blocks.iter().filter(|b| b.rows > 0).map(|b| b.min).min()?;
+        let max = self.blocks.iter().filter(|b| b.rows > 0).map(|b| b.max).max()?;
+        Some((min, max))
+    }
+
+    /// The blocks that may hold rows of the interval, with their index.
+    pub fn overlapping(&self, interval: &Interval) -> impl Iterator<Item = (usize, &Block)> {
+        let interval = *interval;
+        self.blocks
+            .iter()
+            .enumerate()
+            .filter(move |(_, b)| b.rows > 0 && b.min < interval.end() && interval.start() <= b.max)
+    }
+}
