@@ -12,7 +12,10 @@ pub mod error;
 pub mod id;
 pub mod interval;
 pub mod ledger;
+pub mod plan;
 pub mod receipt;
 pub mod reject;
+
 pub mod spec;
 pub mod survey;
+pub mod throttle;
