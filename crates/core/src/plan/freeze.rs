@@ -72,8 +72,10 @@ pub fn freeze(inputs: Inputs) -> Result<Frozen> {
     let Some(seen) = seen(&survey)? else {
         return match spec.write.on_empty_source {
             OnEmptySource::Skip => Ok(Frozen::NothingThere),
-            OnEmptySource::Fail => Err(Error::config(format!("{} holds no row", spec.source.label))
-                .hint("if that is fine, say `write: { on_empty_source: skip }`")),
+            OnEmptySource::Fail => {
+                Err(Error::config(format!("{} holds no row", spec.source.label))
+                    .hint("if that is fine, say `write: { on_empty_source: skip }`"))
+            }
         };
     };
     let settled = settled(&spec, now)?;
