@@ -233,12 +233,11 @@ impl<'a> Attempt<'a> {
         let mut refused = refused.into_iter().peekable();
         let mut list = Vec::new();
         for (place, &row) in chosen.iter().enumerate() {
-            match refused.next_if(|r| r.row == place) {
-                Some(r) => list.push((ordinals[row], r.column, r.reason)),
-                None => {
-                    self.counts.written += 1;
-                    self.written.add(&hashed.hashes[row], hashed.times[row]);
-                }
+            if let Some(r) = refused.next_if(|r| r.row == place) {
+                list.push((ordinals[row], r.column, r.reason))
+            } else {
+                self.counts.written += 1;
+                self.written.add(&hashed.hashes[row], hashed.times[row]);
             }
         }
         let list: Vec<_> = list.iter().map(|(o, c, r)| (*o, c.clone(), r.as_str())).collect();
@@ -370,9 +369,10 @@ impl<'a> Attempt<'a> {
         digests.before.add(&sum.clone().without_parts());
         self.digests.after.add(&sum);
         let many = self.digests.after.count >= PARTS_FROM_ROWS;
-        digests.after = match many {
-            true => self.digests.after.clone(),
-            false => self.digests.after.clone().without_parts(),
+        digests.after = if many {
+            self.digests.after.clone()
+        } else {
+            self.digests.after.clone().without_parts()
         };
         Ok(false)
     }

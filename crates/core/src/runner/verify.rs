@@ -1,6 +1,6 @@
 //! Proving again, without writing to the target.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures::StreamExt as _;
 
@@ -214,7 +214,7 @@ async fn compare_with_source(
                 rows.swap_remove(at);
             }
             Some(_) => {}
-            None if conflicts.contains_key(&hashes.key) => {}
+            None if conflicts.contains(&hashes.key) => {}
             None if keyed => changed += 1,
             None => missing += 1,
         }
@@ -227,12 +227,12 @@ fn is_out(fate: Fate) -> bool {
 }
 
 /// The keys that were listed as conflicts when the slice was loaded.
-async fn conflicts(shared: &Shared, receipt: &ReceiptV1) -> Result<HashMap<u128, ()>> {
-    let Some(name) = &receipt.exceptions else { return Ok(HashMap::new()) };
+async fn conflicts(shared: &Shared, receipt: &ReceiptV1) -> Result<HashSet<u128>> {
+    let Some(name) = &receipt.exceptions else { return Ok(HashSet::new()) };
     let list = exceptions::read(shared.env().scratch().as_ref(), name).await?;
     let key = |e: Exception| match e {
         Exception::ConflictV1(c) => unhex::<16>(&c.key_hash).map(u128::from_be_bytes),
         Exception::RejectV1(_) => None,
     };
-    Ok(list.into_iter().filter_map(key).map(|k| (k, ())).collect())
+    Ok(list.into_iter().filter_map(key).collect())
 }
