@@ -93,6 +93,7 @@ impl<'a> Attempt<'a> {
         self.blocks = std::mem::take(&mut rows.blocks);
         while let Some(batch) = rows.batches.next().await {
             self.shared.go_on()?;
+            self.shared.env().reached("read");
             self.take(load, batch?).await?;
         }
         let keyed = self.slice.mode != Mode::Append && !planted::is(Bug::DuplicateKept);
@@ -228,6 +229,7 @@ impl<'a> Attempt<'a> {
             filter_record_batch(&hashed.rows, &mask)
                 .map_err(|e| Error::bug("a batch cannot be filtered").because(e))?
         };
+        self.shared.env().reached("write");
         let mut refused = load.write(rows).await?;
         refused.sort_by_key(|r| r.row);
         let mut refused = refused.into_iter().peekable();
@@ -260,6 +262,7 @@ impl<'a> Attempt<'a> {
         if planted::is(Bug::SkipReadBack) {
             self.digests.after = expected;
         } else {
+            shared.env().reached("read-back");
             load.read_back(&mut sink).await?;
             self.digests.after = sink.sum.digest();
             compare(&expected, &self.digests.after)?;
@@ -326,6 +329,7 @@ impl<'a> Attempt<'a> {
             if let Err(e) = self.shared.go_on() {
                 return Err(self.give_up(load, &receipt, e).await);
             }
+            self.shared.env().reached("commit");
             match load.commit(receipt.clone()).await {
                 CommitOutcome::Committed => return self.committed(&receipt).await,
                 CommitOutcome::NotCommitted(e) => {
@@ -392,6 +396,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn committed(&self, receipt: &Receipt) -> Result<Ended> {
+        self.shared.env().reached("ledger");
         if let Some(name) = &receipt.latest().exceptions {
             exceptions::publish(self.shared.env().scratch().as_ref(), name).await?;
         }
