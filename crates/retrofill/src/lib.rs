@@ -1,0 +1,3 @@
+//! What the `retrofill` binary is made of: everything that needs the outside world.
+
+pub mod ledger;
