@@ -132,9 +132,9 @@ impl PlanWriter<'_> {
     }
 
     fn slice(&self, sequence: u64, id: &SliceId, what: &SliceEvent) -> Result<()> {
-        let mut record = self.find(id)?.ok_or_else(|| {
-            Error::bug(format!("slice {id} is not in the plan {}", self.plan))
-        })?;
+        let mut record = self
+            .find(id)?
+            .ok_or_else(|| Error::bug(format!("slice {id} is not in the plan {}", self.plan)))?;
         record.apply(what)?;
         self.write(sequence, &record)?;
         if let SliceEvent::Split { at } = what {
@@ -151,9 +151,7 @@ impl PlanWriter<'_> {
         self.connection
             .prepare_cached(FIND)
             .and_then(|mut statement| {
-                statement
-                    .query_row([self.plan.as_str(), id.as_str()], record::from_row)
-                    .optional()
+                statement.query_row([self.plan.as_str(), id.as_str()], record::from_row).optional()
             })
             .map_err(|e| self.failed(e))
     }

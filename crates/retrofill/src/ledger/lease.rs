@@ -31,7 +31,11 @@ impl LeaseState {
 }
 
 /// The last lease of the plan, if it ever had one.
-pub(super) fn find(connection: &Connection, path: &Path, plan: &PlanId) -> Result<Option<LeaseState>> {
+pub(super) fn find(
+    connection: &Connection,
+    path: &Path,
+    plan: &PlanId,
+) -> Result<Option<LeaseState>> {
     connection
         .prepare_cached(
             "SELECT token, beat_ms, host, boot, pid, started FROM leases WHERE plan = ?1",

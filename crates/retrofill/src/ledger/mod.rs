@@ -1,4 +1,4 @@
-//! The ledger of a state dir: core's journal in one SQLite file.
+//! The ledger of a state dir: core's journal in one `SQLite` file.
 
 mod append;
 pub mod holder;
@@ -25,7 +25,7 @@ pub use summary::{PlanRow, Reason, Summary};
 use reader::Reader;
 use writer::Writer;
 
-/// The journal in a SQLite file (write-ahead log, every awaited append synced).
+/// The journal in a `SQLite` file (write-ahead log, every awaited append synced).
 ///
 /// Two threads serve it, one writes and one reads, so that no call blocks the caller's thread.
 /// A read sees every append made before it through the same journal, durable or not. Dropping
@@ -33,8 +33,9 @@ use writer::Writer;
 #[derive(Debug)]
 pub struct SqliteJournal {
     path: Arc<Path>,
-    writer: Option<Writer>,
+    // Dropped before the writer, which then closes the file last and can fold the log into it.
     reader: Reader,
+    writer: Option<Writer>,
 }
 
 impl SqliteJournal {
@@ -123,8 +124,7 @@ impl Journal for SqliteJournal {
 
     async fn lease(&self, plan: &PlanId, holder: &Holder) -> Result<Lease> {
         let (plan, holder) = (plan.clone(), holder.clone());
-        self.write_with(move |connection, path| lease::take(connection, path, &plan, &holder))
-            .await
+        self.write_with(move |connection, path| lease::take(connection, path, &plan, &holder)).await
     }
 
     async fn renew(&self, lease: &Lease) -> Result<()> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
+use std::thread::JoinHandle;
 
 use futures::channel::oneshot;
 use retrofill_core::error::{Error, Result};
@@ -15,10 +16,11 @@ use super::{append, record, sqlite};
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// The handle of the reading thread; it ends when this is dropped.
+/// The handle of the reading thread, which ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Reader {
-    jobs: Sender<Job>,
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
     path: Arc<Path>,
 }
 
@@ -26,11 +28,11 @@ impl Reader {
     /// Starts the thread on its own connection.
     pub(super) fn start(mut connection: Connection, path: Arc<Path>) -> Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("ledger-reader".into())
             .spawn(move || queue.iter().for_each(|job| job(&mut connection)))
             .map_err(|e| Error::unavailable("no thread for the ledger").because(e))?;
-        Ok(Reader { jobs, path })
+        Ok(Reader { jobs: Some(jobs), thread: Some(thread), path })
     }
 
     /// Runs a query that sees one moment of the ledger.
@@ -49,8 +51,17 @@ impl Reader {
             let _ = give.send(result);
         });
         let ended = || Error::bug("the ledger's reading thread ended");
-        self.jobs.send(job).map_err(|_| ended())?;
+        self.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or_else(ended)?;
         take.await.map_err(|_| ended())?
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            tracing::error!("the ledger's reading thread panicked");
+        }
     }
 }
 

@@ -127,7 +127,7 @@ pub(super) fn interval(row: &Row<'_>, columns: [usize; 4]) -> rusqlite::Result<I
         .map_err(|e| unreadable(start_s, e))
 }
 
-/// A number that was stored with the same bits; SQLite has signed ones only.
+/// A number that was stored with the same bits; `SQLite` has signed ones only.
 pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)? as u64)
 }

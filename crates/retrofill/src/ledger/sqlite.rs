@@ -1,4 +1,4 @@
-//! Opening the ledger's file, and what SQLite's errors mean.
+//! Opening the ledger's file, and what `SQLite`'s errors mean.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -56,16 +56,15 @@ fn flags(access: OpenFlags) -> OpenFlags {
     access | OpenFlags::SQLITE_OPEN_NO_MUTEX
 }
 
-/// Creates the file before SQLite does, so that nobody else can ever read it, and makes its
-/// name durable. SQLite gives its side files the same mode.
+/// Creates the file before `SQLite` does, so that nobody else can ever read it, and makes its
+/// name durable. `SQLite` gives its side files the same mode.
 fn protect(path: &Path) -> Result<()> {
     let failed = |e| {
         Error::config(format!("the ledger `{}` cannot be created", path.display()))
             .because(e)
             .hint("the state dir must exist and be writable")
     };
-    let created =
-        OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+    let created = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
     match created {
         Ok(file) => {
             file.sync_all().map_err(failed)?;
@@ -74,10 +73,11 @@ fn protect(path: &Path) -> Result<()> {
         }
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
             let mode = path.metadata().map_err(failed)?.permissions().mode();
-            if mode & 0o077 == 0 {
+            let private = mode & !0o077;
+            if mode == private {
                 return Ok(());
             }
-            std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)
+            std::fs::set_permissions(path, Permissions::from_mode(private)).map_err(failed)
         }
         Err(e) => Err(failed(e)),
     }
@@ -86,19 +86,24 @@ fn protect(path: &Path) -> Result<()> {
 /// The version of the file; 0 where it has no tables yet. An error of kind `Config` where it is
 /// not a ledger, or a newer one.
 fn check(connection: &Connection, path: &Path) -> Result<i64> {
-    let failed = |e| cannot(path, "be read", e);
-    let number = |name: &str| connection.pragma_query_value(None, name, |r| r.get::<_, i64>(0));
-    let application = number("application_id").map_err(failed)?;
-    let version = number("user_version").map_err(failed)?;
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))
-        .map_err(failed)?;
+    // One statement, so that a ledger that is just being created is seen whole or not at all.
+    let (application, version, tables): (i64, i64, i64) = connection
+        .query_row(
+            "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)
+             FROM pragma_application_id, pragma_user_version",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
+        .map_err(|e| cannot(path, "be read", e))?;
     if application == 0 && version == 0 && tables == 0 {
         return Ok(0);
     }
     if application != APPLICATION {
-        return Err(Error::config(format!("`{}` is a database of another program", path.display()))
-            .hint("give another `--state-dir`"));
+        return Err(Error::config(format!(
+            "`{}` is a database of another program",
+            path.display()
+        ))
+        .hint("give another `--state-dir`"));
     }
     if version > VERSION {
         return Err(Error::config(format!(
@@ -148,13 +153,10 @@ fn create(connection: &mut Connection, path: &Path) -> Result<()> {
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-    )
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// The ledger `path` cannot `what` (`be read`): SQLite's error, classified.
+/// The ledger `path` cannot `what` (`be read`): `SQLite`'s error, classified.
 pub(super) fn cannot(path: &Path, what: &str, error: rusqlite::Error) -> Error {
     use rusqlite::Error as E;
     let message = format!("the ledger `{}` cannot {what}", path.display());

@@ -87,7 +87,7 @@ pub(super) fn summary(
     let Some(unplaced) = unplaced(connection, plan).map_err(failed)? else { return Ok(None) };
     let mut summary = Summary {
         states: [0; State::ALL.len()],
-        counts: Counts::default(),
+        counts: add_up(connection, plan).map_err(failed)?,
         unplaced,
         digest: 0,
         verified_through: None,
@@ -95,7 +95,6 @@ pub(super) fn summary(
         reasons: reasons(connection, plan).map_err(failed)?,
         lease,
     };
-    add_up(connection, plan, &mut summary).map_err(failed)?;
     walk(connection, plan, &mut summary).map_err(failed)?;
     Ok(Some(summary))
 }
@@ -139,32 +138,21 @@ fn reasons(connection: &Connection, plan: &PlanId) -> rusqlite::Result<Vec<Reaso
     rows.collect()
 }
 
-/// Slices per state, and the counts of the done ones.
-fn add_up(
-    connection: &Connection,
-    plan: &PlanId,
-    summary: &mut Summary,
-) -> rusqlite::Result<()> {
+/// Where the rows of the done slices went.
+fn add_up(connection: &Connection, plan: &PlanId) -> rusqlite::Result<Counts> {
     let mut statement = connection.prepare_cached(
-        "SELECT state, count(*), coalesce(sum(read), 0), coalesce(sum(written), 0), coalesce(sum(updated), 0), \
-         coalesce(sum(already_present), 0), coalesce(sum(conflicting), 0), coalesce(sum(duplicate), 0), coalesce(sum(rejected), 0), \
-         coalesce(sum(filtered), 0) FROM slices WHERE plan = ?1 AND state <> 'split' GROUP BY state",
+        "SELECT ifnull(sum(read), 0), ifnull(sum(written), 0), ifnull(sum(updated), 0),
+         ifnull(sum(already_present), 0), ifnull(sum(conflicting), 0), ifnull(sum(duplicate), 0),
+         ifnull(sum(rejected), 0), ifnull(sum(filtered), 0)
+         FROM slices WHERE plan = ?1 AND state IN ('verified', 'empty')",
     )?;
-    let mut rows = statement.query([plan.as_str()])?;
-    while let Some(row) = rows.next()? {
-        let state = record::state(row, 0)?;
-        summary.states[place(state)] = record::unsigned(row, 1)?;
-        if state.is_done() {
-            summary.counts.add(&record::counts(row, 2)?);
-        }
-    }
-    Ok(())
+    statement.query_row([plan.as_str()], |row| record::counts(row, 0))
 }
 
-/// The digest of the done slices and how far they reach from either end.
+/// Slices per state, the digest of the done ones, and how far they reach from either end.
 fn walk(connection: &Connection, plan: &PlanId, summary: &mut Summary) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
-        "SELECT state IN ('verified', 'empty'), start_s, start_ns, end_s, end_ns, digest
+        "SELECT state, start_s, start_ns, end_s, end_ns, digest
          FROM slices WHERE plan = ?1 AND state <> 'split' ORDER BY start_s, start_ns, id",
     )?;
     let mut rows = statement.query([plan.as_str()])?;
@@ -173,7 +161,9 @@ fn walk(connection: &Connection, plan: &PlanId, summary: &mut Summary) -> rusqli
     while let Some(row) = rows.next()? {
         let start: (i64, i32) = (row.get(1)?, row.get(2)?);
         let end: (i64, i32) = (row.get(3)?, row.get(4)?);
-        let (done, joined) = (row.get(0)?, run.is_none_or(|(_, before)| before == start));
+        let state = record::state(row, 0)?;
+        summary.states[place(state)] += 1;
+        let (done, joined) = (state.is_done(), run.is_none_or(|(_, before)| before == start));
         from_start &= done && joined;
         run = match (done, run) {
             (false, _) => None,

@@ -19,31 +19,31 @@ fn any_event() -> impl Strategy<Value = (Vec<u8>, u8, SliceEvent)> {
         1 => text.prop_map(|digest| SliceEvent::Proven { digest }),
         3 => any_outcome().prop_map(SliceEvent::Committed),
         1 => any_outcome().prop_map(SliceEvent::Recovered),
-        1 => text.prop_map(|reason| SliceEvent::CommitUnknown { reason }),
+        3 => text.prop_map(|reason| SliceEvent::CommitUnknown { reason }),
         1 => (text, text).prop_map(|(kind, reason)| SliceEvent::Failed { kind, reason }),
         1 => Just(SliceEvent::Released),
         1 => text.prop_map(|reason| SliceEvent::Mismatched { reason }),
         1 => text.prop_map(|reason| SliceEvent::Stale { reason }),
     ];
-    (prop::collection::vec(0..2_u8, 0..3), 0..4_u8, what)
+    (prop::collection::vec(0..2_u8, 0..2), 0..3_u8, what)
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {
-    let at = any::<i32>().prop_map(|n| {
-        Timestamp::UNIX_EPOCH + SignedDuration::new(i64::from(n), n % 1_000_000_000)
-    });
+    let at = any::<i32>()
+        .prop_map(|n| Timestamp::UNIX_EPOCH + SignedDuration::new(i64::from(n), n % 1_000_000_000));
     (0..9_u64, any::<[u32; 8]>(), any::<u128>(), any::<bool>(), at).prop_map(
         |(generation, n, digest, proven, at)| {
-            let [a, b, c, d, e, f, g, h] = n.map(|n| u64::from(n % 3) * u64::from(n));
+            let mut n = n.map(|n| u64::from(n % 3) * u64::from(n)).into_iter();
+            let mut next = || n.next().expect("one for each count");
             let counts = Counts {
-                read: a,
-                written: b,
-                updated: c,
-                already_present: d,
-                conflicting: e,
-                duplicate: f,
-                rejected: g,
-                filtered: h,
+                read: next(),
+                written: next(),
+                updated: next(),
+                already_present: next(),
+                conflicting: next(),
+                duplicate: next(),
+                rejected: next(),
+                filtered: next(),
             };
             Outcome { generation, counts, digest: format!("{digest:032x}"), proven, at }
         },
@@ -52,9 +52,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
 
 /// The event with its id, halvings at the true middle.
 fn place(bench: &Bench, (halves, root, what): &(Vec<u8>, u8, SliceEvent)) -> Event {
-    let id = halves
-        .iter()
-        .fold(SliceId::of(hour(usize::from(*root))), |id, half| id.child(*half));
+    let id = halves.iter().fold(SliceId::of(hour(usize::from(*root))), |id, half| id.child(*half));
     let records = block_on(bench.journal.slices(&bench.plan)).unwrap();
     let middle = records
         .iter()
@@ -74,14 +72,15 @@ fn folded(bench: &Bench) -> Vec<SliceRecord> {
 
 #[test]
 fn slices_equal_the_fold_after_any_events() {
-    let mut runner = TestRunner::new(Config { cases: 48, ..Config::default() });
-    let appends = prop::collection::vec(prop::collection::vec(any_event(), 1..4), 1..24);
+    let mut runner = TestRunner::new(Config { cases: 32, ..Config::default() });
+    let appends = prop::collection::vec(prop::collection::vec(any_event(), 1..3), 1..40);
     let reached = RefCell::new(BTreeSet::new());
     runner
         .run(&appends, |appends| {
-            let bench = Bench::frozen(3);
+            let bench = Bench::frozen(2);
             for append in appends {
                 let before = block_on(bench.journal.slices(&bench.plan)).unwrap();
+                reached.borrow_mut().extend(before.iter().map(|s| s.state));
                 let events = append.iter().map(|e| place(&bench, e)).collect();
                 if bench.append(events).is_err() {
                     let after = block_on(bench.journal.slices(&bench.plan)).unwrap();
@@ -90,7 +89,6 @@ fn slices_equal_the_fold_after_any_events() {
             }
             let slices = block_on(bench.journal.slices(&bench.plan)).unwrap();
             prop_assert_eq!(&slices, &folded(&bench));
-            reached.borrow_mut().extend(slices.iter().map(|s| s.state));
             check_summary(&bench, &slices)
         })
         .unwrap();
@@ -126,9 +124,7 @@ fn halves_stand_for_their_parent() {
     let at = hour(0) + SignedDuration::from_mins(30);
     let id = SliceId::of(hour(0));
     let done = |id: &SliceId, digest| Event::slice(id, SliceEvent::Committed(outcome(1, digest)));
-    let lease = |id: &SliceId| {
-        Event::slice(id, SliceEvent::Leased { generation: 1, attempt: 1 })
-    };
+    let lease = |id: &SliceId| Event::slice(id, SliceEvent::Leased { generation: 1, attempt: 1 });
     bench.append(vec![leased(0), event(0, SliceEvent::Split { at })]).unwrap();
     let (early, late) = (id.child(0), id.child(1));
     bench.append(vec![lease(&early), done(&early, u128::MAX)]).unwrap();
