@@ -1,4 +1,6 @@
-//! The parts of the retrofill binary: the spec, the commands and what they print.
+//! What the `retrofill` binary is made of: the spec, the commands and what they print, the
+//! ledger and everything else that needs the outside world.
 
 pub mod cli;
 pub mod config;
+pub mod ledger;
