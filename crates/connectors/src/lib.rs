@@ -1,1 +1,3 @@
-//! .
+//! Sources and targets; one file or folder each.
+
+pub mod files;
