@@ -62,6 +62,16 @@ fn renewing_keeps_a_lease() {
     assert!(state.is_live() && state.beat_age >= Duration::from_secs(9), "{state:?}");
 }
 
+/// A holder never waits for itself, but its two leases never append both.
+#[test]
+fn the_same_holder_gets_a_new_lease_and_loses_the_old() {
+    let bench = Bench::frozen(1);
+    let new = block_on(bench.journal.lease(&bench.plan, &elsewhere("a"))).unwrap();
+    assert_eq!(new.token, 2);
+    assert_eq!(bench.append(vec![leased(0)]).unwrap_err().kind(), Kind::Fenced);
+    block_on(bench.journal.append(&new, vec![leased(0)], true)).unwrap();
+}
+
 #[test]
 fn a_released_plan_is_free_and_its_tokens_go_on() {
     let bench = Bench::frozen(1);
