@@ -1,1 +1,3 @@
-//! .
+//! Sources and targets for retrofill.
+
+pub mod delta;
