@@ -216,3 +216,11 @@ impl Target for DeltaTarget {
         .await
     }
 }
+
+#[cfg(test)]
+crate::testkit::conformance!(target: || {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let settings = super::DeltaSettings { path: "table".into() };
+    let target = super::DeltaTarget::open(settings, dir.path()).expect("opened");
+    (std::sync::Arc::new(target) as std::sync::Arc<dyn retrofill_core::connector::Target>, dir)
+});

@@ -69,6 +69,7 @@ fn columns(survey: &Survey, time: &str) -> Columns {
         ty: c.ty,
         role: if c.name == time { Role::Time } else { Role::Value },
         position: i as u32,
+        source: None,
     };
     Columns::new(survey.columns.iter().enumerate().map(column).collect()).unwrap()
 }
