@@ -90,13 +90,13 @@ mod tests {
         let Failure::Spec(problems) = failure else { panic!("not the spec's fault") };
         assert_eq!(execute(&with(Format::Json), &args).unwrap(), Exit::Config);
         let json = serde_json::to_value(Checked::bad(&problems)).unwrap();
-        assert_eq!(json["problems"][1]["message"], "unknown key `row`");
-        assert_eq!(json["problems"][1]["hint"], "did you mean `rows`?");
+        assert_eq!(json["problems"][0]["message"], "unknown key `row`");
+        assert_eq!(json["problems"][0]["hint"], "did you mean `rows`?");
         assert_eq!(
-            (&json["problems"][1]["line"], &json["problems"][1]["column"]),
+            (&json["problems"][0]["line"], &json["problems"][0]["column"]),
             (&json!(3), &json!(1))
         );
-        assert_eq!(json["problems"][0]["message"], "`rows` is missing");
+        assert_eq!(json["problems"].as_array().map(Vec::len), Some(1));
     }
 
     #[test]

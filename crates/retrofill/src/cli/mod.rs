@@ -64,13 +64,21 @@ pub struct Globals {
         short,
         long,
         global = true,
-        env = "RETROFILL_QUIET", hide_env = true,
+        env = "RETROFILL_QUIET",
+        hide_env = true,
         value_parser = FalseyValueParser::new(),
         action = ArgAction::SetTrue
     )]
     pub quiet: bool,
     /// Log more to stderr; twice for details.
-    #[arg(short, long, global = true, env = "RETROFILL_VERBOSE", hide_env = true, action = ArgAction::Count)]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "RETROFILL_VERBOSE",
+        hide_env = true,
+        action = ArgAction::Count
+    )]
     pub verbose: u8,
 }
 
@@ -186,7 +194,7 @@ mod tests {
         let mut text = command.render_help().to_string();
         for sub in command.get_subcommands_mut().filter(|s| s.get_name() != "help") {
             let help = sub.render_help();
-            text += &format!("\n=== {}\n{help}", sub.get_name());
+            text = format!("{text}\n=== {}\n{help}", sub.get_name());
         }
         insta::assert_snapshot!(text);
     }

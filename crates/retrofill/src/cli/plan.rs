@@ -21,7 +21,13 @@ pub struct PlanArgs {
     #[arg(short, long, value_name = "FILE", env = "RETROFILL_OUT", hide_env = true)]
     pub out: Option<PathBuf>,
     /// Exit with 10 instead of 0 while work is outstanding.
-    #[arg(long, env = "RETROFILL_DETAILED_EXITCODE", hide_env = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    #[arg(
+        long,
+        env = "RETROFILL_DETAILED_EXITCODE",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
     pub detailed_exitcode: bool,
 }
 

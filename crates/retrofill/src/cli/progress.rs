@@ -171,11 +171,8 @@ impl Shown {
     }
 
     fn percent_surveyed(&self) -> u64 {
-        if self.to_survey == 0 {
-            0
-        } else {
-            self.surveyed.min(self.to_survey) * 100 / self.to_survey
-        }
+        let done = self.surveyed.min(self.to_survey).saturating_mul(100);
+        done.checked_div(self.to_survey).unwrap_or(0)
     }
 
     /// `13,742 rows/s, 25 s left (slow: ...)`.
@@ -183,10 +180,14 @@ impl Shown {
         let mut text = format!("{} rows/s", grouped(self.rate.round() as u64));
         let left = self.rows.saturating_sub(self.rows_done);
         if left > 0 && self.rate >= 1.0 {
-            text += &format!(", {} left", seconds(left as f64 / self.rate));
+            text.push_str(", ");
+            text.push_str(&seconds(left as f64 / self.rate));
+            text.push_str(" left");
         }
         if !self.note.is_empty() {
-            text += &format!(" (slow: {})", self.note);
+            text.push_str(" (slow: ");
+            text.push_str(&self.note);
+            text.push(')');
         }
         text
     }

@@ -19,10 +19,22 @@ pub struct RunArgs {
     #[command(flatten)]
     pub job: JobArg,
     /// Only slices that end after this: a date in the spec's time zone, or RFC 3339.
-    #[arg(long, value_name = "TIME", env = "RETROFILL_FROM", hide_env = true, value_parser = Moment::parse)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "RETROFILL_FROM",
+        hide_env = true,
+        value_parser = Moment::parse
+    )]
     pub from: Option<Moment>,
     /// Only slices that start before this.
-    #[arg(long, value_name = "TIME", env = "RETROFILL_TO", hide_env = true, value_parser = Moment::parse)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "RETROFILL_TO",
+        hide_env = true,
+        value_parser = Moment::parse
+    )]
     pub to: Option<Moment>,
     /// Only slices in these states, separated by commas.
     #[arg(
@@ -35,13 +47,31 @@ pub struct RunArgs {
     )]
     pub select: Vec<Selected>,
     /// Plan anew where an unfinished plan and the spec no longer fit.
-    #[arg(long, env = "RETROFILL_REPLAN", hide_env = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    #[arg(
+        long,
+        env = "RETROFILL_REPLAN",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
     pub replan: bool,
     /// Append although rows of this stretch of time were appended before.
-    #[arg(long, env = "RETROFILL_AGAIN", hide_env = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    #[arg(
+        long,
+        env = "RETROFILL_AGAIN",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
     pub again: bool,
     /// Exit with 99 instead of 0 where there was nothing to do.
-    #[arg(long, env = "RETROFILL_SKIP_IF_DONE", hide_env = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    #[arg(
+        long,
+        env = "RETROFILL_SKIP_IF_DONE",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
     pub skip_if_done: bool,
     /// Write the JSON summary line to this file too.
     #[arg(long, value_name = "FILE", env = "RETROFILL_SUMMARY_FILE", hide_env = true)]

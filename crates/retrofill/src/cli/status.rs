@@ -16,10 +16,22 @@ pub struct StatusArgs {
     #[command(flatten)]
     pub job: JobArg,
     /// Show it again every two seconds, until all is done.
-    #[arg(long, env = "RETROFILL_WATCH", hide_env = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    #[arg(
+        long,
+        env = "RETROFILL_WATCH",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
     pub watch: bool,
     /// Exit with 10 instead of 0 while work is outstanding.
-    #[arg(long, env = "RETROFILL_DETAILED_EXITCODE", hide_env = true, value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    #[arg(
+        long,
+        env = "RETROFILL_DETAILED_EXITCODE",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
     pub detailed_exitcode: bool,
 }
 

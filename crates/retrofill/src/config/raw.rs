@@ -51,7 +51,7 @@ pub(super) enum RawSource {
     /// A path to CSV files.
     Url(String),
     /// A connector and its settings.
-    Connector(RawSourceConnector),
+    Connector(Box<RawSourceConnector>),
 }
 
 /// A target: one connector by its key, or one text: `delta:./out`.
@@ -70,7 +70,8 @@ impl Read for RawSource {
             NodeKind::Scalar(s) if !s.is_null() => {
                 String::read(node, what, problems).map(RawSource::Url)
             }
-            _ => Read::read(node, what, problems).map(RawSource::Connector),
+            _ => RawSourceConnector::read(node, what, problems)
+                .map(|c| RawSource::Connector(Box::new(c))),
         }
     }
 }
@@ -302,7 +303,7 @@ section! {
 choice! {
     /// Where the journal is kept.
     pub(super) enum RawLedger {
-        /// In a SQLite file in the state directory.
+        /// In an `SQLite` file in the state directory.
         Sqlite = "sqlite",
     }
 }
