@@ -394,3 +394,40 @@ fn the_committed_schema_is_fresh() {
         "docs/retrofill.schema.json is stale: `cargo run -- schema -o docs/retrofill.schema.json`"
     );
 }
+
+#[test]
+fn no_damage_to_a_spec_makes_it_panic_or_point_outside() {
+    let insertions =
+        ["{", "]", "\"", ":", "\n", "\t", "${", "}", "*a", "&a", "- ", "|", "ü", "\0", "%"];
+    let mut state = 1_u64;
+    let mut random = |below: usize| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let (mut good, mut bad) = (0, 0);
+    for _ in 0..1_500 {
+        let mut chars: Vec<char> = FULL.chars().collect();
+        for _ in 0..=random(3) {
+            let at = random(chars.len());
+            if random(2) == 0 {
+                let end = (at + 1 + random(12)).min(chars.len());
+                chars.drain(at..end);
+            } else {
+                chars.splice(at..at, insertions[random(insertions.len())].chars());
+            }
+        }
+        let text: String = chars.iter().collect();
+        let Err(problems) = load_text(&text) else {
+            good += 1;
+            continue;
+        };
+        bad += 1;
+        assert!(!problems.list().is_empty() && problems.to_string().starts_with("error: "));
+        for (line, _) in problems.list().iter().filter_map(Problem::place) {
+            // A document that breaks off is broken one line behind its last.
+            assert!(line <= text.lines().count() + 1, "line {line} of {text}");
+        }
+    }
+    assert!(good > 20 && bad > 1_000, "{good} good, {bad} bad");
+}
