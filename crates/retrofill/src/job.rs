@@ -1,22 +1,23 @@
 //! From what the user names on the command line to something that can run: connectors, state
 //! dir, journal and frozen plan.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use retrofill_connectors::{open_source, open_target};
 use retrofill_core::connector::{ProgressFn, Source, SurveyRequest, Target};
-use retrofill_core::env::Env;
+use retrofill_core::env::{Env, Scratch};
 use retrofill_core::error::{Error, Kind, Result};
-use retrofill_core::id::{PlanId, hex};
+use retrofill_core::id::hex;
 use retrofill_core::ledger::{Event, EventV1, Journal as _, State};
 use retrofill_core::plan::{Frozen, Inputs, Plan, freeze, resolve_columns};
+use retrofill_core::reject::Exception;
 use retrofill_core::spec::Spec;
 
 use crate::config::Loaded;
 use crate::env::TokioEnv;
-use crate::ledger::SqliteJournal;
+use crate::ledger::{PlanRow, SqliteJournal};
 
 /// A job with everything opened that its commands share.
 #[derive(Debug)]
@@ -45,9 +46,12 @@ pub enum Origin {
 impl Job {
     /// The job of a loaded spec.
     pub fn new(loaded: Loaded, state_dir: Option<PathBuf>) -> Self {
+        let mut spec = loaded.spec;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        spec.limits.concurrency.get_or_insert(cores.min(MAX_AUTO));
         Job {
             state_dir: state_dir.unwrap_or(loaded.state_dir),
-            spec: loaded.spec,
+            spec,
             as_written: loaded.raw,
             base_dir: loaded.base_dir,
         }
@@ -76,14 +80,26 @@ impl Job {
     /// Opens the ledger to look at it; an error of kind `Config` where there is none yet.
     pub fn journal_read_only(&self) -> Result<Arc<SqliteJournal>> {
         if !self.ledger_path().exists() {
-            return Err(Error::config(format!("`{}` was never run or planned", self.spec.name))
-                .hint("`retrofill run` plans and loads it"));
+            return Err(self.never());
         }
         SqliteJournal::open_read_only(&self.ledger_path()).map(Arc::new)
     }
 
     fn ledger_path(&self) -> PathBuf {
         self.state_dir.join("ledger.db")
+    }
+
+    /// The plan that the ledger took in last, by a look that stays cheap for large plans.
+    pub async fn newest(&self) -> Result<(Arc<SqliteJournal>, PlanRow)> {
+        let journal = self.journal_read_only()?;
+        let plans = journal.plans().await?;
+        let newest = plans.into_iter().max_by_key(|p| p.frozen_at);
+        Ok((journal, newest.ok_or_else(|| self.never())?))
+    }
+
+    fn never(&self) -> Error {
+        Error::config(format!("`{}` was never run or planned", self.spec.name))
+            .hint("`retrofill run` plans and loads it")
     }
 
     /// The frozen plan of the state dir, if there is one.
@@ -120,7 +136,7 @@ impl Job {
             )
             .hint("finish it with the old spec, or drop it with `--replan`"));
         }
-        let frozen = Plan { spec: self.spec.clone(), ..frozen };
+        let frozen = frozen.with(&self.spec);
         if !finished || !self.has_grown(parts, &frozen).await? {
             return Ok(Some((frozen, Origin::Resumed)));
         }
@@ -184,7 +200,12 @@ impl Job {
         if let Some(salt) = self.known_salt(parts, &plan).await? {
             plan.salt = salt;
         }
+        let files = plan.survey.files.len();
+        if files > 1 {
+            plan.spec.source.label = format!("{files} files, {}", plan.spec.source.label);
+        }
         let scratch = parts.env.scratch();
+        write_unplaced(scratch.as_ref(), &plan).await?;
         scratch.write(PLAN_PART, &plan.to_json()?).await?;
         scratch.rename(PLAN_PART, PLAN_FILE).await?;
         Ok(Some((*plan, Origin::Fresh)))
@@ -203,15 +224,27 @@ impl Job {
         let ours = found.iter().map(|f| f.receipt.latest()).find(|r| r.plan == plan.id);
         Ok(ours.map(|r| r.salt))
     }
-
-    /// The id of the plan that status, show and log speak of.
-    pub fn current_plan(&self) -> Result<Plan> {
-        self.frozen()?.ok_or_else(|| {
-            Error::config(format!("`{}` was never run or planned", self.spec.name))
-                .hint("`retrofill run` plans and loads it")
-        })
-    }
 }
+
+/// Lines that belong to no slice are listed beside the rejects of the slices.
+async fn write_unplaced(scratch: &dyn Scratch, plan: &Plan) -> Result<()> {
+    let mut lines = Vec::new();
+    for reject in &plan.survey.unplaced_rejects {
+        serde_json::to_writer(&mut lines, &Exception::RejectV1(reject.clone()))
+            .map_err(|e| Error::bug("a reject cannot be written as JSON").because(e))?;
+        lines.push(b'\n');
+    }
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let name = format!("rejects/unplaced.{}.jsonl", plan.id);
+    let part = format!("{name}.part");
+    scratch.write(&part, &lines).await?;
+    scratch.rename(&part, &name).await
+}
+
+/// Slices at a time, at most, where the spec leaves it to us.
+const MAX_AUTO: usize = 8;
 
 const PLAN_FILE: &str = "plan.json";
 const PLAN_PART: &str = "plan.json.part";
@@ -242,15 +275,4 @@ fn salt() -> Result<[u8; 16]> {
     getrandom::fill(&mut salt)
         .map_err(|e| Error::unavailable("the system gives no random numbers").because(e))?;
     Ok(salt)
-}
-
-/// Whether a file is a plan rather than a spec.
-pub fn is_plan_file(path: &Path) -> bool {
-    let Ok(text) = std::fs::read(path) else { return false };
-    text.starts_with(b"{") && text.windows(11).take(65_536).any(|w| w == b"\"spec_hash\"")
-}
-
-/// The plan's id as text.
-pub fn short(id: &PlanId) -> &str {
-    &id.as_str()[..8.min(id.as_str().len())]
 }

@@ -60,8 +60,14 @@ fn rows(times: &[i64], series: &str, seed: i64) -> RecordBatch {
         ("flag", Arc::new((0..n).map(|i| int(i).map(|v| v % 2 == 0)).collect::<BooleanArray>())),
         ("count 32", Arc::new((0..n).map(|i| int(i).map(|v| v as i32)).collect::<Int32Array>())),
         ("count", Arc::new((0..n).map(int).collect::<Int64Array>())),
-        ("level", Arc::new((0..n).map(|i| int(i).map(|v| v as f64 / 7.0)).collect::<Float64Array>())),
-        ("note", Arc::new((0..n).map(|i| int(i).map(|v| format!("n{v}"))).collect::<StringArray>())),
+        (
+            "level",
+            Arc::new((0..n).map(|i| int(i).map(|v| v as f64 / 7.0)).collect::<Float64Array>()),
+        ),
+        (
+            "note",
+            Arc::new((0..n).map(|i| int(i).map(|v| format!("n{v}"))).collect::<StringArray>()),
+        ),
         ("day", Arc::new((0..n).map(|i| int(i).map(|v| v as i32)).collect::<Date32Array>())),
     ];
     let columns = columns();
@@ -277,7 +283,8 @@ pub(crate) async fn arrivals<K>(open: &impl Open<K>) {
     all.add(&digest(&live));
     assert!(visible(target.as_ref(), slice.interval).await.matches(&all));
     // What commits elsewhere moves nobody.
-    let waiting = filled(target.as_ref(), &load(hours(30, 31), 1), &rows(&[30 * HOUR], "c", 2)).await;
+    let waiting =
+        filled(target.as_ref(), &load(hours(30, 31), 1), &rows(&[30 * HOUR], "c", 2)).await;
     done(target.as_ref(), &load(hours(40, 41), 1), &rows(&[40 * HOUR], "d", 2)).await;
     let (slice, batch) = (load(hours(30, 31), 1), rows(&[30 * HOUR], "c", 2));
     let outcome = waiting.commit(receipt(&slice, &digest(&batch), &Digest::default())).await;

@@ -3,11 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use retrofill_core::error::Error;
+
+use retrofill_core::id::SliceId;
+use retrofill_core::runner::Options;
 
 use super::Context;
 use super::exit::Exit;
+use super::job::JobArg;
 use super::output::Failure;
+use super::output::Format;
+use super::work::{Done, finish, work};
 
 /// Arguments of `exec`.
 #[derive(Debug, Clone, Args)]
@@ -23,8 +28,30 @@ pub struct ExecArgs {
     pub summary_file: Option<PathBuf>,
 }
 
-/// Does it.
-#[expect(clippy::unused_async, reason = "the engine behind it waits")]
-pub async fn execute(_ctx: &Context, _args: &ExecArgs) -> Result<Exit, Failure> {
-    Err(Error::config("`exec` is not part of this build").into())
+/// Loads and proves the slice; prints its receipt.
+pub async fn execute(ctx: &Context, args: &ExecArgs) -> Result<Exit, Failure> {
+    let opened = JobArg { text: args.plan.clone() }.open(ctx.state_dir.as_deref())?;
+    let slice = SliceId::new(args.slice.clone());
+    let only = Options { only: Some(slice.clone()), ..Options::default() };
+    let done = work(ctx, opened, false, |_| Ok(only)).await?;
+    let Some(Done { plan, parts, summary }) = done else {
+        ctx.output.note("the source is empty; nothing to do");
+        return Ok(Exit::Done);
+    };
+    let family = format!("{slice}.");
+    for found in parts.target.receipts(&plan.range).await? {
+        let r = found.receipt.latest();
+        if r.plan == plan.id && (r.slice == slice || r.slice.as_str().starts_with(&family)) {
+            ctx.output.json(&found.receipt);
+        }
+    }
+    match ctx.output.format {
+        Format::Json => finish(ctx, &summary, args.summary_file.as_deref())?,
+        Format::Text => {
+            for trouble in &summary.troubles {
+                ctx.output.note(trouble);
+            }
+        }
+    }
+    Ok(summary.exit)
 }

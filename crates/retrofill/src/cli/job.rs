@@ -5,9 +5,19 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use retrofill_core::error::Error;
+use retrofill_core::plan::Plan;
 
 use super::output::Failure;
 use crate::config::{self, JobSource, Loaded};
+
+/// What a command works on.
+#[derive(Debug)]
+pub struct Opened {
+    /// The job.
+    pub job: crate::job::Job,
+    /// The very plan, where a plan file was named.
+    pub plan: Option<Plan>,
+}
 
 /// The job, as every command takes it.
 #[derive(Debug, Clone, Args)]
@@ -32,7 +42,8 @@ pub enum Job {
 
 impl Job {
     /// Finds out what is meant. A file that is there wins over a name; what has a separator or
-    /// an ending of a spec is a path. A plan file is a JSON object with `plan` and `slices`.
+    /// an ending of a spec is a path. A plan file is a JSON object with `spec_hash` and
+    /// `slices`.
     pub fn of(text: &str) -> Job {
         let path = Path::new(text);
         if text == "-" {
@@ -51,6 +62,39 @@ impl JobArg {
     /// What is named.
     pub fn job(&self) -> Job {
         Job::of(&self.text)
+    }
+
+    /// Opens the job that is named, in any of the ways.
+    pub fn open(&self, state_dir: Option<&Path>) -> Result<Opened, Failure> {
+        let (path, pinned) = match self.job() {
+            Job::Plan(path) => (path, true),
+            Job::Name(name) => {
+                let dir = state_dir.map_or_else(|| Path::new(".retrofill").join(&name), Into::into);
+                let path = dir.join("plan.json");
+                if !path.is_file() {
+                    return Err(Error::config(format!("there is no job `{name}`"))
+                        .hint("name a spec, a plan file, or a job that was planned here")
+                        .into());
+                }
+                (path, false)
+            }
+            Job::Stdin | Job::Spec(_) => {
+                let job = crate::job::Job::new(self.load_spec()?, state_dir.map(Into::into));
+                return Ok(Opened { job, plan: None });
+            }
+        };
+        let json = std::fs::read(&path)
+            .map_err(|e| Error::config(format!("{} cannot be read", path.display())).because(e))?;
+        let plan = Plan::from_json(&json, &path.display().to_string())?;
+        let source = JobSource::Text {
+            name: plan.spec.name.clone(),
+            text: plan.as_written.to_string(),
+            base_dir: plan.base_dir.clone().into(),
+        };
+        let loaded = config::load(&source, &|name| std::env::var(name).ok())?;
+        let job = crate::job::Job::new(loaded, state_dir.map(Into::into));
+        let plan = pinned.then(|| plan.with(&job.spec));
+        Ok(Opened { job, plan })
     }
 
     /// Loads the spec that is named; a plan file or a plan's name is none.
@@ -84,7 +128,7 @@ fn is_plan(path: &Path) -> bool {
     }
     let parsed = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let Some(serde_json::Value::Object(map)) = parsed else { return false };
-    map.contains_key("plan") && map.contains_key("slices")
+    map.contains_key("spec_hash") && map.contains_key("slices")
 }
 
 /// All of standard input.
@@ -114,7 +158,7 @@ mod tests {
         };
         let (text, path) = file("nyc", "source: a.csv");
         assert_eq!(job(&text), Job::Spec(path));
-        let (text, path) = file("plan.json", r#"{"v":1,"plan":"9f","slices":[]}"#);
+        let (text, path) = file("plan.json", r#"{"v":"1","spec_hash":"9f","slices":[]}"#);
         assert_eq!(job(&text), Job::Plan(path));
         let (text, path) = file("spec.json", r#"{"source":"a.csv"}"#);
         assert_eq!(job(&text), Job::Spec(path));

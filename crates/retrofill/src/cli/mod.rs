@@ -14,6 +14,8 @@ pub mod show;
 pub mod status;
 pub mod summary;
 pub mod verify;
+mod watch;
+mod work;
 
 use std::path::PathBuf;
 

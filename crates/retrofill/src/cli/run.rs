@@ -4,12 +4,19 @@ use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, ValueEnum};
-use retrofill_core::error::Error;
+
+use jiff::Timestamp;
+use retrofill_core::calendar::zone;
+use retrofill_core::interval::Interval;
+use retrofill_core::ledger::State;
+use retrofill_core::plan::Plan;
+use retrofill_core::runner::Options;
 
 use super::Context;
 use super::exit::Exit;
 use super::job::JobArg;
 use super::output::Failure;
+use super::work::{finish, work};
 use crate::config::Moment;
 
 /// Arguments of `run`.
@@ -89,8 +96,40 @@ pub enum Selected {
     Stale,
 }
 
-/// Does it.
-#[expect(clippy::unused_async, reason = "the engine behind it waits")]
-pub async fn execute(_ctx: &Context, _args: &RunArgs) -> Result<Exit, Failure> {
-    Err(Error::config("`run` is not part of this build").into())
+/// Loads and proves.
+pub async fn execute(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
+    let opened = args.job.open(ctx.state_dir.as_deref())?;
+    let name = opened.job.spec.name.clone();
+    let done = work(ctx, opened, args.replan, |plan| options(plan, args)).await?;
+    let Some(done) = done else {
+        ctx.output.result(&format!("{name}: the source is empty; nothing to do"));
+        return Ok(Exit::Done.skipped(args.skip_if_done, true));
+    };
+    let mut summary = done.summary;
+    summary.exit = summary.exit.skipped(args.skip_if_done, summary.nothing_to_do);
+    finish(ctx, &summary, args.summary_file.as_deref())?;
+    Ok(summary.exit)
+}
+
+fn options(plan: &Plan, args: &RunArgs) -> Result<Options, Failure> {
+    let zone = zone(&plan.spec.range.timezone)?;
+    let from = args.from.map(|m| m.instant(&zone)).transpose()?;
+    let to = args.to.map(|m| m.instant(&zone)).transpose()?;
+    let within = match (from, to) {
+        (None, None) => None,
+        (from, to) => {
+            Some(Interval::new(from.unwrap_or(Timestamp::MIN), to.unwrap_or(Timestamp::MAX))?)
+        }
+    };
+    let state = |s: &Selected| match s {
+        Selected::Failed => State::Failed,
+        Selected::Mismatched => State::Mismatched,
+        Selected::Stale => State::Stale,
+    };
+    Ok(Options {
+        select: args.select.iter().map(state).collect(),
+        within,
+        only: None,
+        again: args.again,
+    })
 }
