@@ -201,8 +201,9 @@ impl Job {
             plan.salt = salt;
         }
         let files = plan.survey.files.len();
-        if files > 1 {
-            plan.spec.source.label = format!("{files} files, {}", plan.spec.source.label);
+        let label = &mut plan.spec.source.label;
+        if let (2.., Some((kind, path))) = (files, label.split_once(' ')) {
+            *label = format!("{files} {kind} files, {path}");
         }
         let scratch = parts.env.scratch();
         write_unplaced(scratch.as_ref(), &plan).await?;
