@@ -394,9 +394,10 @@ impl Disk for CrashDisk {
     fn open(&self, path: &str) -> io::Result<DiskFile> {
         let inner = self.inner.lock().unwrap();
         let content = &inner.image.files[&inner.inode(path)?];
-        let bytes = match content.dirty {
-            true => Bytes::copy_from_slice(&content.current),
-            false => content.synced.clone(),
+        let bytes = if content.dirty {
+            Bytes::copy_from_slice(&content.current)
+        } else {
+            content.synced.clone()
         };
         let length = bytes.len() as u64;
         Ok(DiskFile::new(Arc::new(Bits(bytes)), length))

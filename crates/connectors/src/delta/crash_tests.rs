@@ -187,7 +187,7 @@ async fn ten_thousand_power_losses() {
             let checked = std::panic::catch_unwind(|| check(&after, &done, &files));
             assert!(checked.is_ok(), "point {point} seed {seed}: {:?}", &trace[..=point].last());
             states += 1;
-            if states % 97 == 0 {
+            if states % 199 == 0 {
                 rerun(after, &done).await;
             }
         }

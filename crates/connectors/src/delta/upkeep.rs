@@ -13,7 +13,7 @@ use super::durable::{Durable, is_temporary};
 use super::store::DurableStore;
 
 /// Temporary files older than this belong to no load that still runs.
-const LITTER: Duration = Duration::from_secs(7 * 24 * 3600);
+const LITTER: Duration = Duration::from_hours(7 * 24);
 
 /// Starts a checkpoint where one is due. Its failure is told, and never fails a commit.
 pub(super) fn after_commit(shared: &Arc<Shared>, version: u64) {
