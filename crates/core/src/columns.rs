@@ -140,6 +140,16 @@ pub struct Column {
     pub role: Role,
     /// Its place in the source, from 0: a new table keeps the source's order.
     pub position: u32,
+    /// Its name in the source, where the target's table writes it differently.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<String>,
+}
+
+impl Column {
+    /// The name under which the source has it.
+    pub fn source_name(&self) -> &str {
+        self.source.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// All columns of a plan in plan order: time, keys as in the spec, the others by name.
@@ -261,7 +271,7 @@ mod tests {
     use super::*;
 
     fn column(name: &str, role: Role, ty: ColumnType) -> Column {
-        Column { name: name.into(), ty, role, position: 0 }
+        Column { name: name.into(), ty, role, position: 0, source: None }
     }
 
     #[test]

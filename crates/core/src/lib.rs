@@ -13,7 +13,12 @@ pub mod id;
 pub mod interval;
 pub mod ledger;
 pub mod memory;
+pub mod plan;
+pub mod planted;
 pub mod receipt;
 pub mod reject;
+
+pub mod runner;
 pub mod spec;
 pub mod survey;
+pub mod throttle;

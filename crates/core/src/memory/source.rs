@@ -124,7 +124,10 @@ impl MemorySource {
         let index = |name: &str| self.columns.iter().position(|c| c.name == name);
         columns
             .iter()
-            .map(|c| index(&c.name).ok_or_else(|| Error::bug(format!("no column `{}`", c.name))))
+            .map(|c| {
+                let name = c.source_name();
+                index(name).ok_or_else(|| Error::bug(format!("no column `{name}`")))
+            })
             .collect()
     }
 }
@@ -231,8 +234,13 @@ mod tests {
 
     fn request(source: &MemorySource) -> ReadRequest {
         let survey = block_on(source.survey(&SurveyRequest::default())).unwrap();
-        let column =
-            |f: &FieldType, role| Column { name: f.name.clone(), ty: f.ty, role, position: 0 };
+        let column = |f: &FieldType, role| Column {
+            name: f.name.clone(),
+            ty: f.ty,
+            role,
+            position: 0,
+            source: None,
+        };
         let columns = Columns::new(vec![
             column(&survey.columns[0], Role::Value),
             column(&survey.columns[1], Role::Time),

@@ -347,7 +347,7 @@ impl Load for MemoryLoad {
         let twice = |r: &Receipt| r.is_for(&slice.plan, &slice.slice, slice.generation);
         if newest.receipts.iter().any(twice) {
             let message = format!("slice {} has a receipt already", slice.slice);
-            return CommitOutcome::NotCommitted(Error::unavailable(message));
+            return CommitOutcome::NotCommitted(Error::new(Kind::Fenced, message));
         }
         match self.compare(&newest) {
             Ok(Moves::None) => {}

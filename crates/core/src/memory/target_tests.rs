@@ -19,7 +19,8 @@ impl RowSink for Gather {
 
 fn columns() -> Columns {
     let time = ColumnType::Instant { unit: Precision::Second };
-    let column = |name: &str, ty, role| Column { name: name.into(), ty, role, position: 0 };
+    let column =
+        |name: &str, ty, role| Column { name: name.into(), ty, role, position: 0, source: None };
     Columns::new(vec![
         column("t", time, Role::Time),
         column("v", ColumnType::Integer { bits: 64 }, Role::Value),
@@ -133,7 +134,7 @@ fn a_second_receipt_and_a_changed_row_are_not_committed() {
     assert!(matches!(block_on(first.commit(receipt(&slice))), CommitOutcome::Committed));
     let again = block_on(table.begin(&slice)).unwrap();
     let outcome = block_on(again.commit(receipt(&slice)));
-    assert!(matches!(outcome, CommitOutcome::NotCommitted(_)));
+    assert!(matches!(outcome, CommitOutcome::NotCommitted(e) if e.kind() == Kind::Fenced));
     table.rewrite(|rows| rows[0].1[1] = Value::Integer(5));
     let outcome = block_on(second.commit(receipt(&slice)));
     assert!(matches!(outcome, CommitOutcome::NotCommitted(e) if e.kind() == Kind::Unavailable));

@@ -230,6 +230,7 @@ mod tests {
             ty,
             role: if i == 0 { Role::Time } else { Role::Value },
             position: 0,
+            source: None,
         };
         let list = types.iter().enumerate().map(|(i, (ty, _))| column(i, *ty)).collect();
         let columns = Columns::new(list).unwrap();

@@ -1,0 +1,103 @@
+//! How many rows each slice will hold, from the survey's blocks.
+
+use jiff::Timestamp;
+
+use crate::interval::Interval;
+use crate::survey::{Block, Survey};
+
+/// Rows per interval, assuming that a block's rows lie evenly between its first and last time.
+/// The intervals are in order and do not overlap. O(blocks x log + intervals).
+pub(super) fn rows(survey: &Survey, intervals: &[Interval]) -> Vec<u64> {
+    let mut exact = vec![0.0_f64; intervals.len()];
+    // Density in rows per nanosecond begins and ends at these indices.
+    let mut slope = vec![0.0_f64; intervals.len() + 1];
+    let mut touched = vec![0_i64; intervals.len() + 1];
+    for block in survey.blocks.iter().filter(|b| b.rows > 0) {
+        spread(block, intervals, &mut exact, &mut slope, &mut touched);
+    }
+    let (mut density, mut cover) = (0.0, 0);
+    intervals
+        .iter()
+        .enumerate()
+        .map(|(i, interval)| {
+            density += slope[i];
+            cover += touched[i];
+            let inner = if cover > 0 { density * interval.nanoseconds() as f64 } else { 0.0 };
+            let rows = (exact[i] + inner).round() as u64;
+            // A slice that a block reaches may hold rows, however few.
+            if rows == 0 && (exact[i] > 0.0 || cover > 0) { 1 } else { rows }
+        })
+        .collect()
+}
+
+fn spread(
+    block: &Block,
+    intervals: &[Interval],
+    exact: &mut [f64],
+    slope: &mut [f64],
+    touched: &mut [i64],
+) {
+    let first = intervals.partition_point(|i| i.end() <= block.min);
+    let last = intervals.partition_point(|i| i.start() <= block.max);
+    if first >= last {
+        return;
+    }
+    let length = (block.max.as_nanosecond() - block.min.as_nanosecond() + 1) as f64;
+    let share = |i: &Interval| {
+        let from = nanos(i.start()).max(nanos(block.min));
+        let to = nanos(i.end()).min(nanos(block.max) + 1);
+        (to - from).max(0) as f64 / length * block.rows as f64
+    };
+    exact[first] += share(&intervals[first]);
+    if last - 1 > first {
+        exact[last - 1] += share(&intervals[last - 1]);
+    }
+    if last - first > 2 {
+        let density = block.rows as f64 / length;
+        slope[first + 1] += density;
+        slope[last - 1] -= density;
+        touched[first + 1] += 1;
+        touched[last - 1] -= 1;
+    }
+}
+
+fn nanos(t: Timestamp) -> i128 {
+    t.as_nanosecond()
+}
+
+/// Rows of blocks before and after the range.
+pub(super) fn outside(survey: &Survey, range: &Interval) -> (u64, u64) {
+    let far = |a: Timestamp, b: Timestamp| Interval::new(a, b).ok();
+    let before = far(Timestamp::MIN, range.start());
+    let after = far(range.end(), Timestamp::MAX);
+    let count = |i: Option<Interval>| i.map_or(0, |i| rows(survey, &[i])[0]);
+    (count(before), count(after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(min: i64, max: i64, rows: u64) -> Block {
+        let t = |s| Timestamp::from_second(s).unwrap();
+        let (min, max) = (t(min), t(max));
+        Block { file: 0, offset: 0, length: 0, line: 1, rows, min, max, hash: String::new() }
+    }
+
+    #[test]
+    fn rows_are_spread_over_the_slices_a_block_reaches() {
+        let t = |s| Timestamp::from_second(s).unwrap();
+        let intervals: Vec<_> =
+            (0..10).map(|i| Interval::new(t(i * 10), t(i * 10 + 10)).unwrap()).collect();
+        let blocks = vec![block(5, 44, 400), block(20, 20, 7), block(95, 200, 1000)];
+        let survey = Survey { blocks, ..Survey::default() };
+        let got = rows(&survey, &intervals);
+        assert_eq!(got[5..9], [0, 0, 0, 0]);
+        assert_eq!(got[1], 103, "a quarter of the first block, evenly over 39 s");
+        assert_eq!(got[2], 103 + 7);
+        let close = |a: u64, b: u64| a.abs_diff(b) <= 4;
+        assert!(close(got.iter().sum(), 400 + 7 + 47), "{got:?}");
+        assert_eq!(outside(&survey, &Interval::new(t(0), t(100)).unwrap()).0, 0);
+        assert!(close(outside(&survey, &Interval::new(t(0), t(100)).unwrap()).1, 952));
+    }
+}

@@ -1,0 +1,217 @@
+//! Freezing a plan: range, slices, ids.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::{Plan, Planned, estimate};
+use crate::calendar::{Every, zone};
+use crate::columns::Columns;
+use crate::error::{Error, Result};
+use crate::id::hex;
+use crate::interval::Interval;
+use crate::spec::{OnEmptySource, Spec};
+use crate::survey::Survey;
+
+/// With `every: auto`, no slice should hold more rows than this.
+const AUTO_ROWS: u64 = 1_000_000;
+
+/// The sizes that `every: auto` chooses from.
+const LADDER: [Every; 12] = [
+    Every::Years(1),
+    Every::Months(3),
+    Every::Months(1),
+    Every::Weeks(1),
+    Every::Days(1),
+    Every::Hours(6),
+    Every::Hours(1),
+    Every::Minutes(15),
+    Every::Minutes(5),
+    Every::Minutes(1),
+    Every::Seconds(10),
+    Every::Seconds(1),
+];
+
+/// What a plan is made of.
+#[derive(Debug)]
+pub struct Inputs {
+    /// The spec.
+    pub spec: Spec,
+    /// The spec as written.
+    pub as_written: serde_json::Value,
+    /// Where its relative paths start.
+    pub base_dir: String,
+    /// What the source holds.
+    pub survey: Survey,
+    /// The plan's columns.
+    pub columns: Columns,
+    /// What the user should know so far.
+    pub notes: Vec<String>,
+    /// The time of planning.
+    pub now: Timestamp,
+    /// For the digests; a plan that the target knows already keeps the salt it had.
+    pub salt: [u8; 16],
+}
+
+/// The result of freezing.
+#[derive(Debug)]
+pub enum Frozen {
+    /// A plan.
+    Plan(Box<Plan>),
+    /// The source is empty, and the spec says that this is fine.
+    NothingThere,
+}
+
+/// Makes the plan. A pure function: the same inputs give the same plan.
+pub fn freeze(inputs: Inputs) -> Result<Frozen> {
+    let Inputs { spec, as_written, base_dir, survey, columns, mut notes, now, salt } = inputs;
+    spec.check()?;
+    let zone = zone(&spec.range.timezone)?;
+    let Some(seen) = seen(&survey)? else {
+        return match spec.write.on_empty_source {
+            OnEmptySource::Skip => Ok(Frozen::NothingThere),
+            OnEmptySource::Fail => {
+                Err(Error::config(format!("{} holds no row", spec.source.label))
+                    .hint("if that is fine, say `write: { on_empty_source: skip }`"))
+            }
+        };
+    };
+    let settled = settled(&spec, now)?;
+    let (every, range, intervals) = match spec.range.every {
+        Some(every) => {
+            let range = range(&spec, &seen, every, &zone, settled)?;
+            (every, range, every.slices(&range, &zone)?)
+        }
+        None => auto(&spec, &survey, &seen, &zone, settled)?,
+    };
+    let rows = estimate::rows(&survey, &intervals);
+    let slices: Vec<_> = intervals
+        .into_iter()
+        .zip(rows)
+        .map(|(interval, rows)| Planned { interval, rows })
+        .collect();
+    let (earlier, later) = estimate::outside(&survey, &range);
+    notes.splice(0..0, survey.notes.iter().cloned());
+    if range.end() < seen.end() && range.end() == settled {
+        notes.push(format!("rows after {settled} have not settled and are left for later"));
+    }
+    let spec_hash = hex(&spec.hash());
+    let id = Plan::identify(&spec_hash, &columns, &range, &slices);
+    Ok(Frozen::Plan(Box::new(Plan {
+        id,
+        spec_hash,
+        spec,
+        as_written,
+        base_dir,
+        frozen_at: now,
+        salt,
+        columns: Arc::new(columns),
+        range,
+        every,
+        later,
+        earlier,
+        notes,
+        survey: Arc::new(survey),
+        slices,
+    })))
+}
+
+/// What the source holds, as an interval that ends one unit after the latest time.
+fn seen(survey: &Survey) -> Result<Option<Interval>> {
+    let Some((min, max)) = survey.time_range() else { return Ok(None) };
+    let unit = survey.time_unit.map_or(1_000, super::super::survey::TimeUnitSeen::nanoseconds);
+    let end = Timestamp::from_nanosecond(max.as_nanosecond() + unit)
+        .map_err(|e| Error::config(format!("{max} lies outside the calendar")).because(e))?;
+    Interval::new(min, end).map(Some)
+}
+
+fn settled(spec: &Spec, now: Timestamp) -> Result<Timestamp> {
+    let settle = spec.range.settle.max(Duration::ZERO);
+    let limit = now
+        .checked_sub(settle)
+        .map_err(|e| Error::config("`range.settle` is too long").because(e))?;
+    Timestamp::from_second(limit.as_second())
+        .map_err(|e| Error::bug("a clock outside the calendar").because(e))
+}
+
+fn range(
+    spec: &Spec,
+    seen: &Interval,
+    every: Every,
+    zone: &TimeZone,
+    settled: Timestamp,
+) -> Result<Interval> {
+    let from = match spec.range.from {
+        Some(from) => from,
+        None => every.floor(seen.start(), zone)?,
+    };
+    let to = match spec.range.to {
+        Some(to) => to,
+        None => every.ceil(seen.end(), zone)?,
+    };
+    if from >= settled {
+        return Err(Error::config(format!("no row before {settled} to load: the rest is too new"))
+            .hint("`range.settle` keeps slices away from rows that may still arrive"));
+    }
+    Interval::new(from, to.min(settled))
+}
+
+/// The largest natural unit with at most a million rows in any slice, and at least four slices
+/// where the data allow it; runs of empty slices become one.
+fn auto(
+    spec: &Spec,
+    survey: &Survey,
+    seen: &Interval,
+    zone: &TimeZone,
+    settled: Timestamp,
+) -> Result<(Every, Interval, Vec<Interval>)> {
+    let span = (seen.nanoseconds() / 1_000_000_000) as u64;
+    let mut chosen = None;
+    for every in LADDER {
+        // Cutting finer than this would make more slices than a plan may have.
+        if span / seconds(every) > crate::calendar::MAX_SLICES as u64 / 2 {
+            break;
+        }
+        if span < 4 * seconds(every) && every != Every::Seconds(1) {
+            continue;
+        }
+        let range = range(spec, seen, every, zone, settled)?;
+        let intervals = every.slices(&range, zone)?;
+        let rows = estimate::rows(survey, &intervals);
+        let most = rows.iter().copied().max().unwrap_or(0);
+        chosen = Some((every, range, merged(intervals, &rows)?));
+        if most <= AUTO_ROWS {
+            break;
+        }
+    }
+    chosen.ok_or_else(|| {
+        Error::config("no slice size fits the source's time range").hint("give `range.every`")
+    })
+}
+
+fn seconds(every: Every) -> u64 {
+    match every {
+        Every::Seconds(n) => u64::from(n),
+        Every::Minutes(n) => u64::from(n) * 60,
+        Every::Hours(n) => u64::from(n) * 3_600,
+        Every::Days(n) => u64::from(n) * 86_400,
+        Every::Weeks(n) => u64::from(n) * 604_800,
+        Every::Months(n) => u64::from(n) * 2_629_746,
+        Every::Years(n) => u64::from(n) * 31_556_952,
+    }
+}
+
+fn merged(intervals: Vec<Interval>, rows: &[u64]) -> Result<Vec<Interval>> {
+    let mut out: Vec<(Interval, bool)> = Vec::new();
+    for (interval, rows) in intervals.into_iter().zip(rows) {
+        match out.last_mut() {
+            Some((last, true)) if *rows == 0 => {
+                *last = Interval::new(last.start(), interval.end())?;
+            }
+            _ => out.push((interval, *rows == 0)),
+        }
+    }
+    Ok(out.into_iter().map(|(interval, _)| interval).collect())
+}

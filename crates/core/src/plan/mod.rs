@@ -1,0 +1,149 @@
+//! The plan: the spec resolved and frozen. What `plan` prints is what `run` does.
+
+mod estimate;
+mod freeze;
+mod resolve;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+pub use freeze::{Frozen, Inputs, freeze};
+pub use resolve::resolve_columns;
+
+use crate::calendar::Every;
+use crate::columns::Columns;
+use crate::error::{Error, Result};
+use crate::id::{PlanId, SliceId, as_hex, hex};
+use crate::interval::Interval;
+use crate::ledger::{Event, EventV1};
+use crate::spec::Spec;
+use crate::survey::Survey;
+
+/// One slice as planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// What it covers.
+    #[serde(flatten)]
+    pub interval: Interval,
+    /// Rows, estimated from the survey's blocks.
+    pub rows: u64,
+}
+
+impl Planned {
+    /// The slice's id.
+    pub fn id(&self) -> SliceId {
+        SliceId::of(self.interval.start())
+    }
+}
+
+/// A frozen plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// A pure function of spec, schema, range and slices: no salt, no estimates, no contents.
+    pub id: PlanId,
+    /// SHA-256 of the spec's identity, hex.
+    pub spec_hash: String,
+    /// The spec with every default filled in, without secrets.
+    pub spec: Spec,
+    /// The spec as the user wrote it, `${}` unsubstituted, so that the plan can be run alone.
+    pub as_written: serde_json::Value,
+    /// The directory that relative paths of the spec start from.
+    pub base_dir: String,
+    /// When it was frozen.
+    pub frozen_at: Timestamp,
+    /// The random salt of its digests.
+    #[serde(with = "as_hex")]
+    pub salt: [u8; 16],
+    /// The columns with their types and roles.
+    pub columns: Arc<Columns>,
+    /// All of the time it covers.
+    pub range: Interval,
+    /// The size of a slice.
+    pub every: Every,
+    /// Rows after the range that `settle` or `range.to` leaves out, estimated.
+    pub later: u64,
+    /// Rows before `range.from`, estimated.
+    pub earlier: u64,
+    /// What the user should know, in plain sentences.
+    pub notes: Vec<String>,
+    /// What is known of the source.
+    pub survey: Arc<Survey>,
+    /// The slices by time.
+    pub slices: Vec<Planned>,
+}
+
+/// A plan as persisted, in the version it was written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "v")]
+pub enum PlanFile {
+    /// The first format.
+    #[serde(rename = "1")]
+    V1(Box<Plan>),
+}
+
+impl Plan {
+    /// The id of a plan: the first 16 bytes of SHA-256 over the canonical JSON of spec hash,
+    /// columns, range and slice bounds.
+    fn identify(
+        spec_hash: &str,
+        columns: &Columns,
+        range: &Interval,
+        slices: &[Planned],
+    ) -> PlanId {
+        let bounds: Vec<_> =
+            slices.iter().map(|s| (s.interval.start(), s.interval.end())).collect();
+        let columns: Vec<_> = columns.iter().collect();
+        let identity = serde_json::json!({
+            "v": 1, "spec": spec_hash, "columns": columns, "range": range, "slices": bounds,
+        });
+        PlanId::from_hash(&Sha256::digest(identity.to_string()).into())
+    }
+
+    /// The text of the plan file.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(&PlanFile::V1(Box::new(self.clone())))
+            .map_err(|e| Error::bug("the plan cannot be written as JSON").because(e))
+    }
+
+    /// Reads a plan file; `name` is for the error.
+    pub fn from_json(json: &[u8], name: &str) -> Result<Self> {
+        let file: PlanFile = serde_json::from_slice(json).map_err(|e| {
+            Error::config(format!("{name} is not a plan of this version")).because(e).hint(
+                "plans are made by `retrofill plan`; one of a newer version needs that version",
+            )
+        })?;
+        let PlanFile::V1(plan) = file;
+        let hash = hex(&plan.spec.hash());
+        let id = Plan::identify(&hash, &plan.columns, &plan.range, &plan.slices);
+        if id != plan.id {
+            return Err(Error::config(format!("{name} was changed after it was frozen"))
+                .hint("make it again with `retrofill plan`"));
+        }
+        Ok(*plan)
+    }
+
+    /// The journal's first event of this plan.
+    pub fn frozen_event(&self) -> Event {
+        Event::V1(EventV1::PlanFrozen {
+            name: self.spec.name.clone(),
+            spec_hash: self.spec_hash.clone(),
+            salt: self.salt,
+            slices: self.slices.iter().map(|s| s.interval).collect(),
+            unplaced: self.survey.unplaced,
+        })
+    }
+
+    /// Estimated rows by slice id.
+    pub fn estimates(&self) -> BTreeMap<SliceId, u64> {
+        self.slices.iter().map(|s| (s.id(), s.rows)).collect()
+    }
+
+    /// Estimated rows of all slices.
+    pub fn estimated_rows(&self) -> u64 {
+        self.slices.iter().map(|s| s.rows).sum()
+    }
+}

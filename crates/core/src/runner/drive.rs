@@ -1,0 +1,289 @@
+//! One slice from lease to its final state: tries, waits, halves, gives up.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::attempt::{Attempt, Ended, request};
+use super::repeats::{self, Repeats};
+use super::{Happening, Shared, unknown};
+use crate::connector::SliceLoad;
+use crate::digest::Hasher;
+use crate::error::{Error, Kind, Result};
+use crate::ledger::{Event, Outcome, SliceEvent, SliceRecord, State};
+use crate::planted::{self, Bug};
+use crate::receipt::Counts;
+
+/// Bytes of memory that one row of a slice in hand may take: held hashes and key prefixes.
+const BYTES_PER_ROW: u64 = 40;
+
+/// How often live rows may overtake one try before the slice counts as failed.
+const OVERTAKEN: u32 = 100;
+
+/// How a slice ended for this run.
+pub(super) struct Driven {
+    pub(super) record: SliceRecord,
+    /// Rows of this run.
+    pub(super) counts: Counts,
+    /// Its halves, where it was split.
+    pub(super) halves: Option<[SliceRecord; 2]>,
+    /// What stops the whole run.
+    pub(super) stops: Option<Error>,
+}
+
+/// The slice in hand and its budgets.
+struct Drive {
+    shared: Arc<Shared>,
+    record: SliceRecord,
+    generation: u64,
+    tries: u32,
+    overloads: u32,
+    mismatches: u32,
+    overtaken: u32,
+    repeats: Repeats,
+}
+
+/// What to do after a failed try.
+enum Then {
+    Again,
+    Split,
+    End(SliceEvent, Option<Error>),
+}
+
+/// Drives one slice. An error means that the journal cannot be written.
+pub(super) async fn drive(
+    shared: Arc<Shared>,
+    record: SliceRecord,
+    estimate: u64,
+) -> Result<Driven> {
+    let generation = match record.state {
+        State::Stale | State::Mismatched => record.generation + 1,
+        _ => record.generation.max(1),
+    };
+    let drive = Drive {
+        shared,
+        record,
+        generation,
+        tries: 0,
+        overloads: 0,
+        mismatches: 0,
+        overtaken: 0,
+        repeats: Repeats::default(),
+    };
+    if drive.too_large(estimate) && drive.can_split() {
+        return drive.split().await;
+    }
+    drive.pace().await;
+    drive.work().await
+}
+
+impl Drive {
+    fn too_large(&self, estimate: u64) -> bool {
+        let limits = &self.shared.job.plan.spec.limits;
+        let share = limits.memory / limits.concurrency.unwrap_or(2).max(1) as u64;
+        estimate.saturating_mul(BYTES_PER_ROW) > share
+    }
+
+    fn can_split(&self) -> bool {
+        let states = [State::Planned, State::Loading, State::Failed, State::Stale];
+        states.contains(&self.record.state) && self.record.interval.halves().is_some()
+    }
+
+    /// Waits for the rate cap, before anything is open.
+    async fn pace(&self) {
+        loop {
+            let wait = self.shared.throttle.wait(self.shared.env());
+            if wait.is_zero() || self.shared.job.stop.is_asked() {
+                return;
+            }
+            let note = format!("waiting {:.1} s for limits.rows_per_second", wait.as_secs_f64());
+            self.shared.job.watch.on(&Happening::Note(note));
+            self.shared.env().sleep(wait.min(Duration::from_secs(1))).await;
+        }
+    }
+
+    async fn work(mut self) -> Result<Driven> {
+        loop {
+            if let Err(e) = self.shared.go_on() {
+                return Ok(self.driven(Counts::default(), Some(e)));
+            }
+            let attempt = self.record.attempt + 1;
+            let leased = SliceEvent::Leased { generation: self.generation, attempt };
+            self.journal(leased, true).await?;
+            let then = match self.attempt().await {
+                Ok(Ended::Committed(outcome)) => return self.committed(outcome).await,
+                Ok(Ended::Unknown(e)) => {
+                    Then::End(SliceEvent::CommitUnknown { reason: e.to_string() }, None)
+                }
+                Ok(Ended::Repeats(_)) => return Err(Error::bug("repeats were left undecided")),
+                Ok(Ended::Overtaken) => self.after_overtaken(),
+                Err(e) if e.kind() == Kind::Fenced => self.after_fenced(e).await?,
+                Err(e) => self.after_error(e),
+            };
+            match then {
+                Then::Again => self.back_off().await,
+                Then::Split => return self.split().await,
+                Then::End(event, stops) => {
+                    self.journal(event, true).await?;
+                    return Ok(self.driven(Counts::default(), stops));
+                }
+            }
+        }
+    }
+
+    /// One try, with a second look at repeated keys where there are any.
+    async fn attempt(&mut self) -> Result<Ended> {
+        let shared = self.shared.clone();
+        let slice = self.load();
+        loop {
+            let ended = Attempt::new(&shared, &slice, &self.repeats).run().await?;
+            let Ended::Repeats(found) = ended else { return Ok(ended) };
+            let plan = &shared.job.plan;
+            let hasher = Hasher::new(&plan.columns, &plan.salt);
+            let all: HashSet<_> = found.union(&self.repeats.prefixes).copied().collect();
+            let request = request(&shared, &slice);
+            self.repeats = repeats::decide(&shared, &request, &hasher, all).await?;
+        }
+    }
+
+    fn load(&self) -> SliceLoad {
+        let plan = &self.shared.job.plan;
+        SliceLoad {
+            plan: plan.id.clone(),
+            slice: self.record.id.clone(),
+            generation: self.generation,
+            attempt: self.record.attempt,
+            interval: self.record.interval,
+            columns: plan.columns.clone(),
+            mode: plan.spec.write.mode,
+        }
+    }
+
+    async fn committed(mut self, outcome: Outcome) -> Result<Driven> {
+        let counts = outcome.counts;
+        self.shared.throttle.spend(self.shared.env(), counts.written + counts.updated);
+        if !planted::is(Bug::LedgerBeforeCommit) {
+            self.journal(SliceEvent::Committed(outcome), true).await?;
+        }
+        Ok(self.driven(counts, None))
+    }
+
+    fn after_overtaken(&mut self) -> Then {
+        self.overtaken += 1;
+        if self.overtaken < OVERTAKEN {
+            return Then::Again;
+        }
+        let reason = format!("live rows with the same keys arrived {OVERTAKEN} times meanwhile");
+        Then::End(SliceEvent::Failed { kind: "Overloaded".into(), reason }, None)
+    }
+
+    /// The lease is gone, or another runner was faster with this one slice.
+    async fn after_fenced(&mut self, error: Error) -> Result<Then> {
+        if self.shared.go_on().is_err() {
+            // The journal belongs to another runner now.
+            return Err(error);
+        }
+        match unknown::resolve(&self.shared, &self.load(), error).await? {
+            unknown::Resolved::Committed(receipt) => {
+                let outcome = super::attempt::outcome(&receipt);
+                Ok(Then::End(SliceEvent::Recovered(outcome), None))
+            }
+            unknown::Resolved::NotCommitted(e) | unknown::Resolved::Unknown(e) => {
+                Ok(self.after_error(e))
+            }
+        }
+    }
+
+    fn after_error(&mut self, error: Error) -> Then {
+        self.tries += 1;
+        let retry = &self.shared.job.plan.spec.retry;
+        let failed = |e: &Error| SliceEvent::Failed {
+            kind: format!("{:?}", e.kind()),
+            reason: with_hint(e),
+        };
+        match error.kind() {
+            Kind::Stopped => Then::End(SliceEvent::Released, Some(error)),
+            Kind::Stale => Then::End(SliceEvent::Stale { reason: error.to_string() }, None),
+            Kind::Mismatch => {
+                self.mismatches += 1;
+                if self.mismatches < 2 {
+                    self.note(&error);
+                    return Then::Again;
+                }
+                Then::End(SliceEvent::Mismatched { reason: with_hint(&error) }, None)
+            }
+            Kind::Unavailable | Kind::Overloaded => {
+                if error.kind() == Kind::Overloaded {
+                    self.overloads += 1;
+                    if self.overloads >= 2 && self.record.interval.halves().is_some() {
+                        return Then::Split;
+                    }
+                }
+                if self.tries < retry.attempts {
+                    self.note(&error);
+                    return Then::Again;
+                }
+                Then::End(failed(&error), None)
+            }
+            Kind::Refused => Then::End(failed(&error), None),
+            Kind::Config | Kind::Bug | Kind::Fenced => {
+                Then::End(failed(&error), Some(error.clone()))
+            }
+        }
+    }
+
+    fn note(&self, error: &Error) {
+        let note = format!("slice {} is tried again: {error}", self.record.id);
+        self.shared.job.watch.on(&Happening::Note(note));
+    }
+
+    /// Waits before the next try: doubling, capped, with up to half of it taken off by chance.
+    async fn back_off(&self) {
+        let retry = &self.shared.job.plan.spec.retry;
+        if self.tries == 0 {
+            return;
+        }
+        let doubled = retry.backoff.saturating_mul(1 << (self.tries - 1).min(16));
+        let longest = doubled.min(retry.max_backoff);
+        let jitter = self.shared.env().random() % 512;
+        let wait = longest.mul_f64(1.0 - jitter as f64 / 1024.0);
+        let step = Duration::from_millis(250);
+        let mut left = wait;
+        while !left.is_zero() && !self.shared.job.stop.is_asked() {
+            let nap = left.min(step);
+            self.shared.env().sleep(nap).await;
+            left = left.saturating_sub(nap);
+        }
+    }
+
+    async fn split(mut self) -> Result<Driven> {
+        let Some((early, _)) = self.record.interval.halves() else {
+            return Err(Error::bug("one time unit cannot be split"));
+        };
+        let halves = self.record.split(early.end())?;
+        self.journal(SliceEvent::Split { at: early.end() }, true).await?;
+        self.shared.job.watch.on(&Happening::Halved(self.record.id.clone()));
+        let mut driven = self.driven(Counts::default(), None);
+        driven.halves = Some(halves);
+        Ok(driven)
+    }
+
+    async fn journal(&mut self, what: SliceEvent, durable: bool) -> Result<()> {
+        self.record.apply(&what)?;
+        let events = vec![Event::slice(&self.record.id, what)];
+        self.shared.job.journal.append(&self.shared.lease.lease, events, durable).await
+    }
+
+    fn driven(self, counts: Counts, stops: Option<Error>) -> Driven {
+        let what = Happening::Slice(self.record.id.clone(), self.record.state, counts);
+        self.shared.job.watch.on(&what);
+        Driven { record: self.record, counts, halves: None, stops }
+    }
+}
+
+fn with_hint(error: &Error) -> String {
+    match error.hint_text() {
+        Some(hint) => format!("{error} (hint: {hint})"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,61 @@
+//! The rows a slice holds before the load, by key hash: 32 bytes a row.
+
+use crate::digest::RowHashes;
+
+/// A multiset of rows, to be asked by key.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    rows: Vec<(u128, u128)>,
+}
+
+/// How a source row stands to the rows held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// No row has its key.
+    New,
+    /// A row is equal.
+    Present,
+    /// Rows have its key, none is equal. One of them.
+    Conflict(u128),
+}
+
+impl Held {
+    /// From rows in any order.
+    pub(super) fn new(rows: Vec<RowHashes>) -> Self {
+        let mut rows: Vec<_> = rows.into_iter().map(|h| (h.key, h.row)).collect();
+        rows.sort_unstable();
+        Held { rows }
+    }
+
+    /// Whether nothing is held.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// How a row stands to what is held.
+    pub(super) fn standing(&self, hashes: &RowHashes) -> Standing {
+        let first = self.rows.partition_point(|(key, _)| *key < hashes.key);
+        let mut alike = self.rows[first..].iter().take_while(|(key, _)| *key == hashes.key);
+        match alike.clone().next() {
+            None => Standing::New,
+            Some((_, live)) => match alike.any(|(_, row)| *row == hashes.row) {
+                true => Standing::Present,
+                false => Standing::Conflict(*live),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_key_is_present_if_any_row_is_equal() {
+        let row = |key, row| RowHashes { key, row };
+        let held = Held::new(vec![row(5, 1), row(3, 9), row(5, 2)]);
+        assert_eq!(held.standing(&row(5, 2)), Standing::Present);
+        assert_eq!(held.standing(&row(5, 3)), Standing::Conflict(1));
+        assert_eq!(held.standing(&row(4, 9)), Standing::New);
+    }
+}

@@ -1,0 +1,213 @@
+//! Bringing the ledger and the target's receipts together before anything is loaded. The target
+//! is believed: a receipt without an entry was committed before a crash, an entry without a
+//! receipt is about data that is gone.
+
+use std::collections::BTreeMap;
+
+use super::{Happening, Shared, exceptions};
+use crate::connector::{Found, ReadRequest, RowSink as _, Standing};
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, Kind, Result};
+use crate::id::SliceId;
+use crate::interval::Interval;
+use crate::ledger::{Event, SliceEvent, SliceRecord, State};
+use crate::planted::{self, Bug};
+use crate::receipt::Receipt;
+use crate::spec::Mode;
+use crate::survey::Survey;
+
+use super::attempt::outcome;
+use super::sinks::Taken;
+
+use futures::StreamExt as _;
+
+/// Receipts of this plan by slice, the newest generation each; and the others.
+pub(super) struct Receipts {
+    pub(super) ours: BTreeMap<SliceId, Found>,
+    others: Vec<Receipt>,
+}
+
+/// Reads all receipts that overlap the plan.
+pub(super) async fn receipts(shared: &Shared) -> Result<Receipts> {
+    let plan = &shared.job.plan;
+    let mut out = Receipts { ours: BTreeMap::new(), others: Vec::new() };
+    for found in shared.job.target.receipts(&plan.range).await? {
+        let r = found.receipt.latest();
+        if r.plan != plan.id {
+            out.others.push(found.receipt);
+            continue;
+        }
+        let newer =
+            out.ours.get(&r.slice).is_none_or(|old| old.receipt.latest().generation < r.generation);
+        if newer {
+            out.ours.insert(r.slice.clone(), found);
+        }
+    }
+    Ok(out)
+}
+
+/// Gives every slice and half as it truly stands, and journals what was learnt.
+pub(super) async fn recover(shared: &Shared) -> Result<(Vec<SliceRecord>, Receipts)> {
+    let job = &shared.job;
+    let mut records = job.journal.slices(&job.plan.id).await?;
+    if records.is_empty() {
+        let events = vec![job.plan.frozen_event()];
+        job.journal.append(&shared.lease.lease, events, true).await?;
+        records = job.journal.slices(&job.plan.id).await?;
+    }
+    let receipts = receipts(shared).await?;
+    let mut events = Vec::new();
+    let mut out: BTreeMap<_, _> = BTreeMap::new();
+    while let Some(mut record) = records.pop() {
+        let halved = record.state != State::Split && has_halves(&receipts, &record.id);
+        if halved && let Some((early, _)) = record.interval.halves() {
+            let what = SliceEvent::Split { at: early.end() };
+            if record.state == State::Planned {
+                records.extend(record.split(early.end())?);
+                note(&mut events, &mut record, what)?;
+            }
+        }
+        if record.state != State::Split {
+            settle(shared, &receipts, &mut record, &mut events).await?;
+        }
+        out.insert((record.interval.start(), record.id.clone()), record);
+    }
+    if !events.is_empty() {
+        job.journal.append(&shared.lease.lease, events, true).await?;
+    }
+    Ok((out.into_values().collect(), receipts))
+}
+
+/// Whether a receipt of a half of this slice exists.
+fn has_halves(receipts: &Receipts, id: &SliceId) -> bool {
+    let prefix = format!("{id}.");
+    let from = SliceId::new(prefix.clone());
+    receipts.ours.range(from..).next().is_some_and(|(id, _)| id.as_str().starts_with(&prefix))
+}
+
+fn note(events: &mut Vec<Event>, record: &mut SliceRecord, what: SliceEvent) -> Result<()> {
+    record.apply(&what)?;
+    events.push(Event::slice(&record.id, what));
+    Ok(())
+}
+
+/// One slice: what the ledger says against what the target says.
+async fn settle(
+    shared: &Shared,
+    receipts: &Receipts,
+    record: &mut SliceRecord,
+    events: &mut Vec<Event>,
+) -> Result<()> {
+    let found = receipts.ours.get(&record.id);
+    // A receipt older than the generation in hand says nothing about that generation.
+    let found = found.filter(|f| {
+        let generation = f.receipt.latest().generation;
+        let wanted = match record.state {
+            State::Stale | State::Mismatched => record.generation + 1,
+            _ => record.generation,
+        };
+        generation >= wanted || planted::is(Bug::ReceiptOfOtherGeneration)
+    });
+    let Some(found) = found else {
+        if record.state.is_done() && !planted::is(Bug::MissingReceiptIgnored) {
+            let reason = "its receipt is gone from the target";
+            stale(shared, record, events, reason.into())?;
+        }
+        return Ok(());
+    };
+    let receipt = &found.receipt;
+    let news = !record.state.is_done()
+        || record.generation != receipt.latest().generation
+        || record.outcome.is_none();
+    if news {
+        note(events, record, SliceEvent::Recovered(outcome(receipt)))?;
+        if let Some(name) = &receipt.latest().exceptions {
+            exceptions::publish(shared.env().scratch().as_ref(), name).await?;
+        }
+    }
+    let Standing::Recheck(why) = &found.standing else { return Ok(()) };
+    match still_there(shared, receipt).await {
+        Ok(None) => Ok(()),
+        Ok(Some(difference)) => stale(shared, record, events, format!("{why}; {difference}")),
+        Err(e) if e.kind() == Kind::Mismatch => {
+            shared.job.watch.on(&Happening::Note(format!("slice {}: {e}", record.id)));
+            note(events, record, SliceEvent::Mismatched { reason: e.to_string() })
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn stale(
+    shared: &Shared,
+    record: &mut SliceRecord,
+    events: &mut Vec<Event>,
+    reason: String,
+) -> Result<()> {
+    let text = format!("slice {} is loaded again: {reason}", record.id);
+    shared.job.watch.on(&Happening::Note(text));
+    note(events, record, SliceEvent::Stale { reason })
+}
+
+/// Reads the slice back and compares it with its receipt; tells what differs.
+async fn still_there(shared: &Shared, receipt: &Receipt) -> Result<Option<String>> {
+    let after = &receipt.latest().digests.after;
+    let now = digest_now(shared, receipt).await?;
+    Ok((!now.matches(after)).then(|| {
+        format!("the target holds {} rows of it, its receipt says {}", now.count, after.count)
+    }))
+}
+
+/// The digest of what the target holds of a slice, under the salt of its receipt.
+pub(super) async fn digest_now(shared: &Shared, receipt: &Receipt) -> Result<Digest> {
+    let plan = &shared.job.plan;
+    let r = receipt.latest();
+    let hasher = Hasher::new(&plan.columns, &r.salt);
+    let mut sink = Taken::new(shared.env(), &hasher, &r.interval, &plan.columns);
+    held_rows(shared, &r.interval, &mut sink).await?;
+    Ok(sink.sum.digest())
+}
+
+/// Streams what the target holds of an interval, outside of any load.
+pub(super) async fn held_rows(
+    shared: &Shared,
+    interval: &Interval,
+    sink: &mut Taken<'_>,
+) -> Result<()> {
+    let request = ReadRequest {
+        interval: *interval,
+        columns: shared.job.plan.columns.clone(),
+        survey: Survey::default().into(),
+    };
+    let mut rows = shared.job.target.read(&request).await?;
+    while let Some(batch) = rows.batches.next().await {
+        shared.go_on()?;
+        sink.push(batch?.rows).await?;
+    }
+    Ok(())
+}
+
+/// Append writes everything it reads: a slice that any other plan has loaded already would be
+/// there twice.
+pub(super) fn refuse_overlap(
+    shared: &Shared,
+    receipts: &Receipts,
+    todo: &[SliceRecord],
+) -> Result<()> {
+    if shared.job.plan.spec.write.mode != Mode::Append {
+        return Ok(());
+    }
+    for receipt in &receipts.others {
+        let r = receipt.latest();
+        let hit = todo.iter().find(|s| s.interval.overlaps(&r.interval));
+        if let Some(slice) = hit.filter(|_| r.counts.written > 0) {
+            return Err(Error::config(format!(
+                "slice {} was loaded already by plan {} (its slice {})",
+                slice.id, r.plan, r.slice
+            ))
+            .hint(
+                "mode append would write its rows a second time; `--again` does it all the same",
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! The run loop.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+
+use super::drive::{Driven, drive};
+use super::lease::Beat;
+use super::{Happening, Job, Options, Report, Shared, recover};
+use crate::env::spawn;
+use crate::error::{Error, Kind, Result};
+use crate::id::SliceId;
+use crate::interval::Interval;
+use crate::ledger::{Event, EventV1, SliceRecord, State};
+use crate::spec::Order;
+use crate::throttle::Throttle;
+
+/// Loads and proves every open slice of the plan. An error means that the run could not begin or
+/// lost its lease; what happened to single slices stands in the report.
+pub async fn run(job: Job, options: Options) -> Result<Report> {
+    let shared = start(job).await?;
+    let result = inside(&shared, &options).await;
+    finish(&shared).await;
+    result
+}
+
+/// Takes the lease and starts its heartbeat.
+pub(super) async fn start(job: Job) -> Result<Arc<Shared>> {
+    let lease = job.journal.lease(&job.plan.id, &job.holder).await?;
+    let lease = Beat::start(&job.env, job.journal.clone(), lease);
+    let throttle = Throttle::new(job.plan.spec.limits.rows_per_second);
+    Ok(Arc::new(Shared { job, lease, throttle }))
+}
+
+/// Gives the lease back.
+pub(super) async fn finish(shared: &Shared) {
+    shared.lease.end();
+    if let Err(e) = shared.job.journal.release(shared.lease.lease.clone()).await {
+        // It ends by itself; a fenced runner has none to give.
+        tracing::debug!("the lease was not given back: {e}");
+    }
+}
+
+async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
+    let job = &shared.job;
+    let (records, receipts) = recover::recover(shared).await?;
+    let mut all: BTreeMap<SliceId, SliceRecord> =
+        records.into_iter().map(|r| (r.id.clone(), r)).collect();
+    let todo = choose(job, options, all.values())?;
+    if !options.again {
+        recover::refuse_overlap(shared, &receipts, &todo)?;
+    }
+    let mut report = Report::default();
+    if !todo.is_empty() {
+        job.target.prepare(&job.plan.columns).await?;
+        let intervals: Vec<Interval> = job.plan.slices.iter().map(|s| s.interval).collect();
+        job.source.stage(&job.plan.survey, &job.plan.columns, &intervals).await?;
+        let holder = format!("{}/{}", job.holder.host, job.holder.pid);
+        let started = vec![Event::V1(EventV1::RunStarted { holder })];
+        job.journal.append(&shared.lease.lease, started, false).await?;
+        let began = job.env.uptime();
+        slices(shared, todo, &mut all, &mut report).await?;
+        let seconds = (job.env.uptime() - began).as_secs();
+        let exit = i32::from(report.stopped.is_some());
+        let ended = vec![Event::V1(EventV1::RunEnded { exit, seconds })];
+        job.journal.append(&shared.lease.lease, ended, true).await?;
+    }
+    let done = |r: &SliceRecord| r.state.is_done() || r.state == State::Split;
+    if all.values().all(done) {
+        job.source.unstage().await?;
+    }
+    let mut slices: Vec<_> = all.into_values().collect();
+    slices.sort_by(|a, b| (a.interval.start(), &a.id).cmp(&(b.interval.start(), &b.id)));
+    report.slices = slices;
+    Ok(report)
+}
+
+/// The slices this invocation takes in hand, in order.
+fn choose<'a>(
+    job: &Job,
+    options: &Options,
+    records: impl Iterator<Item = &'a SliceRecord>,
+) -> Result<Vec<SliceRecord>> {
+    let wanted = |r: &SliceRecord| match &options.select[..] {
+        _ if r.state.is_done() || r.state == State::Split => false,
+        [] => r.state != State::Mismatched,
+        list => list.contains(&r.state),
+    };
+    let family =
+        |r: &SliceRecord, id: &SliceId| r.id == *id || r.id.as_str().starts_with(&format!("{id}."));
+    let (mut todo, mut known) = (Vec::new(), options.only.is_none());
+    for record in records {
+        if let Some(only) = &options.only {
+            if !family(record, only) {
+                continue;
+            }
+            known = true;
+        }
+        let inside = options.within.is_none_or(|w| w.overlaps(&record.interval));
+        if inside && wanted(record) {
+            todo.push(record.clone());
+        }
+    }
+    if !known && let Some(only) = &options.only {
+        return Err(Error::config(format!("the plan has no slice {only}"))
+            .hint("`retrofill plan` lists the slices"));
+    }
+    todo.sort_by_key(|r| r.interval.start());
+    if job.plan.spec.range.order == Order::NewestFirst {
+        todo.reverse();
+    }
+    Ok(todo)
+}
+
+type Work = FuturesUnordered<BoxFuture<'static, Result<Result<Driven>>>>;
+
+async fn slices(
+    shared: &Arc<Shared>,
+    todo: Vec<SliceRecord>,
+    all: &mut BTreeMap<SliceId, SliceRecord>,
+    report: &mut Report,
+) -> Result<()> {
+    let job = &shared.job;
+    let mut estimates = job.plan.estimates();
+    let done = all.values().filter(|r| r.state.is_done()).count() as u64;
+    let rows = todo.iter().map(|r| estimate(&mut estimates, &r.id)).sum();
+    job.watch.on(&Happening::Began { slices: todo.len() as u64, rows, done });
+    let began = job.env.uptime();
+    let limits = &job.plan.spec.limits;
+    let concurrency = limits.concurrency.unwrap_or(2).max(1);
+    let mut queue: VecDeque<_> = todo.into();
+    let mut work: Work = FuturesUnordered::new();
+    let mut lost = None;
+    loop {
+        if report.stopped.is_none() {
+            let late = limits.max_runtime.is_some_and(|m| job.env.uptime() - began >= m);
+            if late {
+                report.stopped = Some(Error::new(Kind::Stopped, "`limits.max_runtime` is used up"));
+            } else if job.stop.is_asked() && !queue.is_empty() {
+                report.stopped = Some(Error::new(Kind::Stopped, "stopped by request"));
+            }
+        }
+        while report.stopped.is_none() && lost.is_none() && work.len() < concurrency {
+            let Some(record) = queue.pop_front() else { break };
+            let rows = estimate(&mut estimates, &record.id);
+            work.push(spawn(job.env.as_ref(), drive(shared.clone(), record, rows)));
+        }
+        let Some(ended) = work.next().await else { break };
+        match ended? {
+            Ok(driven) => take(driven, &mut queue, all, report),
+            // The other slices in hand come to the same end by themselves.
+            Err(e) => lost = Some(e),
+        }
+    }
+    lost.map_or(Ok(()), Err)
+}
+
+fn take(
+    driven: Driven,
+    queue: &mut VecDeque<SliceRecord>,
+    all: &mut BTreeMap<SliceId, SliceRecord>,
+    report: &mut Report,
+) {
+    report.rows.add(&driven.counts);
+    report.touched += u64::from(driven.halves.is_none());
+    if let Some(e) = driven.stops {
+        report.stopped.get_or_insert(e);
+    }
+    for half in driven.halves.into_iter().flatten().rev() {
+        all.insert(half.id.clone(), half.clone());
+        queue.push_front(half);
+    }
+    all.insert(driven.record.id.clone(), driven.record);
+}
+
+/// Estimated rows of a slice; a half is taken for half of its parent.
+fn estimate(known: &mut BTreeMap<SliceId, u64>, id: &SliceId) -> u64 {
+    if let Some(rows) = known.get(id) {
+        return *rows;
+    }
+    let rows = id.parent().map_or(0, |parent| estimate(known, &parent).div_ceil(2));
+    known.insert(id.clone(), rows);
+    rows
+}

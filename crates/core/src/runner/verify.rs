@@ -1,0 +1,238 @@
+//! Proving again, without writing to the target.
+
+use std::collections::HashMap;
+
+use futures::StreamExt as _;
+
+use super::attempt::request;
+use super::recover::{self, held_rows};
+use super::repeats::{self, Fate, repeated};
+use super::run::{finish, start};
+use super::sinks::{Taken, hash};
+use super::{Happening, Job, Options, Shared, exceptions};
+use crate::connector::SliceLoad;
+use crate::digest::Hasher;
+use crate::error::{Kind, Result};
+use crate::id::unhex;
+use crate::ledger::{Event, SliceEvent, SliceRecord, State};
+use crate::receipt::{Counts, ReceiptV1};
+use crate::reject::Exception;
+
+/// What a slice was found to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// The target holds exactly what the receipt says.
+    Verified,
+    /// Every row we loaded is there unchanged, and live rows came in beside them.
+    Extra {
+        /// How many more rows the target holds than its receipt says.
+        rows: u64,
+    },
+    /// Rows of the source are not in the target, or not as they were loaded.
+    Mismatched {
+        /// Rows of the source whose key the target does not hold.
+        missing: u64,
+        /// Rows of the source whose key the target holds with another value.
+        changed: u64,
+        /// In one sentence.
+        reason: String,
+    },
+    /// The receipt is gone, or the source is no longer what was loaded: nobody can tell.
+    CannotAttribute {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A slice and what it was found to be.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// The slice as it stands now.
+    pub record: SliceRecord,
+    /// What was found.
+    pub judgement: Judgement,
+}
+
+/// Proves every done slice again: by its digest, or (`count_only`) by its number of rows. What
+/// no longer holds is journalled as mismatched.
+pub async fn verify(job: Job, options: Options, count_only: bool) -> Result<Vec<Finding>> {
+    let shared = start(job).await?;
+    let result = inside(&shared, &options, count_only).await;
+    finish(&shared).await;
+    result
+}
+
+async fn inside(shared: &Shared, options: &Options, count_only: bool) -> Result<Vec<Finding>> {
+    let records = shared.job.journal.slices(&shared.job.plan.id).await?;
+    let receipts = recover::receipts(shared).await?;
+    let wanted = |r: &SliceRecord| {
+        let id = options.only.as_ref();
+        (r.state.is_done() || r.state == State::Mismatched)
+            && options.within.is_none_or(|w| w.overlaps(&r.interval))
+            && id.is_none_or(|id| r.id == *id || r.id.as_str().starts_with(&format!("{id}.")))
+    };
+    let todo: Vec<_> = records.into_iter().filter(wanted).collect();
+    let (slices, rows) = (todo.len() as u64, shared.job.plan.estimated_rows());
+    shared.job.watch.on(&Happening::Began { slices, rows, done: 0 });
+    let mut out = Vec::new();
+    for mut record in todo {
+        shared.go_on()?;
+        let found = receipts.ours.get(&record.id).map(|f| f.receipt.latest());
+        let judgement = match found {
+            None => Judgement::CannotAttribute { reason: "its receipt is gone".into() },
+            Some(receipt) => match judge(shared, &record, receipt, count_only).await {
+                Ok(judgement) => judgement,
+                Err(e) if e.kind() == Kind::Mismatch => {
+                    Judgement::Mismatched { missing: 0, changed: 0, reason: e.to_string() }
+                }
+                Err(e) => return Err(e),
+            },
+        };
+        settle(shared, &mut record, &judgement, found).await?;
+        let counts = record.outcome.as_ref().map_or_else(Counts::default, |o| o.counts);
+        shared.job.watch.on(&Happening::Rows(counts.read));
+        shared.job.watch.on(&Happening::Slice(record.id.clone(), record.state, counts));
+        out.push(Finding { record, judgement });
+    }
+    Ok(out)
+}
+
+/// Journals a change of state.
+async fn settle(
+    shared: &Shared,
+    record: &mut SliceRecord,
+    judgement: &Judgement,
+    receipt: Option<&ReceiptV1>,
+) -> Result<()> {
+    let event = match judgement {
+        Judgement::Verified | Judgement::Extra { .. } => match (record.state, receipt) {
+            (State::Mismatched, Some(receipt)) => {
+                let receipt = crate::receipt::Receipt::V1(receipt.clone());
+                SliceEvent::Recovered(super::attempt::outcome(&receipt))
+            }
+            _ => return Ok(()),
+        },
+        Judgement::Mismatched { reason, .. } | Judgement::CannotAttribute { reason } => {
+            SliceEvent::Mismatched { reason: reason.clone() }
+        }
+    };
+    record.apply(&event)?;
+    let events = vec![Event::slice(&record.id, event)];
+    shared.job.journal.append(&shared.lease.lease, events, true).await
+}
+
+async fn judge(
+    shared: &Shared,
+    record: &SliceRecord,
+    receipt: &ReceiptV1,
+    count_only: bool,
+) -> Result<Judgement> {
+    let plan = &shared.job.plan;
+    let hasher = Hasher::new(&plan.columns, &receipt.salt);
+    let mut sink = Taken::new(shared.env(), &hasher, &record.interval, &plan.columns).keeping();
+    held_rows(shared, &record.interval, &mut sink).await?;
+    let held = sink.kept.take().unwrap_or_default();
+    let now = sink.sum.digest();
+    let after = &receipt.digests.after;
+    if now.matches(after) || (count_only && now.count == after.count) {
+        return Ok(Judgement::Verified);
+    }
+    let mut target: HashMap<u128, Vec<u128>> = HashMap::new();
+    for hashes in held {
+        target.entry(hashes.key).or_default().push(hashes.row);
+    }
+    match compare_with_source(shared, record, receipt, &hasher, &mut target).await {
+        Ok((0, 0)) => Ok(Judgement::Extra { rows: now.count.saturating_sub(after.count) }),
+        Ok((missing, changed)) => Ok(Judgement::Mismatched {
+            missing,
+            changed,
+            reason: format!(
+                "{missing} rows of the source are missing in the target, {changed} are changed \
+                 since load"
+            ),
+        }),
+        Err(e) if e.kind() == Kind::Stale => Ok(Judgement::CannotAttribute {
+            reason: format!(
+                "the target holds {} rows where {} were proven, and the source has changed: {e}",
+                now.count, after.count
+            ),
+        }),
+        Err(e) => Err(e),
+    }
+}
+
+/// Rows of the source that are missing in the target, and that are there with another value,
+/// without those that were listed as conflicts when they were loaded.
+async fn compare_with_source(
+    shared: &Shared,
+    record: &SliceRecord,
+    receipt: &ReceiptV1,
+    hasher: &Hasher,
+    target: &mut HashMap<u128, Vec<u128>>,
+) -> Result<(u64, u64)> {
+    let plan = &shared.job.plan;
+    let load = SliceLoad {
+        plan: plan.id.clone(),
+        slice: record.id.clone(),
+        generation: record.generation,
+        attempt: record.attempt,
+        interval: record.interval,
+        columns: plan.columns.clone(),
+        mode: plan.spec.write.mode,
+    };
+    let request = request(shared, &load);
+    let keyed = plan.spec.rows.key.is_some();
+    let mut source = Vec::new();
+    let mut rows = shared.job.source.read(&request).await?;
+    while let Some(batch) = rows.batches.next().await {
+        let batch = batch?;
+        shared.go_on()?;
+        let width = plan.columns.key_width();
+        let whole: Vec<bool> = (0..batch.rows.num_rows())
+            .map(|row| batch.rows.columns()[..width].iter().all(|c| c.is_valid(row)))
+            .collect();
+        let hashed = hash(shared.env(), hasher, batch.rows).await?;
+        let rows = hashed.hashes.iter().zip(&batch.ordinals).zip(whole);
+        source.extend(rows.filter(|(_, whole)| *whole).map(|((h, o), _)| (*h, *o)));
+    }
+    if keyed {
+        let mut prefixes: Vec<_> = source.iter().map(|(h, _)| repeats::prefix(h)).collect();
+        let again = repeated(&mut prefixes);
+        let known = repeats::decide(shared, &request, hasher, again).await?;
+        source.retain(|(_, ordinal)| known.fates.get(ordinal).is_none_or(|f| !is_out(*f)));
+    }
+    let conflicts = conflicts(shared, receipt).await?;
+    let (mut missing, mut changed) = (0, 0);
+    for (hashes, _) in source {
+        let Some(rows) = target.get_mut(&hashes.key) else {
+            missing += 1;
+            continue;
+        };
+        match rows.iter().position(|row| *row == hashes.row) {
+            // Without a key, each row of the source needs a row of its own.
+            Some(at) if !keyed => {
+                rows.swap_remove(at);
+            }
+            Some(_) => {}
+            None if conflicts.contains_key(&hashes.key) => {}
+            None if keyed => changed += 1,
+            None => missing += 1,
+        }
+    }
+    Ok((missing, changed))
+}
+
+fn is_out(fate: Fate) -> bool {
+    matches!(fate, Fate::Duplicate | Fate::Rejected)
+}
+
+/// The keys that were listed as conflicts when the slice was loaded.
+async fn conflicts(shared: &Shared, receipt: &ReceiptV1) -> Result<HashMap<u128, ()>> {
+    let Some(name) = &receipt.exceptions else { return Ok(HashMap::new()) };
+    let list = exceptions::read(shared.env().scratch().as_ref(), name).await?;
+    let key = |e: Exception| match e {
+        Exception::ConflictV1(c) => unhex::<16>(&c.key_hash).map(u128::from_be_bytes),
+        Exception::RejectV1(_) => None,
+    };
+    Ok(list.into_iter().filter_map(key).map(|k| (k, ())).collect())
+}
