@@ -114,7 +114,10 @@ impl MemoryTable {
 
     /// Rows and receipts go; whatever is created next is another table.
     pub fn drop_table(&self) {
-        self.change(|s| *s = Snapshot { identity: s.identity + 1, ..Snapshot::default() });
+        self.change(|s| {
+            let (identity, rewritten) = (s.identity + 1, s.rewritten + 1);
+            *s = Snapshot { identity, rewritten, ..Snapshot::default() };
+        });
     }
 
     /// Puts rows and receipts back to an older version, as a new version.

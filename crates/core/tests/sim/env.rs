@@ -149,6 +149,12 @@ impl World {
         drop(gone);
     }
 
+    /// Lets go of every task.
+    pub fn end(&self) {
+        let processes = self.inner().lives.len();
+        (0..processes).for_each(|process| self.kill(process));
+    }
+
     pub fn spawn(&self, process: Process, future: BoxFuture<'static, ()>) {
         let mut inner = self.inner();
         if inner.lives[process] == Life::Dead {

@@ -38,7 +38,11 @@ impl Caller {
     }
 
     /// The call with a chance of failing before and after it.
-    pub async fn around<T>(&self, point: Point, call: impl Future<Output = Result<T>>) -> Result<T> {
+    pub async fn around<T>(
+        &self,
+        point: Point,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         self.before(point).await?;
         let result = call.await?;
         self.after(point).await?;

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
@@ -20,17 +21,49 @@ use retrofill_core::reject::Place;
 use retrofill_core::survey::Survey;
 
 use crate::chaos::{Fault, Point};
-use crate::env::World;
+use crate::env::{Process, World};
 use crate::faulty::Caller;
 
 /// The process that stands for the server: nobody kills it.
-pub const SERVER: usize = 0;
+const SERVER: usize = 0;
+
+/// The target's server: it may still be at work on commits whose asker has given up.
+#[derive(Clone)]
+pub struct Server {
+    world: World,
+    late: Arc<AtomicUsize>,
+}
+
+impl Server {
+    pub fn new(world: &World) -> Self {
+        Server { world: world.clone(), late: Arc::default() }
+    }
+
+    /// Commits some time after the answer was given up.
+    fn commit_late(&self, wait: Duration, load: Box<dyn Load>, receipt: Receipt) {
+        self.late.fetch_add(1, Ordering::SeqCst);
+        let (wait, late) = (self.world.sleep(SERVER, wait), Arc::clone(&self.late));
+        let work = async move {
+            wait.await;
+            load.commit(receipt).await;
+            late.fetch_sub(1, Ordering::SeqCst);
+        };
+        self.world.spawn(SERVER, Box::pin(work));
+    }
+
+    /// Receipts tell how every commit asked for before them ended.
+    async fn settled(&self, process: Process) {
+        while self.late.load(Ordering::SeqCst) > 0 {
+            self.world.sleep(process, Duration::from_millis(100)).await;
+        }
+    }
+}
 
 #[derive(Clone)]
 pub struct FaultyTarget {
     pub inner: MemoryTable,
     pub caller: Caller,
-    pub world: World,
+    pub server: Server,
     /// Every read-back of slices that overlap this is damaged.
     pub cursed: Option<Interval>,
 }
@@ -75,17 +108,17 @@ impl Target for FaultyTarget {
     }
 
     async fn receipts(&self, within: &Interval) -> Result<Vec<Found>> {
-        self.caller.around(Point::Receipts, self.inner.receipts(within)).await
+        let call = async {
+            self.server.settled(self.caller.process).await;
+            self.inner.receipts(within).await
+        };
+        self.caller.around(Point::Receipts, call).await
     }
 
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {
         let load = self.caller.around(Point::Begin, self.inner.begin(slice)).await?;
         self.caller.rules.begun(self.caller.process, &slice.slice);
-        Ok(Box::new(FaultyLoad {
-            inner: Some(load),
-            target: self.clone(),
-            slice: slice.clone(),
-        }))
+        Ok(Box::new(FaultyLoad { inner: Some(load), target: self.clone(), slice: slice.clone() }))
     }
 }
 
@@ -179,12 +212,7 @@ impl Load for FaultyLoad {
         }
         if strikes(Fault::UnknownLate, 3) {
             let wait = Duration::from_millis(1 << caller.chaos.below(14));
-            let wait = target.world.sleep(SERVER, wait);
-            let late = async move {
-                wait.await;
-                inner.commit(receipt).await;
-            };
-            target.world.spawn(SERVER, Box::pin(late));
+            target.server.commit_late(wait, inner, receipt);
             return CommitOutcome::Unknown(lost());
         }
         match inner.commit(receipt).await {
@@ -268,7 +296,7 @@ fn damaged(
 }
 
 fn flip_text(value: &mut Value) {
-    *value = match value {
+    *value = match &*value {
         Value::Null => Value::Text(String::new()),
         Value::Text(text) if text.is_empty() => Value::Null,
         Value::Text(text) => Value::Text(format!("{text}'")),
