@@ -11,7 +11,7 @@ use crate::env::{Process, World};
 
 /// A place where the runner awaits the outside world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Point {
+pub(crate) enum Point {
     SourceStage,
     SourceRead,
     SourceNext,
@@ -42,7 +42,7 @@ pub enum Point {
 
 /// What can go wrong there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Fault {
+pub(crate) enum Fault {
     UnavailableBefore,
     UnavailableAfter,
     OverloadedBefore,
@@ -60,7 +60,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 14] = [
+    pub(crate) const ALL: [Fault; 14] = [
         Fault::UnavailableBefore,
         Fault::UnavailableAfter,
         Fault::OverloadedBefore,
@@ -79,7 +79,7 @@ impl Fault {
 }
 
 /// How often each fault happened at each point.
-pub type Tally = BTreeMap<(Point, Fault), u64>;
+pub(crate) type Tally = BTreeMap<(Point, Fault), u64>;
 
 type Live = Box<dyn FnMut() + Send>;
 
@@ -99,13 +99,13 @@ struct Inner {
 
 /// The faults of one seed.
 #[derive(Clone)]
-pub struct Chaos {
+pub(crate) struct Chaos {
     world: World,
     inner: Arc<Mutex<Inner>>,
 }
 
 impl Chaos {
-    pub fn new(seed: u64, world: &World, tracing: bool) -> Self {
+    pub(crate) fn new(seed: u64, world: &World, tracing: bool) -> Self {
         let mut dice = Dice::new(seed, 3);
         let permille = *dice.pick(&[0, 10, 30, 30, 60, 120]);
         let budget = dice.between(1, 12) as u32;
@@ -129,21 +129,21 @@ impl Chaos {
     }
 
     /// What the live writer does when its turn comes.
-    pub fn set_live(&self, live: Live) {
+    pub(crate) fn set_live(&self, live: Live) {
         self.inner().live = Some(live);
     }
 
     /// From now on nothing goes wrong.
-    pub fn calm(&self) {
+    pub(crate) fn calm(&self) {
         self.inner().budget = 0;
     }
 
-    pub fn tally(&self) -> Tally {
+    pub(crate) fn tally(&self) -> Tally {
         self.inner().tally.clone()
     }
 
     /// Notes something for the trace of a replayed seed.
-    pub fn note(&self, text: impl FnOnce() -> String) {
+    pub(crate) fn note(&self, text: impl FnOnce() -> String) {
         let now = self.world.now();
         let mut inner = self.inner();
         if inner.tracing {
@@ -152,12 +152,12 @@ impl Chaos {
         }
     }
 
-    pub fn trace(&self) -> Vec<String> {
+    pub(crate) fn trace(&self) -> Vec<String> {
         self.inner().trace.clone()
     }
 
     /// Counts a fault that another hand made, where the process awaited last.
-    pub fn count_at_last(&self, process: Process, fault: Fault) {
+    pub(crate) fn count_at_last(&self, process: Process, fault: Fault) {
         let mut inner = self.inner();
         if let Some(point) = inner.last.get(&process).copied() {
             *inner.tally.entry((point, fault)).or_default() += 1;
@@ -167,7 +167,13 @@ impl Chaos {
     }
 
     /// Whether this fault happens here and now.
-    pub fn strikes(&self, process: Process, point: Point, fault: Fault, weight: u32) -> bool {
+    pub(crate) fn strikes(
+        &self,
+        process: Process,
+        point: Point,
+        fault: Fault,
+        weight: u32,
+    ) -> bool {
         let mut inner = self.inner();
         inner.last.insert(process, point);
         let chance = inner.permille * weight;
@@ -182,25 +188,25 @@ impl Chaos {
     }
 
     /// A number below `n`, by the chance of the faults.
-    pub fn below(&self, n: usize) -> usize {
+    pub(crate) fn below(&self, n: usize) -> usize {
         self.inner().dice.below(n)
     }
 
     /// Goes before every call.
-    pub async fn before(&self, process: Process, point: Point) -> Result<()> {
+    pub(crate) async fn before(&self, process: Process, point: Point) -> Result<()> {
         self.note(|| format!("[{process}] {point:?}"));
         self.turn(process, point).await;
         self.fail(process, point, Fault::UnavailableBefore, Fault::OverloadedBefore)
     }
 
     /// Goes after every call: what was done stays done, but the answer is lost.
-    pub async fn after(&self, process: Process, point: Point) -> Result<()> {
+    pub(crate) async fn after(&self, process: Process, point: Point) -> Result<()> {
         self.turn(process, point).await;
         self.fail(process, point, Fault::UnavailableAfter, Fault::OverloadedAfter)
     }
 
     /// The others' turn: a delay, and the live writer.
-    pub async fn turn(&self, process: Process, point: Point) {
+    pub(crate) async fn turn(&self, process: Process, point: Point) {
         let delay = if self.strikes(process, point, Fault::Delay, 1) {
             let millis = [1, 300, 3_000, 12_000];
             Duration::from_millis(millis[self.below(millis.len())])

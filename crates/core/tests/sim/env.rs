@@ -20,7 +20,7 @@ use crate::dice::Dice;
 const EPOCH: i64 = 1_700_000_000;
 
 /// A process of the simulation.
-pub type Process = usize;
+pub(crate) type Process = usize;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Life {
@@ -53,7 +53,7 @@ struct Inner {
 
 /// The world. Clones are handles.
 #[derive(Clone)]
-pub struct World {
+pub(crate) struct World {
     inner: Arc<Mutex<Inner>>,
     ready: Arc<Mutex<Vec<usize>>>,
 }
@@ -74,7 +74,7 @@ impl ArcWake for Wake {
 
 /// What one step of the world did.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// A task was polled.
     Polled,
     /// Nothing was ready; time went on to the next timer.
@@ -84,7 +84,7 @@ pub enum Step {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         World {
             inner: Arc::new(Mutex::new(Inner {
                 now: Duration::ZERO,
@@ -104,32 +104,32 @@ impl World {
         self.inner.lock().unwrap()
     }
 
-    pub fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.inner().now
     }
 
     /// Lets time pass while nobody runs.
-    pub fn pass(&self, length: Duration) {
+    pub(crate) fn pass(&self, length: Duration) {
         self.inner().now += length;
     }
 
-    pub fn start(&self) -> Process {
+    pub(crate) fn start(&self) -> Process {
         let mut inner = self.inner();
         inner.lives.push(Life::Running);
         inner.lives.len() - 1
     }
 
-    pub fn is_alive(&self, process: Process) -> bool {
+    pub(crate) fn is_alive(&self, process: Process) -> bool {
         self.inner().lives[process] != Life::Dead
     }
 
     /// SIGSTOP.
-    pub fn stop(&self, process: Process) {
+    pub(crate) fn stop(&self, process: Process) {
         self.inner().lives[process] = Life::Stopped;
     }
 
     /// SIGCONT.
-    pub fn resume(&self, process: Process) {
+    pub(crate) fn resume(&self, process: Process) {
         let mut inner = self.inner();
         if inner.lives[process] == Life::Stopped {
             inner.lives[process] = Life::Running;
@@ -137,7 +137,7 @@ impl World {
     }
 
     /// kill -9: every task of the process is gone.
-    pub fn kill(&self, process: Process) {
+    pub(crate) fn kill(&self, process: Process) {
         let gone: Vec<_> = {
             let mut inner = self.inner();
             inner.lives[process] = Life::Dead;
@@ -150,12 +150,12 @@ impl World {
     }
 
     /// Lets go of every task.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         let processes = self.inner().lives.len();
         (0..processes).for_each(|process| self.kill(process));
     }
 
-    pub fn spawn(&self, process: Process, future: BoxFuture<'static, ()>) {
+    pub(crate) fn spawn(&self, process: Process, future: BoxFuture<'static, ()>) {
         let mut inner = self.inner();
         if inner.lives[process] == Life::Dead {
             return;
@@ -165,7 +165,7 @@ impl World {
     }
 
     /// Polls one task that is ready, picked by chance; where none is, time goes on.
-    pub fn step(&self) -> Step {
+    pub(crate) fn step(&self) -> Step {
         let Some((id, mut future)) = self.pick() else { return self.wait() };
         let waker = waker(Arc::new(Wake { task: id, ready: Arc::clone(&self.ready) }));
         let done = future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
@@ -222,13 +222,13 @@ impl World {
     }
 
     /// A future that is ready after this long.
-    pub fn sleep(&self, process: Process, length: Duration) -> Sleep {
+    pub(crate) fn sleep(&self, process: Process, length: Duration) -> Sleep {
         Sleep { world: self.clone(), process, length, key: None }
     }
 }
 
 /// See [`World::sleep`]. Time counts from the first poll.
-pub struct Sleep {
+pub(crate) struct Sleep {
     world: World,
     process: Process,
     length: Duration,
@@ -268,7 +268,7 @@ impl Drop for Sleep {
 }
 
 /// The world as one process sees it.
-pub struct SimEnv {
+pub(crate) struct SimEnv {
     pub world: World,
     pub process: Process,
     pub scratch: Arc<dyn Scratch>,
@@ -307,17 +307,17 @@ impl Env for SimEnv {
 /// Files in memory. A write is torn when the process dies in its middle; what has returned is
 /// durable, and so are names after `rename`.
 #[derive(Clone)]
-pub struct SimScratch {
+pub(crate) struct SimScratch {
     world: World,
     process: Process,
     files: Files,
 }
 
 /// The files of one state dir: what every process of the host sees.
-pub type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+pub(crate) type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
 impl SimScratch {
-    pub fn new(world: &World, process: Process, files: &Files) -> Self {
+    pub(crate) fn new(world: &World, process: Process, files: &Files) -> Self {
         SimScratch { world: world.clone(), process, files: Arc::clone(files) }
     }
 

@@ -22,23 +22,23 @@ use crate::rules::Rules;
 
 /// Who calls, and through which faults.
 #[derive(Clone)]
-pub struct Caller {
+pub(crate) struct Caller {
     pub process: Process,
     pub chaos: Chaos,
     pub rules: Rules,
 }
 
 impl Caller {
-    pub async fn before(&self, point: Point) -> Result<()> {
+    pub(crate) async fn before(&self, point: Point) -> Result<()> {
         self.chaos.before(self.process, point).await
     }
 
-    pub async fn after(&self, point: Point) -> Result<()> {
+    pub(crate) async fn after(&self, point: Point) -> Result<()> {
         self.chaos.after(self.process, point).await
     }
 
     /// The call with a chance of failing before and after it.
-    pub async fn around<T>(
+    pub(crate) async fn around<T>(
         &self,
         point: Point,
         call: impl Future<Output = Result<T>>,
@@ -50,7 +50,7 @@ impl Caller {
     }
 }
 
-pub struct FaultySource {
+pub(crate) struct FaultySource {
     pub inner: MemorySource,
     pub caller: Caller,
 }
@@ -90,7 +90,7 @@ impl Source for FaultySource {
     }
 }
 
-pub struct FaultyJournal {
+pub(crate) struct FaultyJournal {
     pub inner: MemoryJournal,
     pub table: MemoryTable,
     pub caller: Caller,
@@ -138,7 +138,7 @@ impl Journal for FaultyJournal {
     }
 }
 
-pub struct FaultyScratch {
+pub(crate) struct FaultyScratch {
     pub inner: Arc<SimScratch>,
     pub caller: Caller,
 }

@@ -116,7 +116,12 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, wanted: &T) -> Ch
 
 /// The table holds the rows of others and exactly what the source adds to them, and the slices
 /// say so.
-pub fn judge(setting: &Setting, plan: &Plan, slices: &[SliceRecord], files: &Files) -> Check {
+pub(crate) fn judge(
+    setting: &Setting,
+    plan: &Plan,
+    slices: &[SliceRecord],
+    files: &Files,
+) -> Check {
     let others = setting.others.now();
     let known = by_key(&others);
     let mut wanted: Vec<_> = others.iter().map(|row| format!("{row:?}")).collect();
@@ -226,7 +231,7 @@ fn receipts(setting: &Setting, plan: &Plan) -> Check {
 }
 
 /// What the journal shows is the fold of what it holds.
-pub fn folds(entries: &[retrofill_core::ledger::Entry], slices: &[SliceRecord]) -> Check {
+pub(crate) fn folds(entries: &[retrofill_core::ledger::Entry], slices: &[SliceRecord]) -> Check {
     let events: Vec<&Event> = entries.iter().map(|e| &e.event).collect();
     let fold = Fold::of(events).map_err(|e| e.to_string())?;
     same("the journal's slices", &slices.to_vec(), &fold.slices.into_values().collect())

@@ -19,7 +19,7 @@ struct Inner {
 
 /// The rules of one seed. Clones are handles.
 #[derive(Clone, Default)]
-pub struct Rules(Arc<Mutex<Inner>>);
+pub(crate) struct Rules(Arc<Mutex<Inner>>);
 
 impl Rules {
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -27,37 +27,37 @@ impl Rules {
     }
 
     /// What was broken.
-    pub fn broken(&self) -> Vec<String> {
+    pub(crate) fn broken(&self) -> Vec<String> {
         self.inner().broken.clone()
     }
 
-    pub fn leased(&self, process: Process, lease: &Lease) {
+    pub(crate) fn leased(&self, process: Process, lease: &Lease) {
         let mut inner = self.inner();
         inner.newest_token = inner.newest_token.max(lease.token);
         inner.tokens.insert(process, lease.token);
     }
 
     /// A new journal counts tokens from the start.
-    pub fn forget_leases(&self) {
+    pub(crate) fn forget_leases(&self) {
         let mut inner = self.inner();
         inner.newest_token = 0;
         inner.tokens.clear();
     }
 
     /// A load begins: the one before of the same slice must have ended.
-    pub fn begun(&self, process: Process, slice: &SliceId) {
+    pub(crate) fn begun(&self, process: Process, slice: &SliceId) {
         let mut inner = self.inner();
         if !inner.loads.insert((process, slice.clone())) {
             inner.broken.push(format!("slice {slice} begins again while its last load is open"));
         }
     }
 
-    pub fn ended(&self, process: Process, slice: &SliceId) {
+    pub(crate) fn ended(&self, process: Process, slice: &SliceId) {
         self.inner().loads.remove(&(process, slice.clone()));
     }
 
     /// A commit is asked for: only the holder of the newest lease may.
-    pub fn commits(&self, process: Process, slice: &SliceId) {
+    pub(crate) fn commits(&self, process: Process, slice: &SliceId) {
         let mut inner = self.inner();
         let token = inner.tokens.get(&process).copied().unwrap_or(0);
         if token < inner.newest_token {
@@ -66,7 +66,7 @@ impl Rules {
     }
 
     /// Events were taken by the journal: it must not run ahead of the target.
-    pub fn journalled(&self, events: &[Event], table: &MemoryTable) {
+    pub(crate) fn journalled(&self, events: &[Event], table: &MemoryTable) {
         for event in events {
             let Event::V1(EventV1::Slice { slice, what }) = event else { continue };
             let (SliceEvent::Committed(outcome) | SliceEvent::Recovered(outcome)) = what else {

@@ -20,34 +20,34 @@ use retrofill_core::spec::{
 use crate::dice::Dice;
 
 /// Where the range starts, and the length of a slice, in seconds.
-pub const BASE: i64 = 1_600_000_000;
-pub const SLICE: i64 = 10;
+pub(crate) const BASE: i64 = 1_600_000_000;
+pub(crate) const SLICE: i64 = 10;
 
 /// The target refuses rows with this value.
-pub const UNLUCKY: i64 = 13;
+pub(crate) const UNLUCKY: i64 = 13;
 
 /// Rows of others, by version of the table since which they are so.
 #[derive(Clone, Default)]
-pub struct Others(Arc<Mutex<Vec<(usize, Vec<Row>)>>>);
+pub(crate) struct Others(Arc<Mutex<Vec<(usize, Vec<Row>)>>>);
 
 impl Others {
-    pub fn now(&self) -> Vec<Row> {
+    pub(crate) fn now(&self) -> Vec<Row> {
         self.0.lock().unwrap().last().map(|(_, rows)| rows.clone()).unwrap_or_default()
     }
 
-    pub fn set(&self, version: usize, rows: Vec<Row>) {
+    pub(crate) fn set(&self, version: usize, rows: Vec<Row>) {
         self.0.lock().unwrap().push((version, rows));
     }
 
     /// As they were in an old version of the table.
-    pub fn at(&self, version: usize) -> Vec<Row> {
+    pub(crate) fn at(&self, version: usize) -> Vec<Row> {
         let history = self.0.lock().unwrap();
         let then = history.iter().rev().find(|(v, _)| *v <= version);
         then.map(|(_, rows)| rows.clone()).unwrap_or_default()
     }
 }
 
-pub struct Setting {
+pub(crate) struct Setting {
     pub spec: Spec,
     pub source: MemorySource,
     pub lines: Vec<Line>,
@@ -87,13 +87,13 @@ fn columns(mode: Mode) -> Columns {
 }
 
 /// From the source's order of columns to the plan's.
-pub fn planned(line: &Row) -> Row {
+pub(crate) fn planned(line: &Row) -> Row {
     let [k, v, t, s] = &line[..] else { panic!("a line has four columns") };
     vec![t.clone(), k.clone(), s.clone(), v.clone()]
 }
 
 /// Time and key of a row in plan order, to be compared.
-pub fn key(row: &Row) -> String {
+pub(crate) fn key(row: &Row) -> String {
     format!("{:?}", &row[..2])
 }
 
@@ -158,7 +158,7 @@ fn initial(dice: &mut Dice, slices: i64, lines: &[Line]) -> Vec<Row> {
 }
 
 impl Setting {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed, 0);
         let slices = dice.between(3, 12);
         let mode = if dice.permille(250) { Mode::Append } else { Mode::FillMissing };
@@ -190,12 +190,12 @@ impl Setting {
         Setting { spec, source, lines, table: table.refusing(unlucky), others, slices }
     }
 
-    pub fn keyed(&self) -> bool {
+    pub(crate) fn keyed(&self) -> bool {
         self.spec.write.mode == Mode::FillMissing
     }
 
     /// Plans as the command does: a plan that the target knows keeps its salt.
-    pub fn plan(&self, salt: [u8; 16]) -> Plan {
+    pub(crate) fn plan(&self, salt: [u8; 16]) -> Plan {
         let survey = block_on(self.source.survey(&SurveyRequest::default())).unwrap();
         let table = block_on(self.table.table()).unwrap();
         let (columns, notes) =
@@ -221,7 +221,7 @@ impl Setting {
     }
 
     /// What the live writer does each time it gets a turn.
-    pub fn live_writer(&self, seed: u64) -> Box<dyn FnMut() + Send> {
+    pub(crate) fn live_writer(&self, seed: u64) -> Box<dyn FnMut() + Send> {
         let (table, others) = (self.table.clone(), self.others.clone());
         let (slices, keyed) = (self.slices, self.keyed());
         let rows: Vec<_> = self.lines.iter().filter_map(as_row).collect();
@@ -277,7 +277,7 @@ fn insert(
 }
 
 /// Another hand changes or removes any row. A changed row is no longer ours.
-pub fn vandal(dice: &mut Dice, table: &MemoryTable, others: &Others, keyed: bool) {
+pub(crate) fn vandal(dice: &mut Dice, table: &MemoryTable, others: &Others, keyed: bool) {
     let rows = table.rows();
     if rows.is_empty() {
         return;

@@ -24,7 +24,7 @@ use crate::target::{FaultyTarget, Server};
 const POLLS: u64 = 400_000;
 
 /// What one seed came to.
-pub struct Ending {
+pub(crate) struct Ending {
     pub tally: Tally,
     pub mishaps: [u64; Mishap::ALL.len()],
     pub failure: Option<String>,
@@ -33,7 +33,7 @@ pub struct Ending {
 
 /// What happens between two runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mishap {
+pub(crate) enum Mishap {
     Restored,
     Dropped,
     LedgerLost,
@@ -45,7 +45,7 @@ pub enum Mishap {
 }
 
 impl Mishap {
-    pub const ALL: [Mishap; 8] = [
+    pub(crate) const ALL: [Mishap; 8] = [
         Mishap::Restored,
         Mishap::Dropped,
         Mishap::LedgerLost,
@@ -87,7 +87,7 @@ struct Story {
 }
 
 /// Plays one seed.
-pub fn play(seed: u64, tracing: bool) -> Ending {
+pub(crate) fn play(seed: u64, tracing: bool) -> Ending {
     let mut story = Story::new(seed, tracing);
     let failure = story.tell().err().or_else(|| story.rules.broken().first().cloned());
     let (tally, trace) = (story.chaos.tally(), story.chaos.trace());

@@ -29,13 +29,13 @@ const SERVER: usize = 0;
 
 /// The target's server: it may still be at work on commits whose asker has given up.
 #[derive(Clone)]
-pub struct Server {
+pub(crate) struct Server {
     world: World,
     late: Arc<AtomicUsize>,
 }
 
 impl Server {
-    pub fn new(world: &World) -> Self {
+    pub(crate) fn new(world: &World) -> Self {
         Server { world: world.clone(), late: Arc::default() }
     }
 
@@ -60,7 +60,7 @@ impl Server {
 }
 
 #[derive(Clone)]
-pub struct FaultyTarget {
+pub(crate) struct FaultyTarget {
     pub inner: MemoryTable,
     pub caller: Caller,
     pub server: Server,
