@@ -177,8 +177,8 @@ impl TryFrom<Vec<Column>> for Columns {
         }
         let mut names: Vec<_> = list.iter().map(|c| c.name.as_str()).collect();
         names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|w| w[0] == w[1]) {
-            return Err(Error::config(format!("column `{}` occurs twice", pair[0])));
+        if let Some([name, _]) = names.windows(2).find(|w| w[0] == w[1]) {
+            return Err(Error::config(format!("column `{name}` occurs twice")));
         }
         let keys = list.iter().filter(|c| c.role == Role::Key).count();
         Ok(Columns { list, keys })
@@ -196,6 +196,15 @@ fn rank(role: Role) -> u8 {
 impl From<Columns> for Vec<Column> {
     fn from(columns: Columns) -> Self {
         columns.list
+    }
+}
+
+impl<'a> IntoIterator for &'a Columns {
+    type Item = &'a Column;
+    type IntoIter = std::slice::Iter<'a, Column>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.iter()
     }
 }
 

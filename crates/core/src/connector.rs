@@ -19,7 +19,7 @@ use crate::interval::Interval;
 use crate::receipt::Receipt;
 use crate::reject::{Place, Reject};
 use crate::spec::Mode;
-use crate::survey::Survey;
+use crate::survey::{FileStamp, Survey};
 
 /// A column as a source or a table has it, before the plan gives it a role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +110,12 @@ pub trait Source: Debug + Send + Sync {
     /// What is there: columns, rows, bytes, time range and content hash per block, and the lines
     /// that belong to no slice. Planning and coverage need nothing else.
     async fn survey(&self, request: &SurveyRequest) -> Result<Survey>;
+
+    /// The files as they are now, without reading them: tells whether the source has grown since
+    /// a survey. None where the source cannot tell.
+    async fn stamps(&self) -> Result<Option<Vec<FileStamp>>> {
+        Ok(None)
+    }
 
     /// Called once per run before the first read: a source that cannot read one slice without
     /// reading far more than it (unordered, compressed) sorts itself into the state dir here.

@@ -33,6 +33,12 @@ pub trait Env: Send + Sync + 'static {
     /// A random number.
     fn random(&self) -> u64;
 
+    /// The runner is at this point of a slice: `read`, `write`, `read-back`, `commit` or
+    /// `ledger` (committed, not yet journalled). Tests stop or kill a runner exactly there.
+    fn reached(&self, point: &'static str) {
+        let _ = point;
+    }
+
     /// Files of the state dir.
     fn scratch(&self) -> Arc<dyn Scratch>;
 }

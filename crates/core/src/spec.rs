@@ -202,11 +202,7 @@ impl Default for Limits {
 
 impl Default for Retry {
     fn default() -> Self {
-        Retry {
-            attempts: 5,
-            backoff: Duration::from_secs(1),
-            max_backoff: Duration::from_secs(120),
-        }
+        Retry { attempts: 5, backoff: Duration::from_secs(1), max_backoff: Duration::from_mins(2) }
     }
 }
 

@@ -87,8 +87,14 @@ fn measure(column: &dyn Array, lengths: &mut [usize]) -> Result<()> {
         DataType::Float32 | DataType::Float64 => 9,
         DataType::Date32 => 5,
         DataType::Timestamp(..) => 13,
-        DataType::Utf8 => return measure_bytes::<Utf8Type>(column.as_bytes(), lengths),
-        DataType::Binary => return measure_bytes::<BinaryType>(column.as_bytes(), lengths),
+        DataType::Utf8 => {
+            measure_bytes::<Utf8Type>(column.as_bytes(), lengths);
+            return Ok(());
+        }
+        DataType::Binary => {
+            measure_bytes::<BinaryType>(column.as_bytes(), lengths);
+            return Ok(());
+        }
         DataType::Decimal128(_, scale) => {
             let values = column.as_primitive::<Decimal128Type>();
             for (i, length) in lengths.iter_mut().enumerate() {
@@ -116,15 +122,11 @@ fn measure(column: &dyn Array, lengths: &mut [usize]) -> Result<()> {
 fn measure_bytes<T: ByteArrayType<Offset = i32>>(
     values: &GenericByteArray<T>,
     lengths: &mut [usize],
-) -> Result<()> {
+) {
     let offsets = values.value_offsets();
     for (i, length) in lengths.iter_mut().enumerate() {
-        *length += match values.is_null(i) {
-            true => 1,
-            false => 5 + (offsets[i + 1] - offsets[i]) as usize,
-        };
+        *length += if values.is_null(i) { 1 } else { 5 + (offsets[i + 1] - offsets[i]) as usize };
     }
-    Ok(())
 }
 
 /// Appends each value of a column to its row.

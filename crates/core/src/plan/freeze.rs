@@ -49,6 +49,8 @@ pub struct Inputs {
     pub columns: Columns,
     /// What the user should know so far.
     pub notes: Vec<String>,
+    /// Only what comes from here on: a finished plan has done the rest.
+    pub after: Option<Timestamp>,
     /// The time of planning.
     pub now: Timestamp,
     /// For the digests; a plan that the target knows already keeps the salt it had.
@@ -66,7 +68,8 @@ pub enum Frozen {
 
 /// Makes the plan. A pure function: the same inputs give the same plan.
 pub fn freeze(inputs: Inputs) -> Result<Frozen> {
-    let Inputs { spec, as_written, base_dir, survey, columns, mut notes, now, salt } = inputs;
+    let Inputs { spec, as_written, base_dir, survey, columns, mut notes, after, now, salt } =
+        inputs;
     spec.check()?;
     let zone = zone(&spec.range.timezone)?;
     let Some(seen) = seen(&survey)? else {
@@ -78,13 +81,13 @@ pub fn freeze(inputs: Inputs) -> Result<Frozen> {
             }
         };
     };
-    let settled = settled(&spec, now)?;
+    let limits = Limits { seen, settled: settled(&spec, now)?, after };
     let (every, range, intervals) = match spec.range.every {
         Some(every) => {
-            let range = range(&spec, &seen, every, &zone, settled)?;
+            let range = range(&spec, &limits, every, &zone)?;
             (every, range, every.slices(&range, &zone)?)
         }
-        None => auto(&spec, &survey, &seen, &zone, settled)?,
+        None => auto(&spec, &survey, &limits, &zone)?,
     };
     let rows = estimate::rows(&survey, &intervals);
     let slices: Vec<_> = intervals
@@ -94,7 +97,8 @@ pub fn freeze(inputs: Inputs) -> Result<Frozen> {
         .collect();
     let (earlier, later) = estimate::outside(&survey, &range);
     notes.splice(0..0, survey.notes.iter().cloned());
-    if range.end() < seen.end() && range.end() == settled {
+    if range.end() < seen.end() && range.end() == limits.settled {
+        let settled = limits.settled;
         notes.push(format!("rows after {settled} have not settled and are left for later"));
     }
     let spec_hash = hex(&spec.hash());
@@ -136,17 +140,20 @@ fn settled(spec: &Spec, now: Timestamp) -> Result<Timestamp> {
         .map_err(|e| Error::bug("a clock outside the calendar").because(e))
 }
 
-fn range(
-    spec: &Spec,
-    seen: &Interval,
-    every: Every,
-    zone: &TimeZone,
+/// What bounds a range besides the spec.
+struct Limits {
+    seen: Interval,
     settled: Timestamp,
-) -> Result<Interval> {
+    after: Option<Timestamp>,
+}
+
+fn range(spec: &Spec, limits: &Limits, every: Every, zone: &TimeZone) -> Result<Interval> {
+    let Limits { seen, settled, after } = *limits;
     let from = match spec.range.from {
         Some(from) => from,
         None => every.floor(seen.start(), zone)?,
     };
+    let from = after.map_or(from, |after| from.max(after));
     let to = match spec.range.to {
         Some(to) => to,
         None => every.ceil(seen.end(), zone)?,
@@ -163,11 +170,10 @@ fn range(
 fn auto(
     spec: &Spec,
     survey: &Survey,
-    seen: &Interval,
+    limits: &Limits,
     zone: &TimeZone,
-    settled: Timestamp,
 ) -> Result<(Every, Interval, Vec<Interval>)> {
-    let span = (seen.nanoseconds() / 1_000_000_000) as u64;
+    let span = (limits.seen.nanoseconds() / 1_000_000_000) as u64;
     let mut chosen = None;
     for every in LADDER {
         // Cutting finer than this would make more slices than a plan may have.
@@ -177,7 +183,7 @@ fn auto(
         if span < 4 * seconds(every) && every != Every::Seconds(1) {
             continue;
         }
-        let range = range(spec, seen, every, zone, settled)?;
+        let range = range(spec, limits, every, zone)?;
         let intervals = every.slices(&range, zone)?;
         let rows = estimate::rows(survey, &intervals);
         let most = rows.iter().copied().max().unwrap_or(0);

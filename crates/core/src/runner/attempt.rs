@@ -93,6 +93,7 @@ impl<'a> Attempt<'a> {
         self.blocks = std::mem::take(&mut rows.blocks);
         while let Some(batch) = rows.batches.next().await {
             self.shared.go_on()?;
+            self.shared.env().reached("read");
             self.take(load, batch?).await?;
         }
         let keyed = self.slice.mode != Mode::Append && !planted::is(Bug::DuplicateKept);
@@ -228,17 +229,17 @@ impl<'a> Attempt<'a> {
             filter_record_batch(&hashed.rows, &mask)
                 .map_err(|e| Error::bug("a batch cannot be filtered").because(e))?
         };
+        self.shared.env().reached("write");
         let mut refused = load.write(rows).await?;
         refused.sort_by_key(|r| r.row);
         let mut refused = refused.into_iter().peekable();
         let mut list = Vec::new();
         for (place, &row) in chosen.iter().enumerate() {
-            match refused.next_if(|r| r.row == place) {
-                Some(r) => list.push((ordinals[row], r.column, r.reason)),
-                None => {
-                    self.counts.written += 1;
-                    self.written.add(&hashed.hashes[row], hashed.times[row]);
-                }
+            if let Some(r) = refused.next_if(|r| r.row == place) {
+                list.push((ordinals[row], r.column, r.reason))
+            } else {
+                self.counts.written += 1;
+                self.written.add(&hashed.hashes[row], hashed.times[row]);
             }
         }
         let list: Vec<_> = list.iter().map(|(o, c, r)| (*o, c.clone(), r.as_str())).collect();
@@ -261,6 +262,7 @@ impl<'a> Attempt<'a> {
         if planted::is(Bug::SkipReadBack) {
             self.digests.after = expected;
         } else {
+            shared.env().reached("read-back");
             load.read_back(&mut sink).await?;
             self.digests.after = sink.sum.digest();
             compare(&expected, &self.digests.after)?;
@@ -327,6 +329,7 @@ impl<'a> Attempt<'a> {
             if let Err(e) = self.shared.go_on() {
                 return Err(self.give_up(load, &receipt, e).await);
             }
+            self.shared.env().reached("commit");
             match load.commit(receipt.clone()).await {
                 CommitOutcome::Committed => return self.committed(&receipt).await,
                 CommitOutcome::NotCommitted(e) => {
@@ -370,9 +373,10 @@ impl<'a> Attempt<'a> {
         digests.before.add(&sum.clone().without_parts());
         self.digests.after.add(&sum);
         let many = self.digests.after.count >= PARTS_FROM_ROWS;
-        digests.after = match many {
-            true => self.digests.after.clone(),
-            false => self.digests.after.clone().without_parts(),
+        digests.after = if many {
+            self.digests.after.clone()
+        } else {
+            self.digests.after.clone().without_parts()
         };
         Ok(false)
     }
@@ -392,6 +396,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn committed(&self, receipt: &Receipt) -> Result<Ended> {
+        self.shared.env().reached("ledger");
         if let Some(name) = &receipt.latest().exceptions {
             exceptions::publish(self.shared.env().scratch().as_ref(), name).await?;
         }

@@ -38,10 +38,13 @@ impl Held {
         let mut alike = self.rows[first..].iter().take_while(|(key, _)| *key == hashes.key);
         match alike.clone().next() {
             None => Standing::New,
-            Some((_, live)) => match alike.any(|(_, row)| *row == hashes.row) {
-                true => Standing::Present,
-                false => Standing::Conflict(*live),
-            },
+            Some((_, live)) => {
+                if alike.any(|(_, row)| *row == hashes.row) {
+                    Standing::Present
+                } else {
+                    Standing::Conflict(*live)
+                }
+            }
         }
     }
 }

@@ -63,7 +63,7 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
         job.journal.append(&shared.lease.lease, started, false).await?;
         let began = job.env.uptime();
         slices(shared, todo, &mut all, &mut report).await?;
-        let seconds = (job.env.uptime() - began).as_secs();
+        let seconds = job.env.uptime().saturating_sub(began).as_secs();
         let exit = i32::from(report.stopped.is_some());
         let ended = vec![Event::V1(EventV1::RunEnded { exit, seconds })];
         job.journal.append(&shared.lease.lease, ended, true).await?;
@@ -136,7 +136,8 @@ async fn slices(
     let mut lost = None;
     loop {
         if report.stopped.is_none() {
-            let late = limits.max_runtime.is_some_and(|m| job.env.uptime() - began >= m);
+            let late =
+                limits.max_runtime.is_some_and(|m| job.env.uptime().saturating_sub(began) >= m);
             if late {
                 report.stopped = Some(Error::new(Kind::Stopped, "`limits.max_runtime` is used up"));
             } else if job.stop.is_asked() && !queue.is_empty() {
