@@ -5,7 +5,7 @@ use arrow::compute::filter_record_batch;
 use futures::StreamExt as _;
 
 use super::exceptions::{self, Exceptions};
-use super::held::{Held, Standing};
+use super::held::{Copies, Held, Standing};
 use super::repeats::{Fate, Repeats, prefix, repeated};
 use super::sinks::{Hashed, Summer, Taken, hash};
 use super::unknown;
@@ -38,7 +38,10 @@ pub(super) struct Attempt<'a> {
     slice: &'a SliceLoad,
     hasher: Hasher,
     repeats: &'a Repeats,
+    /// The target has a receipt of an earlier generation of this slice.
+    again: bool,
     held: Held,
+    copies: Copies,
     counts: Counts,
     digests: Digests,
     written: Summer,
@@ -49,14 +52,21 @@ pub(super) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(shared: &'a Shared, slice: &'a SliceLoad, repeats: &'a Repeats) -> Self {
+    pub(super) fn new(
+        shared: &'a Shared,
+        slice: &'a SliceLoad,
+        repeats: &'a Repeats,
+        again: bool,
+    ) -> Self {
         let plan = &shared.job.plan;
         Attempt {
             shared,
             slice,
             hasher: Hasher::new(&plan.columns, &plan.salt),
             repeats,
+            again,
             held: Held::default(),
+            copies: Copies::default(),
             counts: Counts::default(),
             digests: Digests::default(),
             written: Summer::new(&slice.interval),
@@ -111,12 +121,16 @@ impl<'a> Attempt<'a> {
         }
         let plan = &self.shared.job.plan;
         let sink = Taken::new(self.shared.env(), &self.hasher, &self.slice.interval, &plan.columns);
-        let mut sink = match self.slice.mode {
-            Mode::Append => sink,
-            _ => sink.keeping(),
-        };
+        // Append writes whatever is held, but never twice what an earlier generation wrote.
+        let append = self.slice.mode == Mode::Append;
+        let mut sink = if append && !self.again { sink } else { sink.keeping() };
         load.held(&mut sink).await?;
-        self.held = Held::new(sink.kept.unwrap_or_default());
+        let kept = sink.kept.unwrap_or_default();
+        if append {
+            self.copies = Copies::new(&kept);
+        } else {
+            self.held = Held::new(kept);
+        }
         self.digests.before = sink.sum.digest();
         Ok(())
     }
@@ -174,6 +188,11 @@ impl<'a> Attempt<'a> {
     /// Whether a row that stays is to be written, by what is held.
     fn place(&mut self, hashed: &Hashed, row: usize) -> Result<bool> {
         let hashes = &hashed.hashes[row];
+        if self.copies.take(hashes) {
+            self.counts.already_present += 1;
+            self.digests.present.add_row(hashes);
+            return Ok(false);
+        }
         if self.held.is_empty() {
             return Ok(true);
         }

@@ -27,6 +27,20 @@ pub(super) struct Receipts {
     others: Vec<Receipt>,
 }
 
+impl Receipts {
+    /// Whether the slice, or one that it is a part of, was committed before.
+    pub(super) fn loaded_before(&self, id: &SliceId) -> bool {
+        let mut next = Some(id.clone());
+        while let Some(id) = next {
+            if self.ours.contains_key(&id) {
+                return true;
+            }
+            next = id.parent();
+        }
+        false
+    }
+}
+
 /// Reads all receipts that overlap the plan.
 pub(super) async fn receipts(shared: &Shared) -> Result<Receipts> {
     let plan = &shared.job.plan;

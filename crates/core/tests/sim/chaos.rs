@@ -108,7 +108,7 @@ impl Chaos {
     pub(crate) fn new(seed: u64, world: &World, tracing: bool) -> Self {
         let mut dice = Dice::new(seed, 3);
         let permille = *dice.pick(&[0, 10, 30, 30, 60, 120]);
-        let budget = dice.between(1, 12) as u32;
+        let budget = dice.between(1, 30) as u32;
         Chaos {
             world: world.clone(),
             inner: Arc::new(Mutex::new(Inner {

@@ -119,10 +119,6 @@ impl World {
         inner.lives.len() - 1
     }
 
-    pub(crate) fn is_alive(&self, process: Process) -> bool {
-        self.inner().lives[process] != Life::Dead
-    }
-
     /// SIGSTOP.
     pub(crate) fn stop(&self, process: Process) {
         self.inner().lives[process] = Life::Stopped;

@@ -109,7 +109,7 @@ impl Journal for FaultyJournal {
         self.inner.append(lease, events.clone(), durable).await?;
         let process = self.caller.process;
         self.caller.chaos.note(|| format!("[{process}] journalled {events:?}"));
-        self.caller.rules.journalled(&events, &self.table);
+        self.caller.rules.journalled(process, &events, &self.table);
         self.caller.after(Point::JournalAppend).await
     }
 

@@ -15,6 +15,7 @@ struct Inner {
     newest_token: u64,
     tokens: BTreeMap<Process, u64>,
     loads: BTreeSet<(Process, SliceId)>,
+    excused: BTreeSet<Process>,
 }
 
 /// The rules of one seed. Clones are handles.
@@ -65,8 +66,16 @@ impl Rules {
         }
     }
 
+    /// The table was put back under the feet of this process: what it knows of receipts is old.
+    pub(crate) fn excuse(&self, process: Process) {
+        self.inner().excused.insert(process);
+    }
+
     /// Events were taken by the journal: it must not run ahead of the target.
-    pub(crate) fn journalled(&self, events: &[Event], table: &MemoryTable) {
+    pub(crate) fn journalled(&self, process: Process, events: &[Event], table: &MemoryTable) {
+        if self.inner().excused.contains(&process) {
+            return;
+        }
         for event in events {
             let Event::V1(EventV1::Slice { slice, what }) = event else { continue };
             let (SliceEvent::Committed(outcome) | SliceEvent::Recovered(outcome)) = what else {

@@ -208,6 +208,7 @@ impl Setting {
             survey,
             columns,
             notes,
+            after: None,
             now: Timestamp::from_second(BASE + 1_000_000).unwrap(),
             salt,
         };

@@ -271,12 +271,14 @@ impl Story {
         let table = &self.setting.table;
         match mishap {
             Mishap::Restored => {
+                self.excuse();
                 let version = self.dice.below(table.version() + 1);
                 let then = self.setting.others.at(version);
                 table.restore(version);
                 self.setting.others.set(table.version(), then);
             }
             Mishap::Dropped => {
+                self.excuse();
                 table.drop_table();
                 self.setting.others.set(table.version(), Vec::new());
             }
@@ -304,6 +306,10 @@ impl Story {
         }
         self.mishaps[mishap as usize] += 1;
         self.chaos.note(|| format!("{mishap:?}"));
+    }
+
+    fn excuse(&self) {
+        self.stopped.iter().for_each(|run| self.rules.excuse(run.process));
     }
 
     fn change_back(&mut self) {

@@ -170,7 +170,7 @@ impl Load for FaultyLoad {
     async fn write(&mut self, mut rows: RecordBatch) -> Result<Vec<Refused>> {
         let caller = self.target.caller.clone();
         caller.before(Point::Write).await?;
-        if caller.chaos.strikes(caller.process, Point::Write, Fault::Corrupted, 1) {
+        if caller.chaos.strikes(caller.process, Point::Write, Fault::Corrupted, 3) {
             rows = damaged(&caller, &self.slice.columns, &rows, false)?;
         }
         let refused = self.inner().write(rows).await?;
@@ -251,9 +251,12 @@ struct FaultySink<'a> {
 impl RowSink for FaultySink<'_> {
     async fn push(&mut self, rows: RecordBatch) -> Result<()> {
         let Caller { process, chaos, .. } = &self.caller;
-        let struck = rows.num_rows() > 0
-            && (self.cursed || chaos.strikes(*process, self.point, Fault::Corrupted, 1));
-        if struck {
+        let some = rows.num_rows() > 0;
+        let cursed = self.cursed && some;
+        if cursed {
+            chaos.count_at_last(*process, Fault::Corrupted);
+        }
+        if cursed || (some && chaos.strikes(*process, self.point, Fault::Corrupted, 3)) {
             let rows = damaged(&self.caller, &self.columns, &rows, true)?;
             return self.inner.push(rows).await;
         }
