@@ -416,9 +416,7 @@ impl<'a> Attempt<'a> {
 
     async fn committed(&self, receipt: &Receipt) -> Result<Ended> {
         self.shared.env().reached("ledger");
-        if let Some(name) = &receipt.latest().exceptions {
-            exceptions::publish(self.shared.env().scratch().as_ref(), name).await?;
-        }
+        exceptions::publish(self.shared.env(), receipt).await;
         Ok(Ended::Committed(outcome(receipt)))
     }
 

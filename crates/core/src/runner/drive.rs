@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::attempt::{Attempt, Ended, request};
 use super::repeats::{self, Repeats};
-use super::{Happening, Shared, unknown};
+use super::{Happening, Shared, exceptions, unknown};
 use crate::connector::SliceLoad;
 use crate::digest::Hasher;
 use crate::error::{Error, Kind, Result};
@@ -189,6 +189,7 @@ impl Drive {
         }
         match unknown::resolve(&self.shared, &self.load(), error).await? {
             unknown::Resolved::Committed(receipt) => {
+                exceptions::publish(self.shared.env(), &receipt).await;
                 let outcome = super::attempt::outcome(&receipt);
                 Ok(Then::End(SliceEvent::Recovered(outcome), None))
             }

@@ -70,6 +70,8 @@ pub(super) async fn recover(shared: &Shared) -> Result<(Vec<SliceRecord>, Receip
         records = job.journal.slices(&job.plan.id).await?;
     }
     let receipts = receipts(shared).await?;
+    let known = receipts.ours.values().map(|found| &found.receipt);
+    exceptions::publish_left(job.env.scratch().as_ref(), known).await?;
     let mut events = Vec::new();
     let mut out: BTreeMap<_, _> = BTreeMap::new();
     while let Some(mut record) = records.pop() {
@@ -135,9 +137,6 @@ async fn settle(
         || record.outcome.is_none();
     if news {
         note(events, record, SliceEvent::Recovered(outcome(receipt)))?;
-        if let Some(name) = &receipt.latest().exceptions {
-            exceptions::publish(shared.env().scratch().as_ref(), name).await?;
-        }
     }
     let Standing::Recheck(why) = &found.standing else { return Ok(()) };
     match still_there(shared, receipt).await {
