@@ -145,7 +145,7 @@ fn initial(dice: &mut Dice, slices: i64, lines: &[Line]) -> Vec<Row> {
             Line::Row(line) if dice.permille(600) => planned(line),
             _ => row(dice, slices),
         };
-        if dice.permille(400) {
+        if dice.permille(400) || is_unlucky(&one) {
             one[3] = Value::Integer(dice.between(4, 5));
         }
         rows.push(one.clone());
@@ -263,7 +263,8 @@ fn insert(
         true => dice.pick(rows).clone(),
         false => row(dice, slices),
     };
-    if dice.permille(600) {
+    // Without a key, a row of others that equals a lost one of ours cannot be told from it.
+    if !keyed || dice.permille(600) || is_unlucky(&new) {
         new[3] = Value::Integer(dice.between(7, 9));
     }
     let unlucky: BTreeSet<_> = rows.iter().filter(|r| is_unlucky(r)).map(key).collect();

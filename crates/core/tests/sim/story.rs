@@ -219,7 +219,7 @@ impl Story {
                 }
             }
             if run.is_over() {
-                self.report(&run);
+                self.exit(&run);
                 return Ok(());
             }
             if poll == kill {
@@ -250,6 +250,13 @@ impl Story {
             let keep = self.dice.below(4);
             self.journal.crash(keep);
         }
+    }
+
+    /// The process has come to its end by itself.
+    fn exit(&self, run: &Run) {
+        self.world.kill(run.process);
+        self.journal.bury(&run.holder);
+        self.report(run);
     }
 
     fn report(&self, run: &Run) {
@@ -335,7 +342,6 @@ impl Story {
         for run in std::mem::take(&mut self.stopped) {
             self.world.resume(run.process);
             self.until_over(&run)?;
-            self.journal.bury(&run.holder);
         }
         Ok(())
     }
@@ -343,7 +349,7 @@ impl Story {
     fn until_over(&self, run: &Run) -> Result<(), String> {
         for _ in 0..POLLS {
             if run.is_over() {
-                self.report(run);
+                self.exit(run);
                 return Ok(());
             }
             if self.world.step() == Step::Idle {
