@@ -13,6 +13,7 @@ use super::value::{Row, time_of, to_batch};
 use crate::columns::{ColumnType, Columns, Precision};
 use crate::connector::{FieldType, ReadRequest, Rows, Source, SourceBatch, SurveyRequest};
 use crate::error::{Error, Kind, Result};
+use crate::planted::{self, Bug};
 use crate::reject::{Place, Reject};
 use crate::survey::{Block, FileStamp, Survey, TimeUnitSeen};
 
@@ -96,7 +97,8 @@ impl MemorySource {
     fn read_block(&self, block: &Block, request: &ReadRequest) -> Result<SourceBatch> {
         let lines = self.lines();
         let (from, to) = (block.offset as usize, (block.offset + block.length) as usize);
-        let whole = lines.get(from..to).filter(|lines| hash(lines) == block.hash);
+        let trusted = planted::is(Bug::StaleBlockAccepted);
+        let whole = lines.get(from..to).filter(|lines| trusted || hash(lines) == block.hash);
         let whole = whole.ok_or_else(|| {
             Error::new(Kind::Stale, format!("lines {} to {to} of the source changed", from + 1))
                 .hint("plan again to load what is there now")

@@ -262,7 +262,8 @@ impl Target for MemoryTable {
         let base = self.newest();
         base.columns()?;
         let table = self.clone();
-        Ok(Box::new(MemoryLoad { table, slice: slice.clone(), base, seen: None, added: vec![] }))
+        let (written, sealed) = (Vec::new(), Vec::new());
+        Ok(Box::new(MemoryLoad { table, slice: slice.clone(), base, seen: None, written, sealed }))
     }
 }
 
@@ -273,7 +274,10 @@ struct MemoryLoad {
     base: Arc<Snapshot>,
     /// The version before, between `Moved` and `arrivals`.
     seen: Option<Arc<Snapshot>>,
-    added: Vec<Row>,
+    /// Rows on their way.
+    written: Vec<Row>,
+    /// Rows that can be read back and committed.
+    sealed: Vec<Row>,
 }
 
 impl MemoryLoad {
@@ -313,19 +317,20 @@ impl Load for MemoryLoad {
         for (i, row) in from_batch(&rows)?.into_iter().enumerate() {
             match self.table.check.as_ref().and_then(|check| check(&row)) {
                 Some(reason) => refused.push(Refused { row: i, column: None, reason }),
-                None => self.added.push(row),
+                None => self.written.push(row),
             }
         }
         Ok(refused)
     }
 
     async fn seal(&mut self) -> Result<()> {
+        self.sealed.append(&mut self.written);
         Ok(())
     }
 
     async fn read_back(&mut self, sink: &mut dyn RowSink) -> Result<()> {
         let held = self.base.within(&self.slice.interval)?;
-        let rows: Vec<_> = held.iter().map(|(_, row)| row).chain(&self.added).collect();
+        let rows: Vec<_> = held.iter().map(|(_, row)| row).chain(&self.sealed).collect();
         push_all(&self.slice.columns, &rows, sink).await
     }
 
@@ -364,7 +369,7 @@ impl Load for MemoryLoad {
         }
         let mut next = (*newest).clone();
         receipt.latest_mut().anchor = next.anchor();
-        next.append(std::mem::take(&mut self.added));
+        next.append(std::mem::take(&mut self.sealed));
         next.receipts.push(receipt);
         versions.push(Arc::new(next));
         CommitOutcome::Committed

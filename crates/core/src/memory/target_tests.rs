@@ -107,6 +107,7 @@ fn arrivals_move_the_load_and_another_slice_does_not() {
     let slice = slice();
     let mut load = block_on(table.begin(&slice)).unwrap();
     block_on(load.write(batch(&[row(12, 2)]))).unwrap();
+    block_on(load.seal()).unwrap();
     table.insert(vec![row(20, 9)]);
     table.insert(vec![row(11, 8)]);
     let CommitOutcome::Moved(load) = block_on(load.commit(receipt(&slice))) else {
@@ -150,6 +151,8 @@ fn refused_rows_are_named_and_not_written() {
     let mut load = block_on(table.begin(&slice())).unwrap();
     let refused = block_on(load.write(batch(&[row(10, 1), row(11, 13)]))).unwrap();
     assert_eq!(refused[0].row, 1);
+    assert!(read_back(&mut load).is_empty());
+    block_on(load.seal()).unwrap();
     assert_eq!(read_back(&mut load), [row(10, 1)]);
 }
 
@@ -160,6 +163,7 @@ fn restoring_takes_rows_and_receipts_back() {
     let slice = slice();
     let mut load = block_on(table.begin(&slice)).unwrap();
     block_on(load.write(batch(&[row(12, 2)]))).unwrap();
+    block_on(load.seal()).unwrap();
     assert!(matches!(block_on(load.commit(receipt(&slice))), CommitOutcome::Committed));
     table.restore(version);
     assert_eq!(table.rows(), [row(10, 1)]);

@@ -33,7 +33,7 @@ impl Receipts {
         let mut next = Some(id.clone());
         while let Some(id) = next {
             if self.ours.contains_key(&id) {
-                return true;
+                return !planted::is(Bug::AppendedTwice);
             }
             next = id.parent();
         }

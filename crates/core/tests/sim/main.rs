@@ -11,6 +11,8 @@ mod dice;
 mod env;
 mod faulty;
 mod oracle;
+#[cfg(feature = "planted")]
+mod planted;
 mod rules;
 mod setting;
 mod story;
