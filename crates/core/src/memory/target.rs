@@ -112,6 +112,11 @@ impl MemoryTable {
         });
     }
 
+    /// Rows change in silence, as on a damaged disk: the receipts know nothing of it.
+    pub fn damage(&self, work: impl FnOnce(&mut Vec<(u64, Row)>)) {
+        self.change(|s| work(&mut s.rows));
+    }
+
     /// Rows and receipts go; whatever is created next is another table.
     pub fn drop_table(&self) {
         self.change(|s| {

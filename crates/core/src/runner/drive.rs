@@ -166,8 +166,11 @@ impl Drive {
     async fn committed(mut self, outcome: Outcome) -> Result<Driven> {
         let counts = outcome.counts;
         self.shared.throttle.spend(self.shared.env(), counts.written + counts.updated);
-        if !planted::is(Bug::LedgerBeforeCommit) {
-            self.journal(SliceEvent::Committed(outcome), true).await?;
+        let event = SliceEvent::Committed(outcome);
+        if planted::is(Bug::LedgerBeforeCommit) {
+            self.record.apply(&event)?;
+        } else {
+            self.journal(event, true).await?;
         }
         Ok(self.driven(counts, None))
     }

@@ -214,7 +214,8 @@ impl Chaos {
             Duration::from_micros(self.below(200) as u64)
         };
         self.world.sleep(process, delay).await;
-        if self.strikes(process, point, Fault::LiveRows, 2) {
+        let weight = if point == Point::Commit { 6 } else { 2 };
+        if self.strikes(process, point, Fault::LiveRows, weight) {
             let live = self.inner().live.take();
             if let Some(mut live) = live {
                 live();

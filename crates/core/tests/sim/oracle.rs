@@ -32,7 +32,7 @@ struct Fate {
     doomed: bool,
 }
 
-fn time(row: &Row) -> Timestamp {
+pub(crate) fn time(row: &Row) -> Timestamp {
     let Value::Instant(second) = row[0] else { panic!("a row has a time") };
     Timestamp::from_second(second).unwrap()
 }

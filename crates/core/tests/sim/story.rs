@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::executor::block_on;
 use retrofill_core::error::Result;
 use retrofill_core::ledger::{Holder, Journal as _, SliceRecord, State};
-use retrofill_core::memory::{Line, MemoryJournal};
+use retrofill_core::memory::{Line, MemoryJournal, Value};
 use retrofill_core::plan::Plan;
 use retrofill_core::runner::{self, Job, Judgement, Options, Report, Silent, Stop};
 
@@ -143,7 +143,8 @@ impl Story {
         let slices = self.finish()?;
         oracle::judge(&self.setting, &self.plan, &slices, &self.files)?;
         self.nothing_more(&slices)?;
-        self.verify()
+        self.verify()?;
+        self.damage()
     }
 
     /// Lets go of everything, so that the parts of the world do not hold each other.
@@ -304,7 +305,7 @@ impl Story {
                 let at = self.dice.below(self.setting.lines.len());
                 self.setting.source.change(|lines| {
                     if let Line::Row(row) = &mut lines[at] {
-                        row[1] = retrofill_core::memory::Value::Integer(99);
+                        row[1] = Value::Integer(99);
                     }
                 });
             }
@@ -415,6 +416,39 @@ impl Story {
             }
         }
         Ok(())
+    }
+
+    /// A row of ours is damaged in silence: the verifier names its slice and no other, and the
+    /// next load of that slice puts right what is missing.
+    fn damage(&mut self) -> Result<(), String> {
+        let (table, others) = (&self.setting.table, self.setting.others.now());
+        let rows = table.rows();
+        let ours: Vec<_> = (0..rows.len()).filter(|at| !others.contains(&rows[*at])).collect();
+        if ours.is_empty() {
+            return Ok(());
+        }
+        let at = *self.dice.pick(&ours);
+        let mut new = rows[at].clone();
+        new[3] = Value::Integer(30);
+        let changed = self.setting.keyed() && self.dice.permille(500);
+        table.damage(|rows| {
+            let (id, _) = rows.remove(at);
+            rows.extend(changed.then(|| (id, new.clone())));
+        });
+        let others = others.into_iter().chain(changed.then_some(new)).collect();
+        self.setting.others.set(table.version(), others);
+        let damaged = oracle::time(&rows[at]);
+        for finding in self.verified()? {
+            let found = matches!(finding.judgement, Judgement::Mismatched { .. });
+            if found != finding.record.interval.contains(damaged) {
+                let id = &finding.record.id;
+                return Err(format!("damage at {damaged}, slice {id}: {:?}", finding.judgement));
+            }
+        }
+        let select = vec![State::Mismatched];
+        let report = self.run_calmly(Options { select, ..Options::default() })?;
+        oracle::judge(&self.setting, &self.plan, &report.slices, &self.files)
+            .map_err(|e| format!("after a damage: {e}"))
     }
 
     fn verified(&mut self) -> Result<Vec<runner::Finding>, String> {

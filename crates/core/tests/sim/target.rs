@@ -253,10 +253,11 @@ impl RowSink for FaultySink<'_> {
         let Caller { process, chaos, .. } = &self.caller;
         let some = rows.num_rows() > 0;
         let cursed = self.cursed && some;
+        let weight = if self.point == Point::Arrivals { 30 } else { 3 };
         if cursed {
             chaos.count_at_last(*process, Fault::Corrupted);
         }
-        if cursed || (some && chaos.strikes(*process, self.point, Fault::Corrupted, 3)) {
+        if cursed || (some && chaos.strikes(*process, self.point, Fault::Corrupted, weight)) {
             let rows = damaged(&self.caller, &self.columns, &rows, true)?;
             return self.inner.push(rows).await;
         }
