@@ -104,12 +104,12 @@ impl<'a> Timekeeper<'a> {
 /// at its position (where the target spells it otherwise).
 fn source_index(survey: &Survey, columns: &Columns, index: usize) -> Result<usize> {
     let column = columns.iter().nth(index).ok_or_else(|| Error::bug("no such column"))?;
-    let named = survey.columns.iter().position(|c| c.name == column.name);
+    let named = survey.columns.iter().position(|c| c.name == column.source_name());
     let at = named.unwrap_or(column.position as usize);
     if at < survey.columns.len() {
         return Ok(at);
     }
-    Err(Error::bug(format!("the source has no column `{}`", column.name)))
+    Err(Error::bug(format!("the source has no column `{}`", column.source_name())))
 }
 
 /// A row whose fields are not yet values.
@@ -240,7 +240,7 @@ impl<'a> Assembler<'a> {
             self.bad.push(first + row);
             self.rejects.push(Reject {
                 place: Place { file, line: Some(line), offset },
-                column: self.plan.iter().nth(column).map(|c| c.name.clone()),
+                column: self.plan.iter().nth(column).map(|c| c.source_name().to_owned()),
                 reason,
                 text: String::from_utf8_lossy(&bytes[start..end]).into_owned(),
             });

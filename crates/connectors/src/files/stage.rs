@@ -129,7 +129,7 @@ pub(super) fn build(
     let slices = disjoint(slices);
     let root = root(&shared.state);
     let names: Vec<_> = survey.columns.iter().map(|c| &c.name).collect();
-    let time = &columns.time().name;
+    let time = columns.time().source_name();
     let identity = (fingerprint(survey), &survey.time_form, &shared.settings, names, time, &slices);
     let identity = serde_json::to_vec(&identity)
         .map_err(|e| Error::bug("cannot write an identity as JSON").because(e))?;

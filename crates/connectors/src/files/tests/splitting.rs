@@ -111,6 +111,7 @@ fn plan() -> Columns {
         ty,
         role,
         position: i as u32,
+        source: None,
     };
     let columns = [
         ("a", ColumnType::Text, Role::Value),
