@@ -183,7 +183,7 @@ fn values_of_the_first_row() {
     let column = |name: &str| first.column_by_name(name).unwrap();
     assert_eq!(column("origin").as_string::<i32>().value(0), "EWR");
     assert_eq!(column("wind_dir").as_primitive::<Int64Type>().value(0), 270);
-    assert_eq!(column("wind_speed").as_primitive::<Float64Type>().value(0), 10.357019999999999);
+    assert_eq!(column("wind_speed").as_primitive::<Float64Type>().value(0), 10.357_019_999_999_999);
     assert!(column("wind_gust").is_null(0));
 }
 
@@ -239,6 +239,10 @@ fn sources_that_cannot_be_say_why() {
         (&[("a.csv", "\n\n")], "`a.csv` has no line with text"),
         (&[("a.csv", "u,v\n")], "`a.csv` has no column `t`"),
         (&[("a.csv", "t,v\nsoon,1\n")], "`a.csv`: column `t` holds no times: `soon`"),
+        (
+            &[("a.csv", "t,v\n20130101,1\n20130102,2\n")],
+            "`a.csv`: column `t` holds dates or numbers: `20130101`",
+        ),
         (
             &[("a.csv", "t,v,w\n"), ("b.csv", "v,x,t\n")],
             "`b.csv` has other columns than `a.csv`: it lacks `w` and has `x`",
