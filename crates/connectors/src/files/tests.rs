@@ -183,7 +183,8 @@ fn values_of_the_first_row() {
     let column = |name: &str| first.column_by_name(name).unwrap();
     assert_eq!(column("origin").as_string::<i32>().value(0), "EWR");
     assert_eq!(column("wind_dir").as_primitive::<Int64Type>().value(0), 270);
-    assert_eq!(column("wind_speed").as_primitive::<Float64Type>().value(0), 10.357_019_999_999_999);
+    let speed = column("wind_speed").as_primitive::<Float64Type>().value(0);
+    assert_eq!(speed.to_bits(), 10.357_019_999_999_999_f64.to_bits());
     assert!(column("wind_gust").is_null(0));
 }
 
