@@ -5,7 +5,7 @@ mod splitting;
 
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, Int64Type};
@@ -17,6 +17,7 @@ use retrofill_core::connector::{
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::interval::Interval;
 use retrofill_core::survey::{Survey, TimeUnitSeen};
+use tokio::runtime::Runtime;
 
 use super::{CsvSettings, CsvSource, Shared, Sizes};
 
@@ -56,12 +57,8 @@ fn open(base: &Path, path: &str, state: &Path, change: impl FnOnce(&mut CsvSetti
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+    RUNTIME.block_on(future)
 }
 
 fn survey(source: &CsvSource, time: &str) -> Result<Survey> {
