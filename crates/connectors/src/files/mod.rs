@@ -7,9 +7,11 @@
 //! as the raw text they are: rejects keep their text, and one parser serves both paths.
 
 mod blocks;
+mod buckets;
 mod chunks;
 mod csv;
 mod header;
+mod iso;
 mod open;
 mod parallel;
 mod read;

@@ -1,6 +1,6 @@
 //! The rows of an interval, and the place of single rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::BooleanArray;
@@ -372,14 +372,14 @@ pub(super) fn locate(
             _ => shared.surveyed(survey, block.file)?,
         };
         let bytes = file.read(std::slice::from_ref(block))?;
-        let asked: BTreeMap<u64, ()> = list.iter().map(|i| (ordinals[*i], ())).collect();
+        let asked: BTreeSet<u64> = list.iter().map(|i| ordinals[*i]).collect();
         let mut texts = BTreeMap::new();
         let mut records = Records::new(shared.dialect, &bytes, file.order.len(), block.line);
         let mut fields = Vec::new();
         while let Some(line) = records.next(&mut fields) {
             let offset = block.offset + line.start as u64;
             let ordinal = ordinal(block.file, offset);
-            if asked.contains_key(&ordinal) {
+            if asked.contains(&ordinal) {
                 let path = survey.files[block.file as usize].path.clone();
                 let place = Place { file: path, line: Some(line.number), offset };
                 let text = String::from_utf8_lossy(&bytes[line.start..line.end]).into_owned();
