@@ -256,7 +256,7 @@ impl<'a> Attempt<'a> {
         let mut list = Vec::new();
         for (place, &row) in chosen.iter().enumerate() {
             if let Some(r) = refused.next_if(|r| r.row == place) {
-                list.push((ordinals[row], r.column, r.reason))
+                list.push((ordinals[row], r.column, r.reason));
             } else {
                 self.counts.written += 1;
                 self.written.add(&hashed.hashes[row], hashed.times[row]);

@@ -140,7 +140,9 @@ impl Drive {
         let shared = self.shared.clone();
         let slice = self.load();
         loop {
-            let ended = Attempt::new(&shared, &slice, &self.repeats, self.again).run().await?;
+            let attempt = Attempt::new(&shared, &slice, &self.repeats, self.again);
+            // On the heap: a try holds the state of every phase.
+            let ended = Box::pin(attempt.run()).await?;
             let Ended::Repeats(found) = ended else { return Ok(ended) };
             let plan = &shared.job.plan;
             let hasher = Hasher::new(&plan.columns, &plan.salt);

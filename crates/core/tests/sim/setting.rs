@@ -12,6 +12,7 @@ use retrofill_core::columns::{Column, ColumnType, Columns, Precision, Role};
 use retrofill_core::connector::{FieldType, Source as _, SurveyRequest, Target as _};
 use retrofill_core::memory::{Line, MemorySource, MemoryTable, Row, Value};
 use retrofill_core::plan::{Frozen, Inputs, Plan, freeze, resolve_columns};
+use retrofill_core::receipt::Receipt;
 use retrofill_core::spec::{
     Endpoint, Limits, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec, RejectsCap, Retry,
     RowsSpec, Spec, WriteSpec,
@@ -28,7 +29,9 @@ pub(crate) const UNLUCKY: i64 = 13;
 
 /// Rows of others, by version of the table since which they are so.
 #[derive(Clone, Default)]
-pub(crate) struct Others(Arc<Mutex<Vec<(usize, Vec<Row>)>>>);
+pub(crate) struct Others(Arc<Mutex<History>>);
+
+type History = Vec<(usize, Vec<Row>)>;
 
 impl Others {
     pub(crate) fn now(&self) -> Vec<Row> {
@@ -175,14 +178,13 @@ impl Setting {
         let per_block = dice.between(1, 9) as usize;
         let source = MemorySource::new(fields(), "t", per_block, lines.clone()).unwrap();
         let others = Others::default();
-        let table = match dice.permille(600) {
-            true => {
-                let rows = initial(&mut dice, slices, &lines);
-                let table = MemoryTable::with(columns(mode), rows.clone());
-                others.set(table.version(), rows);
-                table
-            }
-            false => MemoryTable::default(),
+        let table = if dice.permille(600) {
+            let rows = initial(&mut dice, slices, &lines);
+            let table = MemoryTable::with(columns(mode), rows.clone());
+            others.set(table.version(), rows);
+            table
+        } else {
+            MemoryTable::default()
         };
         let unlucky =
             |row: &Row| (row[3] == Value::Integer(UNLUCKY)).then(|| "an unlucky value".to_owned());
@@ -214,7 +216,7 @@ impl Setting {
         };
         let Frozen::Plan(mut plan) = freeze(inputs).unwrap() else { panic!("there are rows") };
         let newest = self.table.newest();
-        let known = newest.receipts.iter().map(|r| r.latest()).find(|r| r.plan == plan.id);
+        let known = newest.receipts.iter().map(Receipt::latest).find(|r| r.plan == plan.id);
         if let Some(receipt) = known {
             plan.salt = receipt.salt;
         }
@@ -259,10 +261,7 @@ fn insert(
     rows: &[Row],
     (slices, keyed): (i64, bool),
 ) {
-    let mut new = match dice.permille(600) {
-        true => dice.pick(rows).clone(),
-        false => row(dice, slices),
-    };
+    let mut new = if dice.permille(600) { dice.pick(rows).clone() } else { row(dice, slices) };
     // Without a key, a row of others that equals a lost one of ours cannot be told from it.
     if !keyed || dice.permille(600) || is_unlucky(&new) {
         new[3] = Value::Integer(dice.between(7, 9));

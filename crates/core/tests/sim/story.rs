@@ -1,15 +1,20 @@
 //! The story of one seed: runs with faults, kills, stops and mishaps between them; then a calm
 //! run, the judgement, and one more run that must change nothing.
 
+mod mishap;
+mod verifier;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::executor::block_on;
 use retrofill_core::error::Result;
 use retrofill_core::ledger::{Holder, Journal as _, SliceRecord, State};
-use retrofill_core::memory::{Line, MemoryJournal, Value};
+use retrofill_core::memory::MemoryJournal;
 use retrofill_core::plan::Plan;
-use retrofill_core::runner::{self, Job, Judgement, Options, Report, Silent, Stop};
+use retrofill_core::runner::{self, Job, Options, Report, Silent, Stop};
+
+pub(crate) use mishap::Mishap;
 
 use crate::chaos::{Chaos, Fault, Tally};
 use crate::dice::Dice;
@@ -17,7 +22,7 @@ use crate::env::{Files, Process, SimEnv, SimScratch, Step, World};
 use crate::faulty::{Caller, FaultyJournal, FaultyScratch, FaultySource};
 use crate::oracle;
 use crate::rules::Rules;
-use crate::setting::{Setting, vandal};
+use crate::setting::Setting;
 use crate::target::{FaultyTarget, Server};
 
 /// No run takes more polls than this.
@@ -29,34 +34,6 @@ pub(crate) struct Ending {
     pub mishaps: [u64; Mishap::ALL.len()],
     pub failure: Option<String>,
     pub trace: Vec<String>,
-}
-
-/// What happens between two runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mishap {
-    Restored,
-    Dropped,
-    LedgerLost,
-    Rewritten,
-    RowsLost,
-    SourceChanged,
-    SourceChangedBack,
-    Stopped,
-    AskedToEnd,
-}
-
-impl Mishap {
-    pub(crate) const ALL: [Mishap; 9] = [
-        Mishap::Restored,
-        Mishap::Dropped,
-        Mishap::LedgerLost,
-        Mishap::Rewritten,
-        Mishap::RowsLost,
-        Mishap::SourceChanged,
-        Mishap::SourceChangedBack,
-        Mishap::Stopped,
-        Mishap::AskedToEnd,
-    ];
 }
 
 /// A process at work on the plan.
@@ -299,73 +276,6 @@ impl Story {
         self.chaos.note(|| format!("[{}] {text}", run.process));
     }
 
-    fn mishap(&mut self) {
-        let alone = self.stopped.iter().all(Run::is_over);
-        let mishap = Mishap::ALL[self.dice.below(7)];
-        let table = &self.setting.table;
-        match mishap {
-            // Rows without a key are safe against this only while no runner is at work.
-            Mishap::Restored | Mishap::Dropped if !alone && !self.setting.keyed() => return,
-            Mishap::Restored => {
-                self.excuse();
-                let version = self.dice.below(table.version() + 1);
-                let then = self.setting.others.at(version);
-                table.restore(version);
-                self.setting.others.set(table.version(), then);
-            }
-            Mishap::Dropped => {
-                self.excuse();
-                table.drop_table();
-                self.setting.others.set(table.version(), Vec::new());
-            }
-            Mishap::LedgerLost if alone => {
-                self.journal = journal(&self.world);
-                self.rules.forget_leases();
-                self.replan();
-            }
-            Mishap::Rewritten => table.rewrite(|_| {}),
-            Mishap::RowsLost => {
-                let keyed = self.setting.keyed();
-                vandal(&mut self.dice, table, &self.setting.others, keyed);
-            }
-            Mishap::SourceChanged if !self.changed => {
-                self.changed = true;
-                let at = self.dice.below(self.setting.lines.len());
-                self.setting.source.change(|lines| {
-                    if let Line::Row(row) = &mut lines[at] {
-                        row[1] = Value::Integer(99);
-                    }
-                });
-            }
-            Mishap::SourceChangedBack if self.changed => self.change_back(),
-            _ => return,
-        }
-        self.mishaps[mishap as usize] += 1;
-        self.chaos.note(|| format!("{mishap:?}"));
-    }
-
-    fn excuse(&self) {
-        self.stopped.iter().for_each(|run| self.rules.excuse(run.process));
-    }
-
-    fn change_back(&mut self) {
-        self.changed = false;
-        let lines = self.setting.lines.clone();
-        self.setting.source.change(|now| *now = lines);
-    }
-
-    /// Makes the plan again, as after the loss of the state dir.
-    fn replan(&mut self) {
-        self.change_back();
-        while self.server.is_busy() {
-            self.world.step();
-        }
-        let id = self.plan.id.clone();
-        self.plan = Arc::new(self.setting.plan(salt(&mut self.dice)));
-        self.salts.push(self.plan.salt);
-        assert_eq!(self.plan.id, id, "the same spec and source make the same plan");
-    }
-
     /// Nothing goes wrong from here on; stopped processes come to their end.
     fn calm(&mut self) -> Result<(), String> {
         self.chaos.note(|| "calm".into());
@@ -438,50 +348,6 @@ impl Story {
         oracle::folds(&entries, &shown)
     }
 
-    /// The verifier agrees, and finds a row that is gone.
-    fn verify(&mut self) -> Result<(), String> {
-        for finding in self.verified()? {
-            let fine = matches!(finding.judgement, Judgement::Verified | Judgement::Extra { .. });
-            if !fine {
-                let id = &finding.record.id;
-                return Err(format!("slice {id} does not verify: {:?}", finding.judgement));
-            }
-        }
-        Ok(())
-    }
-
-    /// A row of ours is damaged in silence: the verifier names its slice and no other, and the
-    /// next load of that slice puts right what is missing.
-    fn damage(&mut self) -> Result<(), String> {
-        let (table, others) = (&self.setting.table, self.setting.others.now());
-        let rows = table.rows();
-        let ours: Vec<_> = (0..rows.len()).filter(|at| !others.contains(&rows[*at])).collect();
-        if ours.is_empty() {
-            return Ok(());
-        }
-        let at = *self.dice.pick(&ours);
-        let mut new = rows[at].clone();
-        new[3] = Value::Integer(30);
-        let changed = self.setting.keyed() && self.dice.permille(500);
-        table.damage(|rows| {
-            let (id, _) = rows.remove(at);
-            rows.extend(changed.then(|| (id, new.clone())));
-        });
-        let others = others.into_iter().chain(changed.then_some(new)).collect();
-        self.setting.others.set(table.version(), others);
-        let damaged = oracle::time(&rows[at]);
-        for finding in self.verified()? {
-            let found = matches!(finding.judgement, Judgement::Mismatched { .. });
-            if found != finding.record.interval.contains(damaged) {
-                let id = &finding.record.id;
-                return Err(format!("damage at {damaged}, slice {id}: {:?}", finding.judgement));
-            }
-        }
-        let select = vec![State::Mismatched];
-        let report = self.run_calmly(Options { select, ..Options::default() })?;
-        self.judge(&report.slices).map_err(|e| format!("after a damage: {e}"))
-    }
-
     fn judge(&self, slices: &[SliceRecord]) -> Result<(), String> {
         let oracle = oracle::Oracle {
             setting: &self.setting,
@@ -490,33 +356,6 @@ impl Story {
             files: &self.files,
         };
         oracle.judge(slices)
-    }
-
-    fn verified(&mut self) -> Result<Vec<runner::Finding>, String> {
-        let process = self.world.start();
-        let holder = Holder {
-            host: "sim".into(),
-            boot: "1".into(),
-            pid: process as u32,
-            started: "0".into(),
-        };
-        let job = self.job(process, holder);
-        let result = Arc::new(Mutex::new(None));
-        let give = Arc::clone(&result);
-        let work = async move {
-            let found = runner::verify(job, Options::default(), false).await;
-            *give.lock().unwrap() = Some(found);
-        };
-        self.world.spawn(process, Box::pin(work));
-        for _ in 0..POLLS {
-            if let Some(found) = result.lock().unwrap().take() {
-                return found.map_err(|e| format!("verify failed: {e:?}"));
-            }
-            if self.world.step() == Step::Idle {
-                return Err("verify hangs".into());
-            }
-        }
-        Err("verify does not end".into())
     }
 }
 

@@ -1,0 +1,105 @@
+//! What happens to table, ledger and source between two runs.
+
+use std::sync::Arc;
+
+use retrofill_core::memory::{Line, Value};
+
+use super::{Run, Story, journal, salt};
+use crate::setting::vandal;
+
+/// What happens between two runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    Restored,
+    Dropped,
+    LedgerLost,
+    Rewritten,
+    RowsLost,
+    SourceChanged,
+    SourceChangedBack,
+    Stopped,
+    AskedToEnd,
+}
+
+impl Mishap {
+    pub(crate) const ALL: [Mishap; 9] = [
+        Mishap::Restored,
+        Mishap::Dropped,
+        Mishap::LedgerLost,
+        Mishap::Rewritten,
+        Mishap::RowsLost,
+        Mishap::SourceChanged,
+        Mishap::SourceChangedBack,
+        Mishap::Stopped,
+        Mishap::AskedToEnd,
+    ];
+}
+
+impl Story {
+    pub(super) fn mishap(&mut self) {
+        let alone = self.stopped.iter().all(Run::is_over);
+        let mishap = Mishap::ALL[self.dice.below(7)];
+        let table = &self.setting.table;
+        match mishap {
+            // Rows without a key are safe against this only while no runner is at work.
+            Mishap::Restored | Mishap::Dropped if !alone && !self.setting.keyed() => return,
+            Mishap::Restored => {
+                self.excuse();
+                let version = self.dice.below(table.version() + 1);
+                let then = self.setting.others.at(version);
+                table.restore(version);
+                self.setting.others.set(table.version(), then);
+            }
+            Mishap::Dropped => {
+                self.excuse();
+                table.drop_table();
+                self.setting.others.set(table.version(), Vec::new());
+            }
+            Mishap::LedgerLost if alone => {
+                self.journal = journal(&self.world);
+                self.rules.forget_leases();
+                self.replan();
+            }
+            Mishap::Rewritten => table.rewrite(|_| {}),
+            Mishap::RowsLost => {
+                let keyed = self.setting.keyed();
+                vandal(&mut self.dice, table, &self.setting.others, keyed);
+            }
+            Mishap::SourceChanged if !self.changed => {
+                self.changed = true;
+                let at = self.dice.below(self.setting.lines.len());
+                self.setting.source.change(|lines| {
+                    if let Line::Row(row) = &mut lines[at] {
+                        row[1] = Value::Integer(99);
+                    }
+                });
+            }
+            Mishap::SourceChangedBack if self.changed => self.change_back(),
+            _ => return,
+        }
+        self.mishaps[mishap as usize] += 1;
+        self.chaos.note(|| format!("{mishap:?}"));
+    }
+
+    fn excuse(&self) {
+        self.stopped.iter().for_each(|run| self.rules.excuse(run.process));
+    }
+
+    pub(super) fn change_back(&mut self) {
+        self.changed = false;
+        let lines = self.setting.lines.clone();
+        self.setting.source.change(|now| *now = lines);
+    }
+
+    /// Makes the plan again, as after the loss of the state dir.
+    fn replan(&mut self) {
+        self.change_back();
+        while self.server.is_busy() {
+            self.world.step();
+        }
+        let id = self.plan.id.clone();
+        self.plan = Arc::new(self.setting.plan(salt(&mut self.dice)));
+        self.salts.push(self.plan.salt);
+        assert_eq!(self.plan.id, id, "the same spec and source make the same plan");
+    }
+}
