@@ -25,12 +25,18 @@ struct BeatState {
 }
 
 impl Beat {
-    /// Starts the heartbeat of a lease taken at `taken` of the uptime clock.
-    pub(super) fn start(env: &Arc<dyn Env>, journal: Arc<dyn Journal>, lease: Lease) -> Self {
+    /// Starts the heartbeat of a lease that was asked for at `asked` of the uptime clock: its time
+    /// may have begun then, however late the answer came.
+    pub(super) fn start(
+        env: &Arc<dyn Env>,
+        journal: Arc<dyn Journal>,
+        lease: Lease,
+        asked: Duration,
+    ) -> Self {
         let state = Arc::new(BeatState {
             ended: AtomicBool::new(false),
             fenced: AtomicBool::new(false),
-            renewed: Mutex::new(env.uptime()),
+            renewed: Mutex::new(asked),
         });
         let task = beat(env.clone(), journal, lease.clone(), state.clone());
         env.spawn(Box::pin(task));

@@ -29,8 +29,9 @@ pub async fn run(job: Job, options: Options) -> Result<Report> {
 
 /// Takes the lease and starts its heartbeat.
 pub(super) async fn start(job: Job) -> Result<Arc<Shared>> {
+    let asked = job.env.uptime();
     let lease = job.journal.lease(&job.plan.id, &job.holder).await?;
-    let lease = Beat::start(&job.env, job.journal.clone(), lease);
+    let lease = Beat::start(&job.env, job.journal.clone(), lease, asked);
     let throttle = Throttle::new(job.plan.spec.limits.rows_per_second);
     Ok(Arc::new(Shared { job, lease, throttle }))
 }
