@@ -1,1 +1,72 @@
-//! .
+//! Sources and targets, one file (or folder) each. [`connector::Source`] and
+//! [`connector::Target`] are the contract; `retrofill_core::memory` shows it whole.
+//!
+//! Adding one: its module, a variant of [`Connector`], an arm in each of the two functions below.
+//!
+//! [`connector::Source`]: retrofill_core::connector::Source
+//! [`connector::Target`]: retrofill_core::connector::Target
+
+pub mod delta;
+pub mod files;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use retrofill_core::connector::{Source, Target};
+use retrofill_core::error::{Error, Result};
+use retrofill_core::spec::Endpoint;
+use serde::de::DeserializeOwned;
+
+#[cfg(test)]
+mod testkit;
+
+/// Every connector by its key in the spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connector {
+    /// CSV files.
+    Csv,
+    /// A Delta table.
+    Delta,
+}
+
+impl Connector {
+    /// The connector of this key.
+    pub fn of(key: &str) -> Result<Self> {
+        match key {
+            "csv" => Ok(Connector::Csv),
+            "delta" => Ok(Connector::Delta),
+            other => Err(Error::config(format!("there is no connector `{other}`"))),
+        }
+    }
+}
+
+/// Opens a source. Relative paths start from `base_dir`; what must be sorted first goes to
+/// `state_dir`.
+pub fn open_source(
+    endpoint: &Endpoint,
+    base_dir: &Path,
+    state_dir: &Path,
+) -> Result<Arc<dyn Source>> {
+    Ok(match Connector::of(&endpoint.connector)? {
+        Connector::Csv => {
+            Arc::new(files::CsvSource::open(settings(endpoint)?, base_dir, state_dir)?)
+        }
+        Connector::Delta => Arc::new(delta::DeltaTarget::open(settings(endpoint)?, base_dir)?),
+    })
+}
+
+/// Opens a target.
+pub fn open_target(endpoint: &Endpoint, base_dir: &Path) -> Result<Arc<dyn Target>> {
+    Ok(match Connector::of(&endpoint.connector)? {
+        Connector::Delta => Arc::new(delta::DeltaTarget::open(settings(endpoint)?, base_dir)?),
+        Connector::Csv => {
+            return Err(Error::config("`csv` is a source, not a target").hint("targets: delta"));
+        }
+    })
+}
+
+fn settings<T: DeserializeOwned>(endpoint: &Endpoint) -> Result<T> {
+    serde_json::from_value(endpoint.settings.clone()).map_err(|e| {
+        Error::config(format!("the settings of `{}` cannot be used", endpoint.connector)).because(e)
+    })
+}

@@ -293,7 +293,8 @@ pub struct SliceRecord {
 }
 
 impl SliceRecord {
-    fn planned(id: SliceId, interval: Interval) -> Self {
+    /// A slice or half of which nothing was done yet.
+    pub fn planned(id: SliceId, interval: Interval) -> Self {
         SliceRecord {
             id,
             interval,

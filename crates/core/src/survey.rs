@@ -55,6 +55,10 @@ pub struct Survey {
     pub bytes: u64,
     /// The finest unit any time needs, or a day where all times are dates.
     pub time_unit: Option<TimeUnitSeen>,
+    /// How the source reads its times, in the source's own words: found once, by the survey, and
+    /// frozen with it, so that every later read takes the same text for the same time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub time_form: Option<String>,
     /// Lines that belong to no slice: they cannot be parsed, or have no time.
     pub unplaced: u64,
     /// The first of them, at most 10,000.

@@ -1,1 +1,4 @@
-fn main() {}
+//! The retrofill binary.
+fn main() {
+    print!("{}", retrofill::config::schema());
+}

@@ -68,8 +68,8 @@ pub enum Frozen {
 
 /// Makes the plan. A pure function: the same inputs give the same plan.
 pub fn freeze(inputs: Inputs) -> Result<Frozen> {
-    let Inputs { spec, as_written, base_dir, survey, columns, after, now, salt, .. } = inputs;
-    let mut notes = inputs.notes;
+    let Inputs { spec, as_written, base_dir, survey, columns, mut notes, after, now, salt } =
+        inputs;
     spec.check()?;
     let zone = zone(&spec.range.timezone)?;
     let Some(seen) = seen(&survey)? else {

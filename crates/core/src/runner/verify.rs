@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures::StreamExt as _;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::attempt::request;
-use super::recover::{self, held_rows};
+use super::recover::{self, Receipts, held_rows};
 use super::repeats::{self, Fate, repeated};
 use super::run::{finish, start};
 use super::sinks::{Taken, hash};
@@ -74,27 +74,39 @@ async fn inside(shared: &Shared, options: &Options, count_only: bool) -> Result<
     let todo: Vec<_> = records.into_iter().filter(wanted).collect();
     let (slices, rows) = (todo.len() as u64, shared.job.plan.estimated_rows());
     shared.job.watch.on(&Happening::Began { slices, rows, done: 0 });
-    let mut out = Vec::new();
-    for mut record in todo {
-        shared.go_on()?;
-        let found = receipts.ours.get(&record.id).map(|f| f.receipt.latest());
-        let judgement = match found {
-            None => Judgement::CannotAttribute { reason: "its receipt is gone".into() },
-            Some(receipt) => match judge(shared, &record, receipt, count_only).await {
-                Ok(judgement) => judgement,
-                Err(e) if e.kind() == Kind::Mismatch => {
-                    Judgement::Mismatched { missing: 0, changed: 0, reason: e.to_string() }
-                }
-                Err(e) => return Err(e),
-            },
-        };
-        settle(shared, &mut record, &judgement, found).await?;
-        let counts = record.outcome.as_ref().map_or_else(Counts::default, |o| o.counts);
-        shared.job.watch.on(&Happening::Rows(counts.read));
-        shared.job.watch.on(&Happening::Slice(record.id.clone(), record.state, counts));
-        out.push(Finding { record, judgement });
-    }
-    Ok(out)
+    let concurrency = shared.job.plan.spec.limits.concurrency.unwrap_or(2).max(1);
+    let mut found: Vec<Finding> = stream::iter(todo)
+        .map(|record| one(shared, &receipts, record, count_only))
+        .buffer_unordered(concurrency)
+        .try_collect()
+        .await?;
+    found.sort_by_key(|f| f.record.interval.start());
+    Ok(found)
+}
+
+async fn one(
+    shared: &Shared,
+    receipts: &Receipts,
+    mut record: SliceRecord,
+    count_only: bool,
+) -> Result<Finding> {
+    shared.go_on()?;
+    let found = receipts.ours.get(&record.id).map(|f| f.receipt.latest());
+    let judgement = match found {
+        None => Judgement::CannotAttribute { reason: "its receipt is gone".into() },
+        Some(receipt) => match judge(shared, &record, receipt, count_only).await {
+            Ok(judgement) => judgement,
+            Err(e) if e.kind() == Kind::Mismatch => {
+                Judgement::Mismatched { missing: 0, changed: 0, reason: e.to_string() }
+            }
+            Err(e) => return Err(e),
+        },
+    };
+    settle(shared, &mut record, &judgement, found).await?;
+    let counts = record.outcome.as_ref().map_or_else(Counts::default, |o| o.counts);
+    shared.job.watch.on(&Happening::Rows(counts.read));
+    shared.job.watch.on(&Happening::Slice(record.id.clone(), record.state, counts));
+    Ok(Finding { record, judgement })
 }
 
 /// Journals a change of state.
@@ -129,16 +141,18 @@ async fn judge(
 ) -> Result<Judgement> {
     let plan = &shared.job.plan;
     let hasher = Hasher::new(&plan.columns, &receipt.salt);
-    let mut sink = Taken::new(shared.env(), &hasher, &record.interval, &plan.columns).keeping();
+    let mut sink = Taken::new(shared.env(), &hasher, &record.interval, &plan.columns);
     held_rows(shared, &record.interval, &mut sink).await?;
-    let held = sink.kept.take().unwrap_or_default();
     let now = sink.sum.digest();
     let after = &receipt.digests.after;
     if now.matches(after) || (count_only && now.count == after.count) {
         return Ok(Judgement::Verified);
     }
+    let sink = Taken::new(shared.env(), &hasher, &record.interval, &plan.columns);
+    let mut sink = sink.keeping();
+    held_rows(shared, &record.interval, &mut sink).await?;
     let mut target: HashMap<u128, Vec<u128>> = HashMap::new();
-    for hashes in held {
+    for hashes in sink.kept.take().unwrap_or_default() {
         target.entry(hashes.key).or_default().push(hashes.row);
     }
     match compare_with_source(shared, record, receipt, &hasher, &mut target).await {

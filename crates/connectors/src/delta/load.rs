@@ -1,0 +1,213 @@
+//! The load of one slice.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use async_trait::async_trait;
+use retrofill_core::connector::{CommitOutcome, FieldType, Load, Refused, RowSink, SliceLoad};
+use retrofill_core::error::{Error, Result};
+use retrofill_core::receipt::Receipt;
+
+use super::commit::OpenLoad;
+use super::datafile::{FileWriter, Written};
+use super::scan::{self, Scan};
+use super::state::{DataFile, State, micros};
+use super::{Shared, schema};
+
+/// The state of the table that a load's decisions rest on.
+#[derive(Debug, Clone)]
+pub(super) struct Base {
+    /// See [`State::epoch`].
+    pub(super) epoch: u64,
+    /// The version.
+    pub(super) version: u64,
+    /// The files that may hold rows of the slice.
+    pub(super) files: Vec<Arc<DataFile>>,
+}
+
+/// Files that came after the base and may hold rows of the slice.
+#[derive(Debug, Clone)]
+pub(super) struct Arrived {
+    /// The version they were found at.
+    pub(super) version: u64,
+    /// The files.
+    pub(super) files: Vec<Arc<DataFile>>,
+}
+
+/// See [`Load`].
+pub(super) struct DeltaLoad {
+    shared: Arc<Shared>,
+    pub(super) slice: SliceLoad,
+    /// Columns of the data file, in the table's order.
+    fields: Vec<FieldType>,
+    pub(super) base: Base,
+    pub(super) arrived: Option<Arrived>,
+    writer: Option<FileWriter>,
+    pub(super) written: Option<Written>,
+    /// Set once the data file belongs to the table, or may.
+    pub(super) keep: bool,
+    sealed: bool,
+    pub(super) open: OpenLoad,
+}
+
+impl DeltaLoad {
+    /// A load on this state.
+    pub(super) fn new(shared: Arc<Shared>, slice: SliceLoad, state: &mut State) -> Result<Self> {
+        schema::check_fit(&slice.columns, &state.fields)?;
+        let planned = |f: &&FieldType| slice.columns.iter().any(|c| c.name == f.name);
+        let fields = state.fields.iter().filter(planned).cloned().collect();
+        let files = state.overlapping(&slice.columns.time().name, &slice.interval);
+        let base = Base { epoch: state.epoch, version: state.version, files };
+        let open = shared.committer.open();
+        Ok(DeltaLoad {
+            shared,
+            slice,
+            fields,
+            base,
+            arrived: None,
+            writer: None,
+            written: None,
+            keep: false,
+            sealed: false,
+            open,
+        })
+    }
+
+    fn scan(&self, files: Vec<Arc<DataFile>>) -> Scan {
+        let (columns, interval) = (self.slice.columns.clone(), Some(self.slice.interval));
+        Scan { columns, interval, files }
+    }
+
+    /// Takes out the rows that a column of the table forbids to be NULL.
+    fn refuse(&self, rows: RecordBatch) -> Result<(RecordBatch, Vec<Refused>)> {
+        let mut refused = Vec::new();
+        for field in self.fields.iter().filter(|f| !f.nullable) {
+            let Some(column) = rows.column_by_name(&field.name) else { continue };
+            if column.null_count() == 0 {
+                continue;
+            }
+            refused.extend((0..rows.num_rows()).filter(|i| column.is_null(*i)).map(|row| {
+                Refused {
+                    row,
+                    column: Some(field.name.clone()),
+                    reason: format!("`{}` must not be NULL in the table", field.name),
+                }
+            }));
+        }
+        if refused.is_empty() {
+            return Ok((rows, refused));
+        }
+        refused.sort_by_key(|r| r.row);
+        refused.dedup_by_key(|r| r.row);
+        let mut keep = vec![true; rows.num_rows()];
+        refused.iter().for_each(|r| keep[r.row] = false);
+        let rows = filter_record_batch(&rows, &BooleanArray::from(keep))
+            .map_err(|e| Error::bug("rows cannot be filtered").because(e))?;
+        Ok((rows, refused))
+    }
+
+    /// Our files never span slices: neighbours could not be proven or repaired alone.
+    fn check_range(&self, written: &Written) -> Result<()> {
+        let (first, end) = micros(&self.slice.interval);
+        match written.times {
+            Some((low, high)) if low < first || end <= high => Err(Error::bug(format!(
+                "rows outside of {} were written into slice {}",
+                self.slice.interval, self.slice.slice
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for DeltaLoad {
+    fn drop(&mut self) {
+        if let Some(written) = self.written.take()
+            && !self.keep
+        {
+            self.shared.log.durable().discard(&written.path);
+        }
+    }
+}
+
+#[async_trait]
+impl Load for DeltaLoad {
+    async fn held(&mut self, sink: &mut dyn RowSink) -> Result<()> {
+        let scan = self.scan(self.base.files.clone());
+        scan::pour(self.shared.log.durable(), scan, sink).await
+    }
+
+    async fn write(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
+        if self.sealed {
+            return Err(Error::bug("rows were written after the load was sealed"));
+        }
+        let (rows, refused) = self.refuse(rows)?;
+        if rows.num_rows() == 0 {
+            return Ok(refused);
+        }
+        let writer = self.writer.get_or_insert_with(|| {
+            let durable = self.shared.log.durable().clone();
+            FileWriter::start(durable, &self.slice, self.fields.clone())
+        });
+        writer.write(&rows).await?;
+        Ok(refused)
+    }
+
+    async fn seal(&mut self) -> Result<()> {
+        self.sealed = true;
+        if let Some(writer) = self.writer.take() {
+            let written = writer.seal().await?;
+            let checked = self.check_range(&written);
+            self.written = Some(written);
+            checked?;
+        }
+        Ok(())
+    }
+
+    async fn read_back(&mut self, sink: &mut dyn RowSink) -> Result<()> {
+        if !self.sealed {
+            return Err(Error::bug("a load was read back before it was sealed"));
+        }
+        if let Some(written) = &self.written {
+            let file = DataFile::new(&written.path, written.size, Some(written.rows));
+            let (columns, files) = (self.slice.columns.clone(), vec![Arc::new(file)]);
+            let scan = Scan { columns, interval: None, files };
+            scan::pour(self.shared.log.durable(), scan, sink).await?;
+        }
+        self.held(sink).await
+    }
+
+    async fn arrivals(&mut self, sink: &mut dyn RowSink) -> Result<()> {
+        let Some(arrived) = self.arrived.clone() else { return Ok(()) };
+        let scan = self.scan(arrived.files.clone());
+        scan::pour(self.shared.log.durable(), scan, sink).await?;
+        self.base.version = arrived.version;
+        self.base.files.extend(arrived.files);
+        self.arrived = None;
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>, receipt: Receipt) -> CommitOutcome {
+        if !self.sealed {
+            let error = Error::bug("a load was committed before it was sealed");
+            return CommitOutcome::NotCommitted(error);
+        }
+        let shared = self.shared.clone();
+        shared.committer.commit(&shared, self, receipt).await
+    }
+
+    async fn abort(mut self: Box<Self>) -> Result<()> {
+        if let Some(writer) = self.writer.take() {
+            writer.abort().await;
+        }
+        let Some(written) = self.written.take() else { return Ok(()) };
+        let durable = self.shared.log.durable().clone();
+        super::blocking(move || match durable.disk().remove(&written.path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(durable.error("remove", &written.path, e))
+            }
+            _ => Ok(()),
+        })
+        .await
+    }
+}

@@ -1,0 +1,218 @@
+//! Delta Lake tables on a local disk, as target and as source.
+//!
+//! A load writes one data file, proves it, and hands it to the table's one committer, which puts
+//! the files of neighbouring slices into the log as one entry, with a transaction per slice and
+//! generation. Only `add` actions are ever written: what is in the table stays. Nothing counts
+//! as written before it is synced: data files and receipts first, the log entry last.
+
+mod checkpoint;
+mod commit;
+#[cfg(test)]
+mod crash;
+mod datafile;
+mod disk;
+mod durable;
+mod entry;
+mod load;
+mod log;
+mod receipts;
+mod scan;
+mod schema;
+mod source;
+mod state;
+mod stats;
+mod store;
+mod upkeep;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use async_trait::async_trait;
+use retrofill_core::columns::{ColumnType, Columns};
+use retrofill_core::connector::{
+    Capabilities, FieldType, Found, Load, ReadRequest, Rows, SliceLoad, Source, SurveyRequest,
+    Target,
+};
+use retrofill_core::error::{Error, Result};
+use retrofill_core::interval::Interval;
+use retrofill_core::reject::Place;
+use retrofill_core::spec::Mode;
+use retrofill_core::survey::Survey;
+use serde::{Deserialize, Serialize};
+
+use self::commit::Committer;
+use self::disk::{Disk, RealDisk};
+use self::durable::{Created, Durable};
+use self::load::DeltaLoad;
+use self::log::{Log, entry_path};
+
+/// What the spec says about a Delta table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeltaSettings {
+    /// The table's directory; relative paths are relative to the spec.
+    pub path: String,
+}
+
+/// What all loads of one table share.
+#[derive(Debug)]
+struct Shared {
+    log: Log,
+    committer: Committer,
+    /// The newest version for which a checkpoint was begun by us.
+    checkpointed: AtomicU64,
+}
+
+/// A Delta table.
+#[derive(Debug)]
+pub struct DeltaTarget {
+    shared: Arc<Shared>,
+}
+
+/// Runs work that waits for the disk where it holds up nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::bug("work on a Delta table ended early").because(e))?
+}
+
+impl DeltaTarget {
+    /// The table at this path, which need not be there yet. `base_dir` is the spec's directory.
+    /// An error of kind `Config` for anything but a local path.
+    pub fn open(settings: DeltaSettings, base_dir: &Path) -> Result<DeltaTarget> {
+        let path = settings.path;
+        let path = path.strip_prefix("file://").unwrap_or(&path);
+        if let Some((scheme, _)) = path.split_once("://") {
+            return Err(Error::config(format!(
+                "the Delta table `{path}` is on {scheme}; only local paths are supported yet"
+            ))
+            .hint("give a directory of this machine or of a mounted disk"));
+        }
+        if path.is_empty() {
+            return Err(Error::config("the path of the Delta table is empty"));
+        }
+        Ok(Self::on(Arc::new(RealDisk::new(base_dir.join(path)))))
+    }
+
+    fn on(disk: Arc<dyn Disk>) -> DeltaTarget {
+        let shared = Shared {
+            log: Log::new(Durable::new(disk)),
+            committer: Committer::default(),
+            checkpointed: AtomicU64::new(0),
+        };
+        DeltaTarget { shared: Arc::new(shared) }
+    }
+
+    /// Runs work on the table's shared state where it holds up nobody.
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Shared>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let shared = self.shared.clone();
+        let place = shared.log.durable().disk().describe("");
+        blocking(move || work(&shared))
+            .await
+            .map_err(|e| if e.message().contains(&place) { e } else { e.at(place) })
+    }
+}
+
+fn prepare(shared: &Shared, columns: &Columns) -> Result<()> {
+    for column in columns.iter() {
+        let kept =
+            schema::keeps(column.ty).map_err(|e| e.at(format!("column `{}`", column.name)))?;
+        if kept != column.ty {
+            return Err(Error::bug(format!("column `{}` is not of a type Delta has", column.name)));
+        }
+    }
+    let durable = shared.log.durable();
+    if let Some(fits) = shared.log.newest(|state| schema::check_fit(columns, &state.fields))? {
+        fits?;
+        upkeep::sweep(durable);
+        return Ok(());
+    }
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|e| Error::unavailable("no random numbers").because(e))?;
+    let now = jiff::Timestamp::now().as_millisecond();
+    let first = entry::of_new_table(columns, id, now)?;
+    match durable.create(&entry_path(0), &first) {
+        Created::Done | Created::Exists => {}
+        Created::Not(e) | Created::Unknown(e) => {
+            return Err(durable.error("create the table at", "", e));
+        }
+    }
+    // Another creator may have been faster: what counts is the table that is there now.
+    shared
+        .log
+        .newest(|state| schema::check_fit(columns, &state.fields))?
+        .unwrap_or_else(|| Err(Error::unavailable("the table is gone just after it was created")))
+}
+
+#[async_trait]
+impl Source for DeltaTarget {
+    async fn survey(&self, request: &SurveyRequest) -> Result<Survey> {
+        let request = request.clone();
+        self.with(move |shared| source::survey(shared, &request)).await
+    }
+
+    async fn read(&self, request: &ReadRequest) -> Result<Rows> {
+        let request = request.clone();
+        self.with(move |shared| source::read(shared, &request)).await
+    }
+
+    async fn locate(&self, survey: &Survey, ordinals: &[u64]) -> Result<Vec<(Place, String)>> {
+        let (survey, ordinals) = (survey.clone(), ordinals.to_vec());
+        self.with(move |shared| source::locate(shared, &survey, &ordinals)).await
+    }
+}
+
+#[async_trait]
+impl Target for DeltaTarget {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            system: "Delta Lake",
+            atomic: true,
+            receipts: true,
+            modes: &[Mode::FillMissing, Mode::Append],
+            rerun: "a slice is committed together with its receipt, so a rerun writes nothing twice",
+            fidelity: "times are kept to the microsecond",
+        }
+    }
+
+    async fn table(&self) -> Result<Option<Vec<FieldType>>> {
+        self.with(|shared| shared.log.newest(|state| state.fields.clone())).await
+    }
+
+    fn keeps(&self, ty: ColumnType) -> Result<ColumnType> {
+        schema::keeps(ty)
+    }
+
+    async fn prepare(&self, columns: &Columns) -> Result<()> {
+        let columns = columns.clone();
+        self.with(move |shared| prepare(shared, &columns)).await
+    }
+
+    async fn receipts(&self, within: &Interval) -> Result<Vec<Found>> {
+        let within = *within;
+        self.with(move |shared| receipts::find(shared, &within)).await
+    }
+
+    async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {
+        if !self.capabilities().modes.contains(&slice.mode) {
+            let what = format!("Delta tables cannot be loaded in mode {}", slice.mode.as_str());
+            return Err(Error::config(what));
+        }
+        let slice = slice.clone();
+        self.with(move |shared| {
+            let at = shared.clone();
+            let load = shared.log.newest(|state| DeltaLoad::new(at, slice, state))?;
+            let load = load.unwrap_or_else(|| {
+                Err(Error::unavailable("there is no table; it was not prepared or was deleted"))
+            })?;
+            Ok(Box::new(load) as Box<dyn Load>)
+        })
+        .await
+    }
+}

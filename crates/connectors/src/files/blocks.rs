@@ -1,0 +1,142 @@
+//! Reads surveyed blocks again, and trusts none whose hash is another.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use retrofill_core::error::{Error, Kind, Result};
+use retrofill_core::survey::{Block, FileStamp, Survey};
+
+use super::Shared;
+use super::header::Header;
+use super::open::{Content, is_gzip, open_plain, read_up_to, stale, unreadable};
+
+/// One surveyed file, open.
+#[derive(Debug)]
+pub(super) struct Surveyed<'a> {
+    file: &'a FileStamp,
+    header: Header,
+    /// For each column of the survey the field in this file.
+    pub(super) order: Vec<usize>,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Plain(File),
+    /// Only ever forward.
+    Gzip {
+        content: Content,
+        at: u64,
+    },
+}
+
+impl Shared {
+    /// Opens a file of the survey, by index. `Stale` where it is gone or has other columns.
+    pub(super) fn surveyed<'a>(&self, survey: &'a Survey, file: u32) -> Result<Surveyed<'a>> {
+        let file = survey
+            .files
+            .get(file as usize)
+            .ok_or_else(|| Error::bug(format!("the survey has no file {file}")))?;
+        let path = &file.path;
+        let changed = |e: Error| match e.kind() {
+            Kind::Config => stale(path, "cannot be read as planned").because(e),
+            _ => e,
+        };
+        let (header, _) = self.open_file(path, Arc::default()).map_err(changed)?;
+        let names: Vec<_> = survey.columns.iter().map(|c| c.name.clone()).collect();
+        let order = header.order(&names, path, "the plan").map_err(changed)?;
+        let bytes = if is_gzip(self.settings.compression, path) {
+            let compression = self.settings.compression;
+            let content = Content::open(&self.base, compression, path, Arc::default())?;
+            Bytes::Gzip { content, at: 0 }
+        } else {
+            Bytes::Plain(open_plain(&self.base, path)?)
+        };
+        Ok(Surveyed { file, header, order, bytes })
+    }
+
+    /// Whether any of these blocks can only be reached by decompressing what is before it.
+    pub(super) fn any_gzip<'a>(
+        &self,
+        survey: &Survey,
+        blocks: impl IntoIterator<Item = &'a Block>,
+    ) -> bool {
+        blocks.into_iter().any(|b| {
+            let file = survey.files.get(b.file as usize);
+            file.is_some_and(|f| is_gzip(self.settings.compression, &f.path))
+        })
+    }
+}
+
+impl Surveyed<'_> {
+    /// The bytes of blocks that follow each other without a gap, each with its hash checked.
+    pub(super) fn read(&mut self, blocks: &[Block]) -> Result<Vec<u8>> {
+        let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else {
+            return Ok(Vec::new());
+        };
+        let length = (last.offset + last.length - first.offset) as usize;
+        let path = &self.file.path;
+        let bytes = self.bytes.read(first.offset, length).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => stale(path, "is shorter than planned"),
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+                stale(path, "is not whole gzip data any more").because(e)
+            }
+            _ => unreadable(path, e),
+        })?;
+        for block in blocks {
+            let at = (block.offset - first.offset) as usize;
+            let content = &bytes[at..at + block.length as usize];
+            if self.header.hash(content) != block.hash {
+                let end = block.offset + block.length;
+                let what = format!("changed between the bytes {} and {end}", block.offset);
+                return Err(stale(path, &what));
+            }
+        }
+        self.check_end(last, &bytes)?;
+        Ok(bytes)
+    }
+
+    /// A last line without a newline may since have been continued.
+    fn check_end(&self, last: &Block, bytes: &[u8]) -> Result<()> {
+        let Bytes::Plain(file) = &self.bytes else { return Ok(()) };
+        let end = last.offset + last.length;
+        if bytes.last() == Some(&b'\n') || end != self.file.size {
+            return Ok(());
+        }
+        let mut next = [0];
+        let n = file.read_at(&mut next, end).map_err(|e| unreadable(&self.file.path, e))?;
+        if n == 0 || matches!(next[0], b'\n' | b'\r') {
+            return Ok(());
+        }
+        Err(stale(&self.file.path, "goes on in the line that was its last"))
+    }
+}
+
+impl Bytes {
+    fn read(&mut self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        match self {
+            Bytes::Plain(file) => {
+                // A damaged survey must not make us ask for memory that no file fills.
+                if file.metadata()?.len() < offset + length as u64 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                let mut bytes = vec![0; length];
+                file.read_exact_at(&mut bytes, offset)?;
+                Ok(bytes)
+            }
+            Bytes::Gzip { content, at } => {
+                let gap = offset.checked_sub(*at).ok_or(io::ErrorKind::Other)?;
+                let skipped = io::copy(&mut content.by_ref().take(gap), &mut io::sink())?;
+                let mut bytes = Vec::new();
+                let n = read_up_to(content, &mut bytes, length)?;
+                if skipped < gap || n < length {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                *at = offset + length as u64;
+                Ok(bytes)
+            }
+        }
+    }
+}

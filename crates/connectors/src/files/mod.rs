@@ -1,0 +1,233 @@
+//! CSV files as a source.
+//!
+//! One pass over each file, on all cores, finds everything the plan needs: column types over all
+//! rows, rows and time range and hash per block, lines that belong to no slice. A slice then
+//! reads only the blocks that overlap it. Where that would read far more than the files hold
+//! (unordered rows) or cannot be done (gzip), `stage` sorts the records once into the state dir,
+//! as the raw text they are: rejects keep their text, and one parser serves both paths.
+
+mod blocks;
+mod chunks;
+mod csv;
+mod header;
+mod open;
+mod parallel;
+mod read;
+mod survey;
+mod time;
+mod types;
+mod values;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
+use jiff::tz::TimeZone;
+use retrofill_core::connector::{ReadRequest, Rows, Source, SurveyRequest};
+use retrofill_core::error::{Error, Result};
+use retrofill_core::reject::Place;
+use retrofill_core::survey::Survey;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use csv::Dialect;
+use time::{Clock, Form};
+
+/// Batches that wait for the reader of a slice.
+const QUEUED: usize = 2;
+
+/// How the files are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// `.gz` files are gzip, all others are not.
+    #[default]
+    Auto,
+    /// No file is.
+    None,
+    /// Every file is gzip.
+    Gzip,
+}
+
+/// The settings of `csv`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CsvSettings {
+    /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`; relative to the spec. Files are
+    /// read in the order of their paths. Patterns pass over hidden files unless they name one.
+    pub path: String,
+    /// Stands between fields; one ASCII character. Default: `,`.
+    #[serde(default = "comma")]
+    pub delimiter: char,
+    /// Stands around fields that hold delimiters, quotes or newlines; one ASCII character.
+    /// Default: `"`.
+    #[serde(default = "double_quote")]
+    pub quote: char,
+    /// Whether each file starts with the names of its columns. Without, they are called
+    /// `column_1` and so on. Default: true.
+    #[serde(default = "yes")]
+    pub header: bool,
+    /// Words that mean NULL where they stand unquoted, besides the empty field. Default: none.
+    #[serde(default)]
+    pub null: Vec<String>,
+    /// Default: `auto`.
+    #[serde(default)]
+    pub compression: Compression,
+    /// The zone of times that name none, by its IANA name. Default: `UTC`.
+    #[serde(default = "utc")]
+    pub timezone: String,
+    /// How times are written, in the words of strptime. Default: recognised.
+    #[serde(default)]
+    pub time_format: Option<String>,
+}
+
+fn comma() -> char {
+    ','
+}
+
+fn double_quote() -> char {
+    '"'
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn utc() -> String {
+    "UTC".into()
+}
+
+impl Default for CsvSettings {
+    fn default() -> Self {
+        CsvSettings {
+            path: String::new(),
+            delimiter: comma(),
+            quote: double_quote(),
+            header: yes(),
+            null: Vec::new(),
+            compression: Compression::Auto,
+            timezone: utc(),
+            time_format: None,
+        }
+    }
+}
+
+/// CSV files, read as one table.
+#[derive(Debug, Clone)]
+pub struct CsvSource {
+    shared: Arc<Shared>,
+}
+
+/// What every pass over the files needs.
+#[derive(Debug)]
+struct Shared {
+    settings: CsvSettings,
+    dialect: Dialect,
+    zone: TimeZone,
+    base: PathBuf,
+    state: PathBuf,
+}
+
+impl CsvSource {
+    /// Checks the settings; looks at no file yet. `base_dir` is where relative paths start,
+    /// `state_dir` where a sorted copy may be kept. An error of kind `Config` names the setting
+    /// that is wrong.
+    pub fn open(settings: CsvSettings, base_dir: &Path, state_dir: &Path) -> Result<Self> {
+        let delimiter = single_byte("delimiter", settings.delimiter)?;
+        let quote = single_byte("quote", settings.quote)?;
+        if delimiter == quote {
+            return Err(Error::config("`delimiter` and `quote` are the same character"));
+        }
+        let zone = TimeZone::get(&settings.timezone).map_err(|e| {
+            Error::config(format!("`timezone: {}` is not a known zone", settings.timezone))
+                .because(e)
+                .hint("give an IANA name, such as `Europe/Berlin` or `UTC`")
+        })?;
+        if let Some(format) = &settings.time_format {
+            jiff::fmt::strtime::format(format, &jiff::Zoned::default()).map_err(|e| {
+                Error::config(format!("`time_format: {format}` cannot be used")).because(e)
+            })?;
+        }
+        let shared = Shared {
+            settings,
+            dialect: Dialect { delimiter, quote },
+            zone,
+            base: base_dir.to_owned(),
+            state: state_dir.to_owned(),
+        };
+        Ok(CsvSource { shared: Arc::new(shared) })
+    }
+}
+
+fn single_byte(name: &str, c: char) -> Result<u8> {
+    if c.is_ascii() && !matches!(c, '\n' | '\r' | '\0') {
+        return Ok(c as u8);
+    }
+    Err(Error::config(format!("`{name}: {c:?}` is not one ASCII character"))
+        .hint("a newline, a carriage return or NUL cannot be used either"))
+}
+
+impl Shared {
+    fn clock(&self, form: Form) -> Clock {
+        Clock::new(form, self.zone.clone(), self.settings.time_format.clone())
+    }
+
+    /// Whether an unquoted or quoted field means NULL.
+    #[inline]
+    fn is_null(&self, raw: &[u8], quoted: bool) -> bool {
+        !quoted && (raw.is_empty() || self.settings.null.iter().any(|w| w.as_bytes() == raw))
+    }
+}
+
+#[async_trait]
+impl Source for CsvSource {
+    async fn survey(&self, request: &SurveyRequest) -> Result<Survey> {
+        let (shared, request) = (Arc::clone(&self.shared), request.clone());
+        blocking(move || survey::survey(&shared, &request)).await
+    }
+
+    async fn read(&self, request: &ReadRequest) -> Result<Rows> {
+        let blocks = request.survey.overlapping(&request.interval).map(|(_, b)| b.hash.clone());
+        let blocks = blocks.collect();
+        let (shared, request) = (Arc::clone(&self.shared), request.clone());
+        let (give, take) = mpsc::channel(QUEUED);
+        let failed = give.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let mut emit = |batch| give.blocking_send(Ok(batch)).is_ok();
+            read::direct(&shared, &request, &mut emit)
+        });
+        tokio::spawn(async move {
+            let result = work.await.unwrap_or_else(|e| Err(panicked(e)));
+            if let Err(error) = result {
+                // Nobody listens any more; then nobody needs the error.
+                let _ = failed.send(Err(error)).await;
+            }
+        });
+        let batches =
+            stream::unfold(
+                take,
+                |mut take| async move { take.recv().await.map(|batch| (batch, take)) },
+            );
+        Ok(Rows { batches: batches.boxed(), blocks })
+    }
+
+    async fn locate(&self, survey: &Survey, ordinals: &[u64]) -> Result<Vec<(Place, String)>> {
+        let (shared, survey) = (Arc::clone(&self.shared), survey.clone());
+        let ordinals = ordinals.to_vec();
+        blocking(move || read::locate(&shared, &survey, &ordinals)).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(panicked(e)))
+}
+
+fn panicked(e: tokio::task::JoinError) -> Error {
+    Error::bug("reading CSV files broke off").because(e)
+}
+
+#[cfg(test)]
+mod tests;

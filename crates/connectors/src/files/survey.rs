@@ -1,0 +1,392 @@
+//! The one pass over all files before planning.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use retrofill_core::columns::ColumnType;
+use retrofill_core::connector::{FieldType, SurveyRequest};
+use retrofill_core::error::{Error, Result};
+use retrofill_core::reject::{Place, Reject};
+use retrofill_core::survey::{Block, FileStamp, Survey, TimeUnitSeen};
+
+use super::Shared;
+use super::chunks::{Chunk, Chunks, KEPT_TEXT};
+use super::csv::{Field, Line, Records};
+use super::header::Header;
+use super::open::{Content, check_magic, find, unreadable};
+use super::parallel::ordered;
+use super::time::{Clock, Form, Moment};
+use super::types::Seen;
+
+/// Unplaced lines that are listed, and bytes of text they may hold together; all are counted.
+const KEPT_LINES: usize = 10_000;
+const KEPT_BYTES: usize = 16 << 20;
+/// Values of the time column that its form is guessed from.
+const GUESS_FROM: usize = 1000;
+
+/// A file and the order of its columns.
+#[derive(Debug)]
+struct SurveyedFile {
+    stamp: FileStamp,
+    header: Header,
+    /// For each column of the source the field in this file.
+    order: Vec<usize>,
+}
+
+/// What a chunk is looked at with.
+struct Look<'a> {
+    shared: &'a Shared,
+    files: &'a [SurveyedFile],
+    /// Index of the time column.
+    time: usize,
+    clock: Option<Clock>,
+    /// Columns whose type is found from their values.
+    inferred: Vec<bool>,
+    block_size: u64,
+}
+
+/// What was seen in one chunk; line numbers count from the chunk's first line.
+#[derive(Debug, Default)]
+struct Findings {
+    file: usize,
+    blocks: Vec<Block>,
+    seen: Vec<Seen>,
+    unit: Option<TimeUnitSeen>,
+    unplaced: u64,
+    rejects: Vec<Reject>,
+    reject_bytes: usize,
+    lines: u64,
+}
+
+/// Bytes of a block for this much input in all.
+fn block_size(total: u64) -> u64 {
+    (total / 4096).clamp(64 << 10, 4 << 20)
+}
+
+/// Looks at all files.
+pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey> {
+    let files = headers(shared)?;
+    let names = &files[0].header.names;
+    let time = names.iter().position(|n| *n == request.time).ok_or_else(|| {
+        let list = names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+        let what = format!("`{}` has no column `{}`", files[0].stamp.path, request.time);
+        Error::config(what).hint(format!("its columns are {list}; set `rows.time` to one of them"))
+    })?;
+    let form = find_form(shared, &files, time)?;
+    let given: Vec<_> = names.iter().map(|n| given_type(&request.types, n)).collect();
+    let total = files.iter().map(|f| f.stamp.size).sum();
+    let look = Look {
+        shared,
+        files: &files,
+        time,
+        clock: form.map(|f| shared.clock(f)),
+        inferred: given.iter().map(Option::is_none).collect(),
+        block_size: block_size(total),
+    };
+    let mut survey = Survey {
+        files: files.iter().map(|f| f.stamp.clone()).collect(),
+        time_form: form.map(|f| f.name().to_owned()),
+        notes: form.and_then(|f| note(shared, f)).into_iter().collect(),
+        ..Survey::default()
+    };
+    let seen = pass(&look, request, total, &mut survey)?;
+    let unit = survey.time_unit.unwrap_or(TimeUnitSeen::Second);
+    survey.columns = (names.iter().zip(&seen).zip(given).enumerate())
+        .map(|(i, ((name, seen), given))| FieldType {
+            name: name.clone(),
+            ty: given.unwrap_or_else(|| match i == time {
+                true => ColumnType::Instant { unit: unit.precision() },
+                false => seen.column_type(),
+            }),
+            nullable: seen.nullable(),
+        })
+        .collect();
+    Ok(survey)
+}
+
+/// The type the target has for a column: of the same name, or of the only one that differs in
+/// case alone.
+fn given_type(types: &[FieldType], name: &str) -> Option<ColumnType> {
+    let lower = name.to_lowercase();
+    let mut alike = types.iter().filter(|t| t.name.to_lowercase() == lower);
+    let exact = types.iter().find(|t| t.name == name);
+    exact.or_else(|| alike.next().filter(|_| alike.next().is_none())).map(|t| t.ty)
+}
+
+fn note(shared: &Shared, form: Form) -> Option<String> {
+    let zone = &shared.settings.timezone;
+    match form {
+        Form::Zoned | Form::Custom => None,
+        Form::Local => Some(format!("times have no zone and are read as {zone}")),
+        Form::Epoch(_) => Some(format!("times are {}", form.name())),
+    }
+}
+
+fn headers(shared: &Shared) -> Result<Vec<SurveyedFile>> {
+    let mut files: Vec<SurveyedFile> = Vec::new();
+    for stamp in find(&shared.base, &shared.settings.path)? {
+        check_magic(&shared.base, shared.settings.compression, &stamp.path)?;
+        let (header, _) = shared.open_file(&stamp.path, Arc::default())?;
+        let order = match files.first() {
+            None => (0..header.names.len()).collect(),
+            Some(f) => header.order(&f.header.names, &stamp.path, &f.stamp.path)?,
+        };
+        files.push(SurveyedFile { stamp, header, order });
+    }
+    Ok(files)
+}
+
+/// The form of the times, from the first values there are; none where there is no value at all.
+fn find_form(shared: &Shared, files: &[SurveyedFile], time: usize) -> Result<Option<Form>> {
+    let custom = shared.settings.time_format.as_ref().map(|_| shared.clock(Form::Custom));
+    for file in files {
+        let path = &file.stamp.path;
+        let (header, mut chunks) = shared.open_file(path, Arc::default())?;
+        while let Some(chunk) = chunks.next().map_err(|e| unreadable(path, e))? {
+            let Chunk::Records { bytes, .. } = chunk else { continue };
+            let values = first_values(shared, &header, &bytes, file.order[time]);
+            let Some(first) = values.first() else { continue };
+            let form = match &custom {
+                Some(clock) => values.iter().any(|v| clock.read(v).is_ok()).then_some(Form::Custom),
+                None => Form::guess(values.iter().map(Vec::as_slice)),
+            };
+            if form.is_some() {
+                return Ok(form);
+            }
+            let (name, first) = (&files[0].header.names[time], String::from_utf8_lossy(first));
+            let what = format!("`{path}`: column `{name}` holds no times: `{first}`");
+            return Err(Error::config(what).hint(match custom {
+                Some(_) => "the first times do not fit `time_format`",
+                None => {
+                    "times are RFC 3339, `YYYY-MM-DD HH:MM:SS`, dates or numbers since 1970; \
+                     set `time_format` for others"
+                }
+            }));
+        }
+    }
+    Ok(None)
+}
+
+fn first_values(shared: &Shared, header: &Header, bytes: &[u8], field: usize) -> Vec<Vec<u8>> {
+    let mut records = Records::new(shared.dialect, bytes, header.names.len(), 1);
+    let (mut fields, mut values) = (Vec::new(), Vec::new());
+    while let Some(line) = records.next(&mut fields)
+        && values.len() < GUESS_FROM
+    {
+        let Some(field) = fields.get(field).filter(|_| line.problem.is_none()) else { continue };
+        if !shared.is_null(field.raw(bytes), field.quoted) {
+            values.push(field.value(bytes, shared.dialect.quote).into_owned());
+        }
+    }
+    values
+}
+
+/// Gives chunk after chunk of all files.
+struct AllChunks<'a> {
+    look: &'a Look<'a>,
+    next: usize,
+    open: Option<Chunks<Content>>,
+    done: Arc<AtomicU64>,
+}
+
+impl AllChunks<'_> {
+    fn next(&mut self) -> Result<Option<(usize, Chunk)>> {
+        loop {
+            if let Some(chunks) = &mut self.open {
+                let path = &self.look.files[self.next - 1].stamp.path;
+                if let Some(chunk) = chunks.next().map_err(|e| unreadable(path, e))? {
+                    return Ok(Some((self.next - 1, chunk)));
+                }
+            }
+            let Some(file) = self.look.files.get(self.next) else { return Ok(None) };
+            let path = &file.stamp.path;
+            let (header, chunks) = self.look.shared.open_file(path, Arc::clone(&self.done))?;
+            if header != file.header {
+                return Err(Error::unavailable(format!("`{path}` changes while it is read")));
+            }
+            self.open = Some(chunks);
+            self.next += 1;
+        }
+    }
+}
+
+fn pass(
+    look: &Look<'_>,
+    request: &SurveyRequest,
+    total: u64,
+    survey: &mut Survey,
+) -> Result<Vec<Seen>> {
+    let done = Arc::new(AtomicU64::new(0));
+    let mut all = AllChunks { look, next: 0, open: None, done: Arc::clone(&done) };
+    let mut seen = vec![Seen::default(); look.inferred.len()];
+    let (mut file, mut line, mut kept) = (usize::MAX, 0, 0);
+    let collect = |mut found: Findings| {
+        if found.file != file {
+            file = found.file;
+            line = look.files[file].header.line;
+        }
+        for block in &mut found.blocks {
+            block.line += line;
+            survey.rows += block.rows;
+            survey.bytes += block.length;
+        }
+        survey.blocks.append(&mut found.blocks);
+        for (all, one) in seen.iter_mut().zip(&found.seen) {
+            all.merge(*one);
+        }
+        survey.time_unit = survey.time_unit.max(found.unit);
+        survey.unplaced += found.unplaced;
+        for mut reject in found.rejects {
+            if survey.unplaced_rejects.len() < KEPT_LINES && kept < KEPT_BYTES {
+                kept += reject.text.len();
+                reject.place.line = reject.place.line.map(|n| n + line);
+                survey.unplaced_rejects.push(reject);
+            }
+        }
+        line += found.lines;
+        if let Some(progress) = &request.progress {
+            (progress.0)(done.load(Ordering::Relaxed).min(total), total);
+        }
+        Ok(())
+    };
+    ordered(|| all.next(), |(file, chunk)| Ok(look.at(file, chunk)), collect)?;
+    Ok(seen)
+}
+
+impl Look<'_> {
+    fn at(&self, file: usize, chunk: Chunk) -> Findings {
+        let mut found = Findings { file, ..Findings::default() };
+        match chunk {
+            Chunk::Skipped { offset, text, problem } => {
+                found.lines = 1;
+                self.unplaced(&mut found, 0, offset, None, problem.reason(), &text);
+            }
+            Chunk::Records { offset, bytes } => self.records(&mut found, offset, &bytes),
+        }
+        found
+    }
+
+    fn records(&self, found: &mut Findings, offset: u64, bytes: &[u8]) {
+        let file = &self.files[found.file];
+        let mut records = Records::new(self.shared.dialect, bytes, file.order.len(), 0);
+        let mut fields = Vec::new();
+        let mut seen = vec![Seen::default(); file.order.len()];
+        let mut block = OpenBlock::new(0, 0);
+        while let Some(line) = records.next(&mut fields) {
+            if (line.start - block.start) as u64 >= self.block_size {
+                found.blocks.push(block.close(found.file, &file.header, offset, bytes, line.start));
+                block = OpenBlock::new(line.start, line.number);
+            }
+            match self.time(&line, &fields, file, bytes) {
+                Ok((moment, unit)) => {
+                    block.add(moment);
+                    found.unit = found.unit.max(Some(unit));
+                    self.values(&mut seen, &fields, &file.order, bytes);
+                }
+                Err((column, reason)) => {
+                    let text = &bytes[line.start..line.end];
+                    let at = offset + line.start as u64;
+                    self.unplaced(found, line.number, at, column, reason, text);
+                }
+            }
+        }
+        found.blocks.push(block.close(found.file, &file.header, offset, bytes, bytes.len()));
+        found.lines = records.line();
+        found.seen = seen;
+    }
+
+    /// The time of a line, or why it has none and in which column.
+    fn time(
+        &self,
+        line: &Line,
+        fields: &[Field],
+        file: &SurveyedFile,
+        bytes: &[u8],
+    ) -> Result<(Moment, TimeUnitSeen), (Option<String>, String)> {
+        if let Some(problem) = line.problem {
+            return Err((None, problem.reason()));
+        }
+        let column = || Some(self.files[0].header.names[self.time].clone());
+        let field = &fields[file.order[self.time]];
+        match &self.clock {
+            Some(clock) if !self.shared.is_null(field.raw(bytes), field.quoted) => clock
+                .read(&field.value(bytes, self.shared.dialect.quote))
+                .map_err(|reason| (column(), reason.into_owned())),
+            _ => Err((column(), "the time is NULL".into())),
+        }
+    }
+
+    #[inline]
+    fn values(&self, seen: &mut [Seen], fields: &[Field], order: &[usize], bytes: &[u8]) {
+        for (i, (seen, at)) in seen.iter_mut().zip(order).enumerate() {
+            let field = &fields[*at];
+            let raw = field.raw(bytes);
+            if self.shared.is_null(raw, field.quoted) {
+                seen.null();
+            } else if self.inferred[i] && i != self.time {
+                // A doubled quote is text in any case.
+                seen.value(raw);
+            }
+        }
+    }
+
+    fn unplaced(
+        &self,
+        found: &mut Findings,
+        line: u64,
+        offset: u64,
+        column: Option<String>,
+        reason: String,
+        text: &[u8],
+    ) {
+        found.unplaced += 1;
+        if found.rejects.len() >= KEPT_LINES || found.reject_bytes >= KEPT_BYTES {
+            return;
+        }
+        let text = &text[..text.len().min(KEPT_TEXT)];
+        found.reject_bytes += text.len();
+        let file = self.files[found.file].stamp.path.clone();
+        let place = Place { file, line: Some(line), offset };
+        let text = String::from_utf8_lossy(text).into_owned();
+        found.rejects.push(Reject { place, column, reason, text });
+    }
+}
+
+/// A block whose end is not found yet.
+struct OpenBlock {
+    start: usize,
+    line: u64,
+    rows: u64,
+    range: Option<(Moment, Moment)>,
+}
+
+impl OpenBlock {
+    fn new(start: usize, line: u64) -> Self {
+        OpenBlock { start, line, rows: 0, range: None }
+    }
+
+    #[inline]
+    fn add(&mut self, t: Moment) {
+        self.rows += 1;
+        self.range = Some(self.range.map_or((t, t), |(min, max)| (min.min(t), max.max(t))));
+    }
+
+    fn close(&self, file: usize, header: &Header, offset: u64, bytes: &[u8], end: usize) -> Block {
+        let (min, max) = match self.range {
+            Some((min, max)) => (min.timestamp(), max.timestamp()),
+            // Without rows the range means nothing.
+            None => (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
+        };
+        Block {
+            file: file as u32,
+            offset: offset + self.start as u64,
+            length: (end - self.start) as u64,
+            line: self.line,
+            rows: self.rows,
+            min,
+            max,
+            hash: header.hash(&bytes[self.start..end]),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Receipts, and what became of their data.
+
+use retrofill_core::connector::{Standing, Target as _};
+use retrofill_core::error::Kind;
+
+use super::*;
+
+async fn standing(target: &DeltaTarget) -> Standing {
+    let mut found = target.receipts(&always()).await.unwrap();
+    assert_eq!(found.len(), 1);
+    found.remove(0).standing
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_or_cut_data_file_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = prepared(dir.path()).await;
+    load(&target, 0, &rows(0, 500)).await;
+    assert_eq!(standing(&target).await, Standing::Sound);
+    let name = data_files(dir.path()).remove(0);
+    let path = dir.path().join("table").join(&name);
+    let whole = std::fs::read(&path).unwrap();
+
+    std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    assert!(matches!(standing(&target).await, Standing::Recheck(why) if why.contains(&name)));
+    let error = held(&target, 0).await.unwrap_err();
+    assert!(error.kind() == Kind::Mismatch && error.message().contains(&name), "{error}");
+
+    let mut torn = whole.clone();
+    let middle = torn.len() / 2;
+    torn[middle..middle + 64].fill(0xff);
+    let end = torn.len();
+    torn[end - 64..end - 8].fill(0xff);
+    std::fs::write(&path, &torn).unwrap();
+    let error = held(&target, 0).await.unwrap_err();
+    assert!(error.kind() == Kind::Mismatch && error.message().contains(&name), "{error}");
+
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(standing(&target).await, Standing::Recheck(why) if why.contains(&name)));
+    let error = held(&target, 0).await.unwrap_err();
+    assert!(error.kind() == Kind::Mismatch && error.message().contains("is missing"), "{error}");
+
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(standing(&target).await, Standing::Sound);
+    assert_eq!(held(&target, 0).await.unwrap().len(), 500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_outlive_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = prepared(dir.path()).await;
+    for hour in 0..105 {
+        load(&target, hour, &rows(hour, 1 + hour % 2)).await;
+    }
+    let checkpoint = "00000000000000000100.checkpoint.parquet".to_owned();
+    for _ in 0..200 {
+        if names(dir.path(), "_delta_log").contains(&"_last_checkpoint".to_owned()) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(names(dir.path(), "_delta_log").contains(&checkpoint));
+    // Only the checkpoint can tell now what came before it.
+    for version in 0..=100 {
+        let entry = dir.path().join(format!("table/_delta_log/{version:020}.json"));
+        std::fs::remove_file(entry).unwrap();
+    }
+    let again = open(dir.path());
+    let found = again.receipts(&always()).await.unwrap();
+    assert_eq!(found.len(), 105);
+    assert!(found.iter().all(|f| f.standing == Standing::Sound));
+    assert_eq!(again.table().await.unwrap(), target.table().await.unwrap());
+    assert_eq!(held(&again, 7).await.unwrap(), Kept(rows(7, 2)).sorted());
+    let error =
+        refused(sealed(&again, &slice(3, 1), &[]).await.commit(receipt(&slice(3, 1))).await);
+    assert_eq!(error.kind(), Kind::Fenced);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_without_its_transaction_does_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = prepared(dir.path()).await;
+    load(&target, 0, &rows(0, 5)).await;
+    let receipts = dir.path().join("table/_retrofill/receipts/9f2c");
+    let body = receipts.join(format!("{}.1.json", slice(0, 1).slice));
+    let text = std::fs::read_to_string(&body).unwrap();
+    let second = text.replace("\"generation\":1", "\"generation\":2");
+    std::fs::write(receipts.join(format!("{}.2.json", slice(0, 1).slice)), second).unwrap();
+    std::fs::write(receipts.join("torn.1.json"), &text[..text.len() / 2]).unwrap();
+    let found = target.receipts(&always()).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].receipt.latest().generation, 1);
+
+    std::fs::remove_file(&body).unwrap();
+    assert!(target.receipts(&always()).await.unwrap().is_empty());
+    let again = sealed(&target, &slice(0, 1), &[]).await.commit(receipt(&slice(0, 1))).await;
+    let error = refused(again);
+    assert!(error.kind() == Kind::Config && error.message().contains("is missing"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_table_in_the_same_place_has_no_receipts() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = prepared(dir.path()).await;
+    load(&target, 0, &rows(0, 5)).await;
+    let waiting = sealed(&target, &slice(1, 1), &rows(1, 5)).await;
+    std::fs::remove_dir_all(dir.path().join("table/_delta_log")).unwrap();
+    for name in data_files(dir.path()) {
+        std::fs::remove_file(dir.path().join("table").join(name)).unwrap();
+    }
+    open(dir.path()).prepare(&columns()).await.unwrap();
+    assert!(target.receipts(&always()).await.unwrap().is_empty());
+    assert!(held(&target, 0).await.unwrap().is_empty());
+    let error = refused(waiting.commit(receipt(&slice(1, 1))).await);
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    load(&target, 0, &rows(0, 5)).await;
+    assert_eq!(standing(&target).await, Standing::Sound);
+}
+
+/// Appends a log entry as another engine would.
+fn foreign_entry(dir: &Path, lines: &[serde_json::Value]) {
+    let version = entries(dir).len();
+    let text: Vec<String> = lines.iter().map(ToString::to_string).collect();
+    let path = dir.join(format!("table/_delta_log/{version:020}.json"));
+    std::fs::write(path, text.join("\n")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_taken_out_of_the_table_is_rechecked() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = prepared(dir.path()).await;
+    load(&target, 0, &rows(0, 5)).await;
+    let next = slice(0, 2);
+    let waiting = sealed(&target, &next, &[]).await;
+    let name = data_files(dir.path()).remove(0);
+    let remove = serde_json::json!({
+        "remove": { "path": name, "dataChange": true, "deletionTimestamp": 1 },
+    });
+    foreign_entry(dir.path(), &[remove]);
+    assert!(matches!(standing(&target).await, Standing::Recheck(why) if why.contains(&name)));
+    let error = refused(waiting.commit(receipt(&next)).await);
+    assert_eq!(error.kind(), Kind::Unavailable, "rows of the slice were removed: {error}");
+    assert!(held(&target, 0).await.unwrap().is_empty());
+}

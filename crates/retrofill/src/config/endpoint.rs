@@ -1,0 +1,163 @@
+//! The two ends of a job: a connector by its key and its settings, ready for the registry.
+
+use jiff::Timestamp;
+use jiff::fmt::strtime;
+use jiff::tz::TimeZone;
+use retrofill_core::spec::Endpoint;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use super::raw::{
+    RawCompression, RawCsv, RawDelta, RawSource, RawSourceConnector, RawTarget, RawTargetConnector,
+};
+use super::read::Field;
+use super::resolve::check_zone;
+use super::tree::Mark;
+
+/// The source, ready to open.
+pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -> Option<Endpoint> {
+    match raw {
+        RawSource::Url(text) => {
+            let by_name = |t: &str| t.ends_with(".csv") || t.ends_with(".csv.gz");
+            let path = match text.strip_prefix("csv:") {
+                Some(path) => Some(path),
+                None => Some(text.as_str()).filter(|t| by_name(t)),
+            };
+            let Some(path) = path else {
+                let problem = Problem::at(mark, "`source` does not tell what it is");
+                problems.push(problem.hint(
+                    "a path that ends with `.csv` or `.csv.gz`, \
+                     `csv:path`, or `{ csv: { path: ... } }`",
+                ));
+                return None;
+            };
+            check_path(path, "source", mark, problems);
+            Some(csv(path, None, problems))
+        }
+        RawSource::Connector(RawSourceConnector { csv: field }) => {
+            let raw = connector(field, "source", "csv", mark, problems)?;
+            let path = raw.path.get()?;
+            check_path(path, "source.csv.path", raw.path.mark, problems);
+            Some(csv(path, Some(raw), problems))
+        }
+    }
+}
+
+/// The target, ready to open.
+pub(super) fn target(raw: &RawTarget, mark: Mark, problems: &mut Vec<Problem>) -> Option<Endpoint> {
+    match raw {
+        RawTarget::Url(text) => {
+            let Some(path) = text.strip_prefix("delta:") else {
+                let problem = Problem::at(mark, "`target` does not tell what it is");
+                problems.push(problem.hint("`delta:path`, or `{ delta: { path: ... } }`"));
+                return None;
+            };
+            check_path(path, "target", mark, problems);
+            Some(delta(path))
+        }
+        RawTarget::Connector(RawTargetConnector { delta: field }) => {
+            let raw: &RawDelta = connector(field, "target", "delta", mark, problems)?;
+            let path = raw.path.get()?;
+            check_path(path, "target.delta.path", raw.path.mark, problems);
+            Some(delta(path))
+        }
+    }
+}
+
+/// The one connector; its key left out is a problem, unless another key was reported already.
+fn connector<'a, T>(
+    field: &'a Field<T>,
+    what: &str,
+    known: &str,
+    mark: Mark,
+    problems: &mut Vec<Problem>,
+) -> Option<&'a T> {
+    if field.is_absent() && !problems.iter().any(|p| p.message.ends_with(&format!(" in `{what}`")))
+    {
+        let problem = Problem::at(Mark { length: 1, ..mark }, format!("`{what}` is empty"));
+        problems.push(problem.hint(format!("it needs one connector: `{known}`")));
+    }
+    field.get()
+}
+
+fn check_path(path: &str, what: &str, mark: Mark, problems: &mut Vec<Problem>) {
+    if path.is_empty() {
+        problems.push(Problem::at(mark, format!("`{what}` is an empty path")));
+    } else if path.contains('\0') {
+        problems.push(Problem::at(mark, format!("`{what}` holds a NUL")));
+    } else if path.contains("://") {
+        let problem = Problem::at(mark, format!("`{what}` must be a path on this machine"));
+        problems.push(problem.hint("object stores cannot be read or written by this version"));
+    }
+}
+
+fn delta(path: &str) -> Endpoint {
+    let settings = json!({ "path": path });
+    Endpoint {
+        connector: "delta".into(),
+        identity: settings.clone(),
+        settings,
+        label: format!("Delta {path}"),
+    }
+}
+
+/// All settings of a CSV source decide which rows are meant, and none is a secret.
+fn csv(path: &str, raw: Option<&RawCsv>, problems: &mut Vec<Problem>) -> Endpoint {
+    let delimiter = raw.map_or(",".into(), |r| r.delimiter.or(",".into()));
+    let quote = raw.map_or("\"".into(), |r| r.quote.or("\"".into()));
+    if let Some(raw) = raw {
+        check_byte(&raw.delimiter, "source.csv.delimiter", problems);
+        check_byte(&raw.quote, "source.csv.quote", problems);
+        if delimiter == quote {
+            let given = if raw.quote.is_absent() { &raw.delimiter } else { &raw.quote };
+            let message = "`delimiter` and `quote` of `source.csv` are the same";
+            problems.push(Problem::at(given.mark, message));
+        }
+        check_zone(&raw.timezone, "source.csv.timezone", problems);
+        check_format(&raw.time_format, problems);
+    }
+    let words = raw.and_then(|r| r.null.get());
+    let words: Vec<&str> = words.into_iter().flatten().map(|word| word.0.as_str()).collect();
+    let compression = raw.and_then(|r| r.compression.get()).copied();
+    let time_format = raw.and_then(|r| r.time_format.get());
+    let settings = json!({
+        "path": path,
+        "delimiter": delimiter,
+        "quote": quote,
+        "header": raw.is_none_or(|r| r.header.or(true)),
+        "null": words,
+        "compression": compression.unwrap_or(RawCompression::Auto).as_str(),
+        "timezone": raw.map_or("UTC".into(), |r| r.timezone.or("UTC".into())),
+        "time_format": time_format.map_or(Value::Null, |f| json!(f)),
+    });
+    Endpoint {
+        connector: "csv".into(),
+        identity: settings.clone(),
+        settings,
+        label: format!("CSV {path}"),
+    }
+}
+
+fn check_byte(field: &Field<String>, what: &str, problems: &mut Vec<Problem>) {
+    let Some(text) = field.get() else { return };
+    let good = text.len() == 1 && text.is_ascii() && !text.contains(['\n', '\r', '\0']);
+    if !good {
+        let problem = Problem::at(field.mark, format!("`{what}` must be one ASCII character"));
+        problems.push(problem.hint("a tab is \"\\t\" in double quotes"));
+    }
+}
+
+/// Words that cannot even be written cannot be read either.
+fn check_format(field: &Field<String>, problems: &mut Vec<Problem>) {
+    let Some(format) = field.get() else { return };
+    let now = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
+    let hint = if !format.contains('%') {
+        "such as `%d.%m.%Y %H:%M`"
+    } else if strtime::format(format, &now).is_err() {
+        "one of its `%` words is not known to strptime"
+    } else {
+        return;
+    };
+    let message = "`source.csv.time_format` is not a format of times";
+    problems.push(Problem::at(field.mark, message).hint(hint));
+}

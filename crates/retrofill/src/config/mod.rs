@@ -1,0 +1,147 @@
+//! The spec file: YAML or JSON to core's `Spec`, with every problem reported at once.
+//!
+//! The document becomes a tree that knows its lines (`tree`); references to the outside are
+//! filled in (`substitute`); the tree is read as `RawSpec` (`read`); defaults and checks
+//! make core's `Spec` of it (`resolve`). Each step goes on after a problem.
+
+mod endpoint;
+mod problem;
+mod raw;
+mod read;
+mod resolve;
+mod schema;
+mod substitute;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod values;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use retrofill_core::spec::Spec;
+
+pub use problem::{Problem, Problems};
+pub use schema::schema;
+pub use values::Moment;
+
+/// Larger documents are not specs, bytes.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Where a spec comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobSource {
+    /// A file.
+    Path(PathBuf),
+    /// Text that was read from standard input. It must name itself; paths start from the
+    /// working directory.
+    Stdin(String),
+    /// Text from elsewhere, such as the `raw` that a plan file keeps.
+    Text {
+        /// The job's name, where the text has none.
+        name: String,
+        /// The document.
+        text: String,
+        /// The directory that relative paths start from.
+        base_dir: PathBuf,
+    },
+}
+
+/// A spec that is ready to use.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The spec.
+    pub spec: Spec,
+    /// The document as written, with its `${}` references: safe to keep, and can be loaded again
+    /// as [`JobSource::Text`].
+    pub raw: serde_json::Value,
+    /// Free words for people and for reports.
+    pub labels: BTreeMap<String, String>,
+    /// The kind of ledger: `sqlite`.
+    pub ledger: &'static str,
+    /// The directory that relative paths in the spec start from.
+    pub base_dir: PathBuf,
+    /// Where the job keeps its state unless told otherwise: `.retrofill/<name>` in `base_dir`.
+    pub state_dir: PathBuf,
+}
+
+/// Loads and checks a spec. `env` gives variables of the environment; nothing else of the outside
+/// is opened, but for the spec itself and the files in `${file:}`.
+pub fn load(job: &JobSource, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+    match job {
+        JobSource::Path(path) => {
+            let shown = path.display().to_string();
+            let text = read_file(path).map_err(|p| Problems::new(&shown, "", vec![p]))?;
+            let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned());
+            let base = match path.parent() {
+                Some(dir) if dir != Path::new("") => dir,
+                _ => Path::new("."),
+            };
+            understand(&shown, &text, stem.as_deref(), base, env)
+        }
+        JobSource::Stdin(text) => understand("<stdin>", text, None, Path::new("."), env),
+        JobSource::Text { name, text, base_dir } => {
+            understand(name, text, Some(name), base_dir, env)
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, Problem> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        let problem = Problem::general(format!("cannot read the spec: {error}"));
+        match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                problem.hint("name a spec, or `-` to read it from standard input")
+            }
+            _ => problem,
+        }
+    })?;
+    if bytes.len() > MAX_BYTES {
+        return Err(Problem::general(format!("larger than {MAX_BYTES} bytes: this is no spec")));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|b| **b == b'\n')
+            .count();
+        Problem::general(format!("line {line} is not UTF-8")).hint("save the spec as UTF-8")
+    })
+}
+
+fn understand(
+    shown: &str,
+    text: &str,
+    stem: Option<&str>,
+    base: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let wrong = |list| Problems::new(shown, text, list);
+    let mut root = tree::parse(text).map_err(wrong)?;
+    let raw = root.to_json();
+    let mut problems = Vec::new();
+    let outside = substitute::Outside { env, base };
+    substitute::substitute(&mut root, &outside, &mut problems);
+    let typed = read::read::<raw::RawSpec>(&root, "", &mut problems);
+    let spec = typed.as_ref().and_then(|typed| resolve::resolve(typed, stem, &mut problems));
+    match (typed, spec) {
+        (Some(typed), Some(spec)) if problems.is_empty() => {
+            // The same rules once more, as core sees them: they must never disagree.
+            if let Err(error) = spec.check() {
+                return Err(wrong(vec![Problem::general(error.message())]));
+            }
+            let state_dir = base.join(".retrofill").join(&spec.name);
+            let labels = typed.labels.or(BTreeMap::new());
+            Ok(Loaded {
+                spec,
+                raw,
+                labels: labels.into_iter().map(|(name, word)| (name, word.0)).collect(),
+                ledger: typed.ledger.or(raw::RawLedger::Sqlite).as_str(),
+                base_dir: base.to_owned(),
+                state_dir,
+            })
+        }
+        _ if problems.is_empty() => Err(wrong(vec![Problem::general("the spec is incomplete")])),
+        _ => Err(wrong(problems)),
+    }
+}

@@ -1,0 +1,307 @@
+//! The spec as typed. The doc comments here are the reference: the JSON Schema is made of them.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+
+use super::problem::Problem;
+use super::read::{Read, choice, section};
+use super::tree::{Node, NodeKind};
+use super::values::{Cap, Concurrency, Moment, Size, SliceSize, Span, Word};
+
+section! {
+    /// A backfill: where rows come from, where they go, which rows, and how carefully. Every text
+    /// may hold `${VAR}` (unset is an error), `${VAR:-default}`, `${VAR:?message}`,
+    /// `${file:/path}`; `$$` is a dollar sign. Relative paths start from the spec's directory.
+    pub(super) struct RawSpec needs ["source", "target", "rows"] {
+        /// Version of this format. Default: 1.
+        #[schemars(extend("default" = 1, "minimum" = 1, "maximum" = 1))]
+        pub(super) version: u64,
+        /// The job's name: letters, digits, `-`, `_` and `.`. Default: the file's name without
+        /// its ending.
+        pub(super) name: String,
+        /// Free words for people and for reports.
+        pub(super) labels: BTreeMap<String, Word>,
+        /// Where rows come from. Never written to.
+        pub(super) source: RawSource,
+        /// Where rows go.
+        pub(super) target: RawTarget,
+        /// Which columns say when a row is and to which series it belongs.
+        pub(super) rows: RawRows,
+        /// Which stretch of time, in which slices. Default: all that the source holds.
+        pub(super) range: RawRange,
+        /// How rows are written.
+        pub(super) write: RawWrite,
+        /// What the run may use.
+        pub(super) limits: RawLimits,
+        /// When and how often a failed slice is tried again.
+        pub(super) retry: RawRetry,
+        /// How many refused rows are bearable.
+        pub(super) rejects: RawRejects,
+        /// Where the journal of all slices is kept. Default: sqlite.
+        #[schemars(extend("default" = "sqlite"))]
+        pub(super) ledger: RawLedger,
+    }
+}
+
+/// A source: one connector by its key, or one text: `data/*.csv`, `csv:data/*.csv`.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum RawSource {
+    /// A path to CSV files.
+    Url(String),
+    /// A connector and its settings.
+    Connector(RawSourceConnector),
+}
+
+/// A target: one connector by its key, or one text: `delta:./out`.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum RawTarget {
+    /// A connector and a path: `delta:./out`.
+    Url(String),
+    /// A connector and its settings.
+    Connector(RawTargetConnector),
+}
+
+impl Read for RawSource {
+    fn read(node: &Node, what: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+        match &node.kind {
+            NodeKind::Scalar(s) if !s.is_null() => {
+                String::read(node, what, problems).map(RawSource::Url)
+            }
+            _ => Read::read(node, what, problems).map(RawSource::Connector),
+        }
+    }
+}
+
+impl Read for RawTarget {
+    fn read(node: &Node, what: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+        match &node.kind {
+            NodeKind::Scalar(s) if !s.is_null() => {
+                String::read(node, what, problems).map(RawTarget::Url)
+            }
+            _ => Read::read(node, what, problems).map(RawTarget::Connector),
+        }
+    }
+}
+
+section! {
+    /// Exactly one connector that rows can be read from.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+    pub(super) struct RawSourceConnector needs [] {
+        /// CSV files.
+        pub(super) csv: RawCsv,
+    }
+}
+
+section! {
+    /// Exactly one connector that rows can be written to.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+    pub(super) struct RawTargetConnector needs [] {
+        /// A Delta Lake table.
+        pub(super) delta: RawDelta,
+    }
+}
+
+section! {
+    /// CSV files. Types are found over all rows: whole numbers, decimals, `true` and `false`,
+    /// text; the time column becomes an instant.
+    pub(super) struct RawCsv needs ["path"] {
+        /// A file, a directory or a pattern such as `data/*.csv`.
+        pub(super) path: String,
+        /// The one byte between fields. Default: `,`.
+        #[schemars(extend("default" = ","))]
+        pub(super) delimiter: String,
+        /// The one byte around fields that hold delimiters or line ends. Default: `"`.
+        #[schemars(extend("default" = "\""))]
+        pub(super) quote: String,
+        /// Whether the first line of each file names the columns; else they are called
+        /// `column_1`, `column_2` and so on. Default: true.
+        #[schemars(extend("default" = true))]
+        pub(super) header: bool,
+        /// Unquoted words that stand for NULL beside the empty field. Default: none.
+        pub(super) null: Vec<Word>,
+        /// How the files are packed. Default: auto, by content.
+        #[schemars(extend("default" = "auto"))]
+        pub(super) compression: RawCompression,
+        /// The time zone of times without one: an IANA name. Default: UTC.
+        #[schemars(extend("default" = "UTC"))]
+        pub(super) timezone: String,
+        /// How times are written, in strptime's words (`%d.%m.%Y %H:%M`). Default: recognised
+        /// without it are RFC 3339, `YYYY-MM-DD[ T]HH:MM[:SS[.f]]`, dates, and seconds, milli-,
+        /// micro- or nanoseconds since 1970.
+        pub(super) time_format: String,
+    }
+}
+
+section! {
+    /// A Delta Lake table on a local disk. Created where there is none.
+    pub(super) struct RawDelta needs ["path"] {
+        /// The table's directory.
+        pub(super) path: String,
+    }
+}
+
+choice! {
+    /// How files are packed.
+    pub(super) enum RawCompression {
+        /// By the file's first bytes.
+        Auto = "auto",
+        /// Not packed.
+        None = "none",
+        /// With gzip.
+        Gzip = "gzip",
+    }
+}
+
+section! {
+    /// Which columns say when a row is and to which series it belongs.
+    pub(super) struct RawRows needs ["time"] {
+        /// The time column.
+        pub(super) time: String,
+        /// The columns that identify a series; the time is always part of a row's key. `[]` is
+        /// one series. Left out: rows have no key and can only be appended.
+        pub(super) key: Vec<String>,
+        /// The columns that tell a conflict from a row already present. Default: every column
+        /// that both sides have.
+        #[schemars(length(min = 1))]
+        pub(super) compare: Vec<String>,
+        /// What to do with unequal rows of the source that share a key. Default: reject.
+        #[schemars(extend("default" = "reject"))]
+        pub(super) on_duplicate: RawOnDuplicate,
+    }
+}
+
+choice! {
+    /// What to do with unequal rows of the source that share a key.
+    pub(super) enum RawOnDuplicate {
+        /// Refuse all rows of that key.
+        Reject = "reject",
+        /// Keep the first, by file and place in it.
+        First = "first",
+        /// Keep the last, by file and place in it.
+        Last = "last",
+        /// Fail the slice.
+        Fail = "fail",
+    }
+}
+
+section! {
+    /// Which stretch of time, in which slices.
+    pub(super) struct RawRange needs [] {
+        /// The first instant: a date (midnight in `timezone`) or a time with its offset.
+        /// Default: the earliest row, rounded down to the grid of slices.
+        pub(super) from: Moment,
+        /// The first instant after; never included. Default: behind the latest row, rounded up
+        /// to the grid of slices.
+        pub(super) to: Moment,
+        /// The size of a slice: `<n>s`, `<n>min`, `<n>h` elapsed, or `<n>d`, `<n>w`, `<n>mo`,
+        /// `<n>y` by the calendar of `timezone`. Default: auto, about a million rows each.
+        #[schemars(extend("default" = "auto"))]
+        pub(super) every: SliceSize,
+        /// The zone of days, weeks, months and years: an IANA name. Default: UTC.
+        #[schemars(extend("default" = "UTC"))]
+        pub(super) timezone: String,
+        /// Which end is loaded first. Default: oldest-first.
+        #[schemars(extend("default" = "oldest-first"))]
+        pub(super) order: RawOrder,
+        /// No slice ends after the time of planning minus this: `<n>s`, `<n>m`, `<n>h`, `<n>d`.
+        /// Default: 1h.
+        #[schemars(extend("default" = "1h"))]
+        pub(super) settle: Span,
+    }
+}
+
+choice! {
+    /// Which end of the range is loaded first.
+    pub(super) enum RawOrder {
+        /// From the start of the range.
+        OldestFirst = "oldest-first",
+        /// From its end.
+        NewestFirst = "newest-first",
+    }
+}
+
+section! {
+    /// How rows are written.
+    pub(super) struct RawWrite needs [] {
+        /// What to do with rows whose key the target holds. Default: fill-missing; append where
+        /// `rows.key` is left out.
+        pub(super) mode: RawMode,
+        /// What to do when the source holds no row at all. Default: fail.
+        #[schemars(extend("default" = "fail"))]
+        pub(super) on_empty_source: RawOnEmptySource,
+    }
+}
+
+choice! {
+    /// What to do with rows whose key the target holds.
+    pub(super) enum RawMode {
+        /// Write what is missing; a row that is there is never changed.
+        FillMissing = "fill-missing",
+        /// Write every row; only for rows without a key.
+        Append = "append",
+    }
+}
+
+choice! {
+    /// What to do when the source holds no row at all.
+    pub(super) enum RawOnEmptySource {
+        /// An error, so that an outage of the source never looks like success.
+        Fail = "fail",
+        /// There is nothing to do.
+        Skip = "skip",
+    }
+}
+
+section! {
+    /// What the run may use.
+    pub(super) struct RawLimits needs [] {
+        /// Slices at a time. Default: auto, one per core, at most 8.
+        #[schemars(extend("default" = "auto"))]
+        pub(super) concurrency: Concurrency,
+        /// Rows written per second, over all slices. Default: no limit.
+        #[schemars(extend("minimum" = 1))]
+        pub(super) rows_per_second: u64,
+        /// Memory for rows in hand: `384MiB`, `1GiB`. At least 64MiB. Default: 384MiB.
+        #[schemars(extend("default" = "384MiB"))]
+        pub(super) memory: Size,
+        /// The run ends cleanly after this, with exit code 4: `<n>s`, `<n>m`, `<n>h`, `<n>d`.
+        /// Default: no limit.
+        pub(super) max_runtime: Span,
+    }
+}
+
+section! {
+    /// When and how often a failed slice is tried again.
+    pub(super) struct RawRetry needs [] {
+        /// Tries in all, from 1. Default: 5.
+        #[schemars(extend("default" = 5, "minimum" = 1, "maximum" = 1000))]
+        pub(super) attempts: u64,
+        /// The wait before the second try; it doubles each time, with jitter. Default: 1s.
+        #[schemars(extend("default" = "1s"))]
+        pub(super) backoff: Span,
+        /// The longest wait. Default: 2m.
+        #[schemars(extend("default" = "2m"))]
+        pub(super) max_backoff: Span,
+    }
+}
+
+section! {
+    /// How many refused rows are bearable.
+    pub(super) struct RawRejects needs [] {
+        /// A number of rows, or a share of all rows surveyed such as `0.1%`; more end the run
+        /// with exit code 6, all else proven. Default: 0.
+        #[schemars(extend("default" = 0))]
+        pub(super) max: Cap,
+    }
+}
+
+choice! {
+    /// Where the journal is kept.
+    pub(super) enum RawLedger {
+        /// In a SQLite file in the state directory.
+        Sqlite = "sqlite",
+    }
+}

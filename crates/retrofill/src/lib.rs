@@ -1,0 +1,7 @@
+//! What the `retrofill` binary is made of: the spec, the commands and what they print, the
+//! ledger and everything else that needs the outside world.
+
+pub mod cli;
+pub mod config;
+pub mod env;
+pub mod ledger;
