@@ -459,3 +459,6 @@ pub trait Journal: Debug + Send + Sync {
     /// Gives the plan free.
     async fn release(&self, lease: Lease) -> Result<()>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,10 +22,14 @@ pub enum Bug {
     StaleBlockAccepted,
     MissingReceiptIgnored,
     ExceptionsLost,
+    SkipBarrier,
+    ArrivalsUnproven,
+    ListNotRenamed,
+    AppendedTwice,
 }
 
 /// All of them.
-pub const ALL: [Bug; 16] = [
+pub const ALL: [Bug; 20] = [
     Bug::SkipReadBack,
     Bug::SkipHeld,
     Bug::LedgerBeforeCommit,
@@ -42,6 +46,10 @@ pub const ALL: [Bug; 16] = [
     Bug::StaleBlockAccepted,
     Bug::MissingReceiptIgnored,
     Bug::ExceptionsLost,
+    Bug::SkipBarrier,
+    Bug::ArrivalsUnproven,
+    Bug::ListNotRenamed,
+    Bug::AppendedTwice,
 ];
 
 #[cfg(feature = "planted")]

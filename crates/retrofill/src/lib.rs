@@ -4,4 +4,6 @@
 pub mod cli;
 pub mod config;
 pub mod env;
+pub mod job;
 pub mod ledger;
+pub mod signals;

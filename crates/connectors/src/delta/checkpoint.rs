@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, AsArray as _, StructArray};
+use arrow::array::{Array, AsArray, StructArray};
 use arrow::datatypes::{Int32Type, Int64Type};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -49,7 +49,7 @@ pub(super) fn read(durable: &Durable, path: &str) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for batch in reader {
         let batch = batch.map_err(|e| damaged(&e))?;
-        let part = |name: &str| batch.column_by_name(name).map(|c| c.as_struct());
+        let part = |name: &str| batch.column_by_name(name).map(AsArray::as_struct);
         let parts = (part("add"), part("txn"), part("metaData"), part("protocol"));
         for row in 0..batch.num_rows() {
             let add = there(parts.0, row).and_then(|s| add(s, row));

@@ -172,11 +172,11 @@ fn rounds(shared: &Shared, mut waiting: Vec<Waiting>) -> Option<u64> {
             Ok(Some(sorted)) => sorted,
             Ok(None) => {
                 let gone = Error::unavailable("the table is gone");
-                waiting.into_iter().for_each(|w| w.refuse(gone.clone()));
+                refuse_all(waiting, &gone);
                 return committed;
             }
             Err(e) => {
-                waiting.into_iter().for_each(|w| w.refuse(e.clone()));
+                refuse_all(waiting, &e);
                 return committed;
             }
         };
@@ -201,7 +201,7 @@ fn rounds(shared: &Shared, mut waiting: Vec<Waiting>) -> Option<u64> {
             Created::Exists => waiting.extend(ready),
             Created::Not(e) => {
                 let error = shared.log.durable().error("commit to", &entry_path(version), e);
-                ready.into_iter().for_each(|w| w.refuse(error.clone()));
+                refuse_all(ready, &error);
             }
             Created::Unknown(e) => {
                 let error = shared.log.durable().error("commit to", &entry_path(version), e);
@@ -213,6 +213,12 @@ fn rounds(shared: &Shared, mut waiting: Vec<Waiting>) -> Option<u64> {
         }
     }
     committed
+}
+
+fn refuse_all(waiting: Vec<Waiting>, error: &Error) {
+    for one in waiting {
+        one.refuse(error.clone());
+    }
 }
 
 /// The loads of a batch, by what is to be done with them on one version.
@@ -336,7 +342,7 @@ fn prepare(shared: &Shared, ready: Vec<Waiting>, table_id: &str, version: u64) -
     for dir in dirs {
         if let Err(e) = shared.log.durable().disk().sync_dir(&dir) {
             let error = shared.log.durable().error("sync", &dir, e);
-            whole.drain(..).for_each(|w| w.refuse(error.clone()));
+            refuse_all(std::mem::take(&mut whole), &error);
         }
     }
     whole

@@ -101,7 +101,9 @@ impl DeltaLoad {
         refused.sort_by_key(|r| r.row);
         refused.dedup_by_key(|r| r.row);
         let mut keep = vec![true; rows.num_rows()];
-        refused.iter().for_each(|r| keep[r.row] = false);
+        for row in &refused {
+            keep[row.row] = false;
+        }
         let rows = filter_record_batch(&rows, &BooleanArray::from(keep))
             .map_err(|e| Error::bug("rows cannot be filtered").because(e))?;
         Ok((rows, refused))

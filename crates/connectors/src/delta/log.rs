@@ -3,7 +3,7 @@
 //! One state per table is kept and carried on by the entries that came since, so that a slice
 //! costs no reading of the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -123,7 +123,7 @@ impl Log {
             state.checkpoint = version;
             next = version + 1;
         }
-        for version in found.entries.range(next..).map(|(v, ())| *v) {
+        for version in found.entries.range(next..).copied() {
             if version != next {
                 return Err(Error::config(format!(
                     "the Delta log has no entry {next}, but an entry {version}"
@@ -186,7 +186,7 @@ fn parse(path: &str, bytes: &Bytes) -> Result<Vec<Line>> {
 /// The versions found in the log's directory.
 #[derive(Default)]
 struct Names {
-    entries: BTreeMap<u64, ()>,
+    entries: BTreeSet<u64>,
     /// By version and number of parts: the parts found.
     checkpoints: BTreeMap<(u64, u32), BTreeMap<u32, Arc<str>>>,
 }
@@ -203,7 +203,7 @@ impl Names {
             let rest: Vec<&str> = parts.collect();
             let (part, of) = match rest.as_slice() {
                 ["json"] => {
-                    found.entries.insert(version, ());
+                    found.entries.insert(version);
                     continue;
                 }
                 ["checkpoint", "parquet"] => (1, 1),

@@ -9,6 +9,8 @@ mod checkpoint;
 mod commit;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod crash_tests;
 mod datafile;
 mod disk;
 mod durable;
@@ -47,6 +49,9 @@ use self::durable::{Created, Durable};
 use self::load::DeltaLoad;
 use self::log::{Log, entry_path};
 
+/// Versions between two checkpoints.
+const CHECKPOINT_EVERY: u64 = 100;
+
 /// What the spec says about a Delta table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,6 +67,8 @@ struct Shared {
     committer: Committer,
     /// The newest version for which a checkpoint was begun by us.
     checkpointed: AtomicU64,
+    /// Versions between two checkpoints.
+    checkpoint_every: u64,
 }
 
 /// A Delta table.
@@ -94,14 +101,15 @@ impl DeltaTarget {
         if path.is_empty() {
             return Err(Error::config("the path of the Delta table is empty"));
         }
-        Ok(Self::on(Arc::new(RealDisk::new(base_dir.join(path)))))
+        Ok(Self::on(Arc::new(RealDisk::new(base_dir.join(path))), CHECKPOINT_EVERY))
     }
 
-    fn on(disk: Arc<dyn Disk>) -> DeltaTarget {
+    fn on(disk: Arc<dyn Disk>, checkpoint_every: u64) -> DeltaTarget {
         let shared = Shared {
             log: Log::new(Durable::new(disk)),
             committer: Committer::default(),
             checkpointed: AtomicU64::new(0),
+            checkpoint_every,
         };
         DeltaTarget { shared: Arc::new(shared) }
     }
@@ -216,3 +224,11 @@ impl Target for DeltaTarget {
         .await
     }
 }
+
+#[cfg(test)]
+crate::testkit::conformance!(target: || {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let settings = super::DeltaSettings { path: "table".into() };
+    let target = super::DeltaTarget::open(settings, dir.path()).expect("opened");
+    (std::sync::Arc::new(target) as std::sync::Arc<dyn retrofill_core::connector::Target>, dir)
+});

@@ -4,6 +4,7 @@
 //! to be committed for the slice.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::thread;
 
 use retrofill_core::connector::{Found, SliceLoad, Standing};
@@ -102,7 +103,7 @@ pub(super) fn find(shared: &Shared, within: &Interval) -> Result<Vec<Found>> {
     for plan in list(durable, RECEIPTS)?.into_iter().filter(|e| e.is_dir) {
         let dir = format!("{RECEIPTS}/{}", plan.name);
         for body in list(durable, &dir)? {
-            if body.name.ends_with(".json") {
+            if Path::new(&body.name).extension().is_some_and(|e| e == "json") {
                 bodies.push(format!("{dir}/{}", body.name));
             }
         }
@@ -114,7 +115,7 @@ pub(super) fn find(shared: &Shared, within: &Interval) -> Result<Vec<Found>> {
             .chunks(share)
             .map(|part| scope.spawn(move || read_bodies(durable, part)))
             .collect();
-        parts.into_iter().map(|t| t.join()).collect::<Vec<_>>()
+        parts.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
     });
     let mut found = Vec::new();
     for part in read {

@@ -287,11 +287,12 @@ pub(super) fn footer(file: &DiskFile) -> Result<ArrowReaderMetadata, ParquetErro
         .fields()
         .iter()
         .enumerate()
-        .map(|(i, f)| match old(i) {
-            true => {
-                f.as_ref().clone().with_data_type(DataType::Timestamp(TimeUnit::Microsecond, None))
+        .map(|(i, f)| {
+            let field = f.as_ref().clone();
+            if !old(i) {
+                return field;
             }
-            false => f.as_ref().clone(),
+            field.with_data_type(DataType::Timestamp(TimeUnit::Microsecond, None))
         })
         .collect();
     let options = options.with_schema(Arc::new(Schema::new(fields)));

@@ -271,7 +271,7 @@ mod tests {
     const MICRO: ColumnType = ColumnType::Instant { unit: Precision::Microsecond };
 
     fn column(name: &str, role: Role, ty: ColumnType, position: u32) -> Column {
-        Column { name: name.into(), ty, role, position }
+        Column { name: name.into(), ty, role, position, source: None }
     }
 
     fn table(schema: &str) -> (Protocol, Metadata) {

@@ -98,7 +98,13 @@ fn look(shared: &Shared, file: &Arc<DataFile>, time: &FieldType) -> Result<Seen>
         return Ok(seen);
     }
     let all: i64 = metadata.metadata().file_metadata().num_rows();
-    let column = Column { name: time.name.clone(), ty: time.ty, role: Role::Time, position: 0 };
+    let column = Column {
+        name: time.name.clone(),
+        ty: time.ty,
+        role: Role::Time,
+        position: 0,
+        source: None,
+    };
     let columns = Arc::new(Columns::new(vec![column])?);
     let scan = Scan { columns, interval: None, files: vec![file.clone()] };
     let mut range: Option<(i64, i64)> = None;
@@ -254,7 +260,7 @@ fn rows_at(
             let first = !time && matches!(f.ty, ColumnType::Instant { .. });
             time |= first;
             let role = if first { Role::Time } else { Role::Value };
-            Column { name: f.name.clone(), ty: f.ty, role, position: 0 }
+            Column { name: f.name.clone(), ty: f.ty, role, position: 0, source: None }
         })
         .collect();
     let columns = Arc::new(Columns::new(list)?);

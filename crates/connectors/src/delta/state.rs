@@ -254,9 +254,12 @@ fn decode(path: &str) -> Result<String> {
 /// one file over ten years does not make the search for an hour look at ten years.
 #[derive(Debug, Default)]
 struct TimeIndex {
-    classes: BTreeMap<u32, BTreeMap<(i64, Arc<str>), (i64, Arc<DataFile>)>>,
+    classes: BTreeMap<u32, Class>,
     unknown: HashMap<Arc<str>, Arc<DataFile>>,
 }
+
+/// By lowest time and path: the highest time and the file.
+type Class = BTreeMap<(i64, Arc<str>), (i64, Arc<DataFile>)>;
 
 fn class(low: i64, high: i64) -> u32 {
     64 - high.abs_diff(low).leading_zeros()

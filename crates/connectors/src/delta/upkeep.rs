@@ -12,16 +12,14 @@ use super::Shared;
 use super::durable::{Durable, is_temporary};
 use super::store::DurableStore;
 
-/// Versions between two checkpoints.
-const EVERY: u64 = 100;
 /// Temporary files older than this belong to no load that still runs.
-const LITTER: Duration = Duration::from_secs(7 * 24 * 3600);
+const LITTER: Duration = Duration::from_hours(7 * 24);
 
 /// Starts a checkpoint where one is due. Its failure is told, and never fails a commit.
 pub(super) fn after_commit(shared: &Arc<Shared>, version: u64) {
     let last = shared.log.seen(|state| state.checkpoint).unwrap_or(0);
     let last = last.max(shared.checkpointed.load(Ordering::Relaxed));
-    if version < last + EVERY {
+    if version < last + shared.checkpoint_every {
         return;
     }
     shared.checkpointed.store(version, Ordering::Relaxed);

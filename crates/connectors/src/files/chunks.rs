@@ -7,8 +7,6 @@ use memchr::memchr;
 use super::csv::{Dialect, LONGEST, Problem};
 use super::open::read_up_to;
 
-/// Bytes of a chunk; more only where one record is longer.
-pub(super) const CHUNK: usize = 4 << 20;
 /// Bytes of a refused line that are kept.
 pub(super) const KEPT_TEXT: usize = 64 << 10;
 
@@ -26,6 +24,8 @@ pub(super) enum Chunk {
 pub(super) struct Chunks<R> {
     input: R,
     dialect: Dialect,
+    /// Bytes of a chunk; more only where one record is longer.
+    size: usize,
     /// Read, and not yet given.
     rest: Vec<u8>,
     /// Where `rest` begins.
@@ -35,8 +35,8 @@ pub(super) struct Chunks<R> {
 
 impl<R: Read> Chunks<R> {
     /// From the start of a stream.
-    pub(super) fn new(input: R, dialect: Dialect) -> Self {
-        Chunks { input, dialect, rest: Vec::new(), offset: 0, ended: false }
+    pub(super) fn new(input: R, dialect: Dialect, size: usize) -> Self {
+        Chunks { input, dialect, size, rest: Vec::new(), offset: 0, ended: false }
     }
 
     /// The next `count` bytes or more, not taken; fewer at the end.
@@ -53,7 +53,7 @@ impl<R: Read> Chunks<R> {
 
     /// The next chunk; none at the end.
     pub(super) fn next(&mut self) -> io::Result<Option<Chunk>> {
-        let mut wanted = CHUNK;
+        let mut wanted = self.size;
         loop {
             self.fill(wanted)?;
             let whole = self.dialect.whole(&self.rest, self.ended);
@@ -71,7 +71,7 @@ impl<R: Read> Chunks<R> {
             if self.rest.len() > LONGEST {
                 return self.skip_line().map(Some);
             }
-            wanted += CHUNK;
+            wanted += self.size;
         }
     }
 
@@ -93,7 +93,7 @@ impl<R: Read> Chunks<R> {
                 break;
             }
             self.skip(self.rest.len());
-            self.fill(CHUNK)?;
+            self.fill(self.size)?;
             if self.rest.is_empty() {
                 break;
             }
@@ -106,10 +106,11 @@ impl<R: Read> Chunks<R> {
 mod tests {
     use super::*;
 
+    const CHUNK: usize = 4 << 20;
     const COMMA: Dialect = Dialect { delimiter: b',', quote: b'"' };
 
     fn cut(text: &[u8]) -> Vec<(u64, usize)> {
-        let mut chunks = Chunks::new(text, COMMA);
+        let mut chunks = Chunks::new(text, COMMA, CHUNK);
         let mut out = Vec::new();
         while let Some(chunk) = chunks.next().unwrap() {
             out.push(match chunk {

@@ -65,7 +65,7 @@ impl Shared {
         done: Arc<AtomicU64>,
     ) -> Result<(Header, Chunks<Content>)> {
         let content = Content::open(&self.base, self.settings.compression, path, done)?;
-        let mut chunks = Chunks::new(content, self.dialect);
+        let mut chunks = Chunks::new(content, self.dialect, self.sizes.chunk);
         let header = self.read_header(&mut chunks, path)?;
         chunks.skip(header.start as usize);
         Ok((header, chunks))

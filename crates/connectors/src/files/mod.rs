@@ -13,6 +13,8 @@ mod header;
 mod open;
 mod parallel;
 mod read;
+mod stage;
+mod staging;
 mod survey;
 mod time;
 mod types;
@@ -24,14 +26,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use jiff::tz::TimeZone;
+use retrofill_core::columns::Columns;
 use retrofill_core::connector::{ReadRequest, Rows, Source, SurveyRequest};
-use retrofill_core::error::{Error, Result};
+use retrofill_core::error::{Error, Kind, Result};
+use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
 use retrofill_core::survey::Survey;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use csv::Dialect;
+use staging::Staging;
 use time::{Clock, Form};
 
 /// Batches that wait for the reader of a slice.
@@ -117,6 +122,8 @@ impl Default for CsvSettings {
 #[derive(Debug, Clone)]
 pub struct CsvSource {
     shared: Arc<Shared>,
+    /// The sorted copy, where one was made. Locked while it is made.
+    staging: Arc<Mutex<Option<Arc<Staging>>>>,
 }
 
 /// What every pass over the files needs.
@@ -127,6 +134,26 @@ struct Shared {
     zone: TimeZone,
     base: PathBuf,
     state: PathBuf,
+    sizes: Sizes,
+}
+
+/// How many bytes are handled at a time. Tests make them tiny, to meet every border.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// Read, parsed or hashed in one go.
+    chunk: usize,
+    /// The smallest block.
+    block: u64,
+    /// Source bytes of a bucket, and bytes of a bucket that are sorted at once.
+    bucket: u64,
+    /// Read again and again without a thought of sorting.
+    cheap: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Sizes { chunk: 4 << 20, block: 64 << 10, bucket: 32 << 20, cheap: 8 << 20 }
+    }
 }
 
 impl CsvSource {
@@ -155,8 +182,9 @@ impl CsvSource {
             zone,
             base: base_dir.to_owned(),
             state: state_dir.to_owned(),
+            sizes: Sizes::default(),
         };
-        Ok(CsvSource { shared: Arc::new(shared) })
+        Ok(CsvSource { shared: Arc::new(shared), staging: Arc::default() })
     }
 }
 
@@ -187,19 +215,48 @@ impl Source for CsvSource {
         blocking(move || survey::survey(&shared, &request)).await
     }
 
+    async fn stage(&self, survey: &Survey, columns: &Columns, slices: &[Interval]) -> Result<()> {
+        let mut staging = self.staging.lock().await;
+        *staging = None;
+        if stage::is_needed(&self.shared, survey, slices) {
+            *staging = Some(self.build(survey, columns, slices.to_vec()).await?);
+        }
+        Ok(())
+    }
+
+    async fn unstage(&self) -> Result<()> {
+        let mut staging = self.staging.lock().await;
+        *staging = None;
+        let root = stage::root(&self.shared.state);
+        blocking(move || match std::fs::remove_dir_all(&root) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(staging::disk(&root, e)),
+            _ => Ok(()),
+        })
+        .await
+    }
+
     async fn read(&self, request: &ReadRequest) -> Result<Rows> {
+        let staging = self.staging_for(request).await?;
         let blocks = request.survey.overlapping(&request.interval).map(|(_, b)| b.hash.clone());
         let blocks = blocks.collect();
         let (shared, request) = (Arc::clone(&self.shared), request.clone());
         let (give, take) = mpsc::channel(QUEUED);
         let failed = give.clone();
+        let used = staging.clone();
         let work = tokio::task::spawn_blocking(move || {
             let mut emit = |batch| give.blocking_send(Ok(batch)).is_ok();
-            read::direct(&shared, &request, &mut emit)
+            match &used {
+                Some(staging) => staging.read(&shared, &request, &mut emit),
+                None => read::direct(&shared, &request, &mut emit),
+            }
         });
+        let source = self.clone();
         tokio::spawn(async move {
             let result = work.await.unwrap_or_else(|e| Err(panicked(e)));
             if let Err(error) = result {
+                if let Some(staging) = staging.filter(|_| error.kind() == Kind::Unavailable) {
+                    source.discard(&staging).await;
+                }
                 // Nobody listens any more; then nobody needs the error.
                 let _ = failed.send(Err(error)).await;
             }
@@ -216,6 +273,45 @@ impl Source for CsvSource {
         let (shared, survey) = (Arc::clone(&self.shared), survey.clone());
         let ordinals = ordinals.to_vec();
         blocking(move || read::locate(&shared, &survey, &ordinals)).await
+    }
+}
+
+impl CsvSource {
+    async fn build(
+        &self,
+        survey: &Survey,
+        columns: &Columns,
+        slices: Vec<Interval>,
+    ) -> Result<Arc<Staging>> {
+        let shared = Arc::clone(&self.shared);
+        let (survey, columns) = (survey.clone(), columns.clone());
+        blocking(move || stage::build(&shared, &survey, &columns, &slices).map(Arc::new)).await
+    }
+
+    /// The sorted copy, if this read can use it; it is made where there is no other way.
+    async fn staging_for(&self, request: &ReadRequest) -> Result<Option<Arc<Staging>>> {
+        let (survey, interval) = (&request.survey, &request.interval);
+        let mut staging = self.staging.lock().await;
+        if let Some(staging) = &*staging
+            && staging.serves(survey, interval)
+        {
+            return Ok(Some(Arc::clone(staging)));
+        }
+        if !self.shared.any_gzip(survey, survey.overlapping(interval).map(|(_, b)| b)) {
+            return Ok(None);
+        }
+        let slices = stage::even_slices(&self.shared, survey);
+        *staging = Some(self.build(survey, &request.columns, slices).await?);
+        Ok(staging.clone())
+    }
+
+    /// Forgets a sorted copy that proved damaged: the next read goes to the files, or sorts again.
+    async fn discard(&self, damaged: &Arc<Staging>) {
+        let mut staging = self.staging.lock().await;
+        if staging.as_ref().is_some_and(|s| Arc::ptr_eq(s, damaged)) {
+            *staging = None;
+            damaged.discard();
+        }
     }
 }
 

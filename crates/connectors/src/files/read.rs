@@ -23,10 +23,10 @@ use super::values::{Cells, Column};
 const BATCH_ROWS: usize = 8192;
 /// Source bytes after which a batch is given even if it has fewer rows.
 const BATCH_BYTES: usize = 16 << 20;
-/// Bytes read in one go.
-const RUN: u64 = 4 << 20;
 /// Bits of an ordinal that hold the offset; the others hold the file.
 const OFFSET_BITS: u32 = 40;
+/// The longest file, decompressed.
+pub(super) const MOST_BYTES: u64 = 1 << OFFSET_BITS;
 
 /// Takes batches; false when no more are wanted.
 pub(super) type Emit<'a> = dyn FnMut(SourceBatch) -> bool + 'a;
@@ -40,20 +40,25 @@ fn place(ordinal: u64) -> (u32, u64) {
     ((ordinal >> OFFSET_BITS) as u32, ordinal & ((1 << OFFSET_BITS) - 1))
 }
 
+/// The index of the file an ordinal stands in.
+pub(super) fn file_of(ordinal: u64) -> usize {
+    place(ordinal).0 as usize
+}
+
 /// A stretch of time, in the clock's numbers.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Span {
+struct Span {
     from: Moment,
     to: Moment,
 }
 
 impl Span {
-    pub(super) fn new(interval: &Interval) -> Self {
+    fn new(interval: &Interval) -> Self {
         Span { from: Moment::new(interval.start()), to: Moment::new(interval.end()) }
     }
 
     #[inline]
-    pub(super) fn contains(&self, t: Moment) -> bool {
+    fn contains(&self, t: Moment) -> bool {
         self.from <= t && t < self.to
     }
 }
@@ -62,7 +67,7 @@ impl Span {
 #[derive(Debug)]
 pub(super) struct Timekeeper<'a> {
     shared: &'a Shared,
-    pub(super) clock: Clock,
+    clock: Clock,
     /// The time column's index in the survey.
     time: usize,
 }
@@ -298,15 +303,15 @@ impl Cells for ColumnCells<'_> {
     }
 }
 
-/// Stretches of blocks that follow each other in a file, of about [`RUN`] bytes.
-fn runs<'a>(blocks: impl Iterator<Item = &'a Block>) -> Vec<Vec<Block>> {
+/// Stretches of blocks that follow each other in a file, of at most `most` bytes or one block.
+fn runs<'a>(blocks: impl Iterator<Item = &'a Block>, most: u64) -> Vec<Vec<Block>> {
     let mut runs: Vec<Vec<Block>> = Vec::new();
     for block in blocks {
         if let Some(run) = runs.last_mut()
             && let (Some(first), Some(last)) = (run.first(), run.last())
             && last.file == block.file
             && last.offset + last.length == block.offset
-            && block.offset + block.length - first.offset <= RUN
+            && block.offset + block.length - first.offset <= most
         {
             run.push(block.clone());
         } else {
@@ -322,7 +327,8 @@ pub(super) fn direct(shared: &Shared, request: &ReadRequest, emit: &mut Emit<'_>
     let Some(keeper) = Timekeeper::new(shared, survey, &request.columns)? else { return Ok(()) };
     let mut assembler = Assembler::new(shared, request, &keeper)?;
     let mut open = None;
-    for run in runs(survey.overlapping(&request.interval).map(|(_, b)| b)) {
+    let blocks = survey.overlapping(&request.interval).map(|(_, b)| b);
+    for run in runs(blocks, shared.sizes.chunk as u64) {
         let index = run[0].file;
         let mut file = match open.take() {
             Some((at, file)) if at == index => file,

@@ -16,9 +16,12 @@ use super::csv::{Field, Line, Records};
 use super::header::Header;
 use super::open::{Content, check_magic, find, unreadable};
 use super::parallel::ordered;
+use super::read::MOST_BYTES;
 use super::time::{Clock, Form, Moment};
 use super::types::Seen;
 
+/// About how many blocks all files are cut into, unless the blocks would be too small or large.
+const MOST_BLOCKS: u64 = 4096;
 /// Unplaced lines that are listed, and bytes of text they may hold together; all are counted.
 const KEPT_LINES: usize = 10_000;
 const KEPT_BYTES: usize = 16 << 20;
@@ -59,11 +62,6 @@ struct Findings {
     lines: u64,
 }
 
-/// Bytes of a block for this much input in all.
-fn block_size(total: u64) -> u64 {
-    (total / 4096).clamp(64 << 10, 4 << 20)
-}
-
 /// Looks at all files.
 pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey> {
     let files = headers(shared)?;
@@ -75,14 +73,14 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
     })?;
     let form = find_form(shared, &files, time)?;
     let given: Vec<_> = names.iter().map(|n| given_type(&request.types, n)).collect();
-    let total = files.iter().map(|f| f.stamp.size).sum();
+    let total: u64 = files.iter().map(|f| f.stamp.size).sum();
     let look = Look {
         shared,
         files: &files,
         time,
         clock: form.map(|f| shared.clock(f)),
         inferred: given.iter().map(Option::is_none).collect(),
-        block_size: block_size(total),
+        block_size: (total / MOST_BLOCKS).clamp(shared.sizes.block, shared.sizes.chunk as u64),
     };
     let mut survey = Survey {
         files: files.iter().map(|f| f.stamp.clone()).collect(),
@@ -227,6 +225,11 @@ fn pass(
             line = look.files[file].header.line;
         }
         for block in &mut found.blocks {
+            if block.offset + block.length > MOST_BYTES {
+                let path = &look.files[file].stamp.path;
+                return Err(Error::config(format!("`{path}` is larger than 1 TiB"))
+                    .hint("split it; a place in a file has 40 bits"));
+            }
             block.line += line;
             survey.rows += block.rows;
             survey.bytes += block.length;

@@ -126,6 +126,15 @@ impl Plan {
         Ok(*plan)
     }
 
+    /// The same plan with the settings of the spec as it is loaded now: secrets, limits and all
+    /// else that a plan does not freeze.
+    pub fn with(mut self, spec: &Spec) -> Self {
+        let label = std::mem::take(&mut self.spec.source.label);
+        self.spec = spec.clone();
+        self.spec.source.label = label;
+        self
+    }
+
     /// The journal's first event of this plan.
     pub fn frozen_event(&self) -> Event {
         Event::V1(EventV1::PlanFrozen {

@@ -5,7 +5,7 @@ use arrow::compute::filter_record_batch;
 use futures::StreamExt as _;
 
 use super::exceptions::{self, Exceptions};
-use super::held::{Held, Standing};
+use super::held::{Copies, Held, Standing};
 use super::repeats::{Fate, Repeats, prefix, repeated};
 use super::sinks::{Hashed, Summer, Taken, hash};
 use super::unknown;
@@ -14,6 +14,7 @@ use crate::connector::{CommitOutcome, Load, ReadRequest, SliceLoad, SourceBatch}
 use crate::digest::{Digest, ENCODING, Hasher, PARTS_FROM_ROWS};
 use crate::error::{Error, Kind, Result};
 use crate::id::hex;
+use crate::interval::Interval;
 use crate::ledger::{Event, Outcome, SliceEvent};
 use crate::planted::{self, Bug};
 use crate::receipt::{Counts, Digests, Receipt, ReceiptV1};
@@ -38,7 +39,10 @@ pub(super) struct Attempt<'a> {
     slice: &'a SliceLoad,
     hasher: Hasher,
     repeats: &'a Repeats,
+    /// The target has a receipt of an earlier generation of this slice.
+    again: bool,
     held: Held,
+    copies: Copies,
     counts: Counts,
     digests: Digests,
     written: Summer,
@@ -49,14 +53,21 @@ pub(super) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(shared: &'a Shared, slice: &'a SliceLoad, repeats: &'a Repeats) -> Self {
+    pub(super) fn new(
+        shared: &'a Shared,
+        slice: &'a SliceLoad,
+        repeats: &'a Repeats,
+        again: bool,
+    ) -> Self {
         let plan = &shared.job.plan;
         Attempt {
             shared,
             slice,
             hasher: Hasher::new(&plan.columns, &plan.salt),
             repeats,
+            again,
             held: Held::default(),
+            copies: Copies::default(),
             counts: Counts::default(),
             digests: Digests::default(),
             written: Summer::new(&slice.interval),
@@ -111,12 +122,16 @@ impl<'a> Attempt<'a> {
         }
         let plan = &self.shared.job.plan;
         let sink = Taken::new(self.shared.env(), &self.hasher, &self.slice.interval, &plan.columns);
-        let mut sink = match self.slice.mode {
-            Mode::Append => sink,
-            _ => sink.keeping(),
-        };
+        // Append writes whatever is held, but never twice what an earlier generation wrote.
+        let append = self.slice.mode == Mode::Append;
+        let mut sink = if append && !self.again { sink } else { sink.keeping() };
         load.held(&mut sink).await?;
-        self.held = Held::new(sink.kept.unwrap_or_default());
+        let kept = sink.kept.unwrap_or_default();
+        if append {
+            self.copies = Copies::new(&kept);
+        } else {
+            self.held = Held::new(kept);
+        }
         self.digests.before = sink.sum.digest();
         Ok(())
     }
@@ -174,6 +189,11 @@ impl<'a> Attempt<'a> {
     /// Whether a row that stays is to be written, by what is held.
     fn place(&mut self, hashed: &Hashed, row: usize) -> Result<bool> {
         let hashes = &hashed.hashes[row];
+        if self.copies.take(hashes) {
+            self.counts.already_present += 1;
+            self.digests.present.add_row(hashes);
+            return Ok(false);
+        }
         if self.held.is_empty() {
             return Ok(true);
         }
@@ -250,7 +270,9 @@ impl<'a> Attempt<'a> {
     async fn prove(&mut self, load: &mut dyn Load) -> Result<Receipt> {
         self.counts.check()?;
         let shared = self.shared;
-        load.seal().await?;
+        if !planted::is(Bug::SkipBarrier) {
+            load.seal().await?;
+        }
         let written = SliceEvent::Written { rows: self.counts.written };
         self.journal(written).await?;
         self.digests.written =
@@ -378,6 +400,13 @@ impl<'a> Attempt<'a> {
         } else {
             self.digests.after.clone().without_parts()
         };
+        // The arrivals decide over our own rows: what was heard of them is proven too.
+        let mut sink =
+            Taken::new(self.shared.env(), &self.hasher, &self.slice.interval, &plan.columns);
+        if !planted::is(Bug::ArrivalsUnproven) {
+            load.read_back(&mut sink).await?;
+            compare(&self.digests.after, &sink.sum.digest())?;
+        }
         Ok(false)
     }
 
@@ -397,9 +426,7 @@ impl<'a> Attempt<'a> {
 
     async fn committed(&self, receipt: &Receipt) -> Result<Ended> {
         self.shared.env().reached("ledger");
-        if let Some(name) = &receipt.latest().exceptions {
-            exceptions::publish(self.shared.env().scratch().as_ref(), name).await?;
-        }
+        exceptions::publish(self.shared.env(), receipt).await;
         Ok(Ended::Committed(outcome(receipt)))
     }
 
@@ -433,10 +460,20 @@ pub(super) fn outcome(receipt: &Receipt) -> Outcome {
 /// What a try asks of the source.
 pub(super) fn request(shared: &Shared, slice: &SliceLoad) -> ReadRequest {
     ReadRequest {
-        interval: slice.interval,
+        interval: if planted::is(Bug::HalfOpenOffByOne) {
+            closed(&slice.interval)
+        } else {
+            slice.interval
+        },
         columns: slice.columns.clone(),
         survey: shared.job.plan.survey.clone(),
     }
+}
+
+/// The interval with its end, as the planted bug has it.
+fn closed(interval: &Interval) -> Interval {
+    let end = interval.end() + std::time::Duration::from_nanos(1);
+    Interval::new(interval.start(), end).unwrap_or(*interval)
 }
 
 /// Ends a load after an error; the error stays the first one.

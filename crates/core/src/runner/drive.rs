@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::attempt::{Attempt, Ended, request};
 use super::repeats::{self, Repeats};
-use super::{Happening, Shared, unknown};
+use super::{Happening, Shared, exceptions, unknown};
 use crate::connector::SliceLoad;
 use crate::digest::Hasher;
 use crate::error::{Error, Kind, Result};
@@ -40,6 +40,7 @@ struct Drive {
     overloads: u32,
     mismatches: u32,
     overtaken: u32,
+    again: bool,
     repeats: Repeats,
 }
 
@@ -50,11 +51,13 @@ enum Then {
     End(SliceEvent, Option<Error>),
 }
 
-/// Drives one slice. An error means that the journal cannot be written.
+/// Drives one slice; `again` says that a receipt of an earlier load of it is in the target.
+/// An error means that the journal cannot be written.
 pub(super) async fn drive(
     shared: Arc<Shared>,
     record: SliceRecord,
     estimate: u64,
+    again: bool,
 ) -> Result<Driven> {
     let generation = match record.state {
         State::Stale | State::Mismatched => record.generation + 1,
@@ -68,6 +71,7 @@ pub(super) async fn drive(
         overloads: 0,
         mismatches: 0,
         overtaken: 0,
+        again,
         repeats: Repeats::default(),
     };
     if drive.too_large(estimate) && drive.can_split() {
@@ -136,7 +140,7 @@ impl Drive {
         let shared = self.shared.clone();
         let slice = self.load();
         loop {
-            let ended = Attempt::new(&shared, &slice, &self.repeats).run().await?;
+            let ended = Attempt::new(&shared, &slice, &self.repeats, self.again).run().await?;
             let Ended::Repeats(found) = ended else { return Ok(ended) };
             let plan = &shared.job.plan;
             let hasher = Hasher::new(&plan.columns, &plan.salt);
@@ -162,8 +166,11 @@ impl Drive {
     async fn committed(mut self, outcome: Outcome) -> Result<Driven> {
         let counts = outcome.counts;
         self.shared.throttle.spend(self.shared.env(), counts.written + counts.updated);
-        if !planted::is(Bug::LedgerBeforeCommit) {
-            self.journal(SliceEvent::Committed(outcome), true).await?;
+        let event = SliceEvent::Committed(outcome);
+        if planted::is(Bug::LedgerBeforeCommit) {
+            self.record.apply(&event)?;
+        } else {
+            self.journal(event, true).await?;
         }
         Ok(self.driven(counts, None))
     }
@@ -185,6 +192,7 @@ impl Drive {
         }
         match unknown::resolve(&self.shared, &self.load(), error).await? {
             unknown::Resolved::Committed(receipt) => {
+                exceptions::publish(self.shared.env(), &receipt).await;
                 let outcome = super::attempt::outcome(&receipt);
                 Ok(Then::End(SliceEvent::Recovered(outcome), None))
             }

@@ -1,9 +1,13 @@
 //! The list of rejects and conflicts of one attempt, written aside and renamed after commit.
 
-use crate::env::Scratch;
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::env::{Env, Scratch};
 use crate::error::{Error, Result};
 use crate::id::SliceId;
 use crate::planted::{self, Bug};
+use crate::receipt::Receipt;
 use crate::reject::{Conflict, Exception, Reject};
 
 /// What one attempt could not load. JSON lines in the state dir.
@@ -51,11 +55,41 @@ fn unfinished(name: &str) -> String {
     format!("{name}.part")
 }
 
-/// Gives the list its final name. Does nothing where that was done before.
-pub(super) async fn publish(scratch: &dyn Scratch, name: &str) -> Result<()> {
+/// Gives the list of a committed slice its final name. The commit stands whatever happens here:
+/// what cannot be named now, the next run names.
+pub(super) async fn publish(env: &dyn Env, receipt: &Receipt) {
+    let Some(name) = &receipt.latest().exceptions else { return };
+    let mut wait = Duration::from_millis(50);
+    loop {
+        let Err(e) = rename(env.scratch().as_ref(), name).await else { return };
+        if wait > Duration::from_secs(1) || !e.kind().is_transient() {
+            tracing::warn!("{name} has no final name yet: {e}");
+            return;
+        }
+        env.sleep(wait).await;
+        wait *= 4;
+    }
+}
+
+async fn rename(scratch: &dyn Scratch, name: &str) -> Result<()> {
     let part = unfinished(name);
-    if scratch.read(&part).await?.is_some() {
+    if !planted::is(Bug::ListNotRenamed) && scratch.read(&part).await?.is_some() {
         scratch.rename(&part, name).await?;
+    }
+    Ok(())
+}
+
+/// Gives the lists of committed slices their final names where an earlier run could not.
+pub(super) async fn publish_left<'a>(
+    scratch: &dyn Scratch,
+    receipts: impl Iterator<Item = &'a Receipt>,
+) -> Result<()> {
+    let left: HashSet<_> = scratch.list("rejects/").await?.into_iter().collect();
+    for name in receipts.filter_map(|r| r.latest().exceptions.as_ref()) {
+        let part = unfinished(name);
+        if left.contains(&part) && !planted::is(Bug::ListNotRenamed) {
+            scratch.rename(&part, name).await?;
+        }
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The rows a slice holds before the load, by key hash: 32 bytes a row.
 
+use std::collections::HashMap;
+
 use crate::digest::RowHashes;
 
 /// A multiset of rows, to be asked by key.
@@ -49,9 +51,42 @@ impl Held {
     }
 }
 
+/// Rows without a key that an earlier generation left in the slice: each stands for one equal row
+/// of the source.
+#[derive(Debug, Default)]
+pub(super) struct Copies(HashMap<u128, u64>);
+
+impl Copies {
+    /// From rows in any order.
+    pub(super) fn new(rows: &[RowHashes]) -> Self {
+        let mut copies = HashMap::new();
+        for hashes in rows {
+            *copies.entry(hashes.row).or_default() += 1;
+        }
+        Copies(copies)
+    }
+
+    /// Whether an equal row is left; it stands for this one from now on.
+    pub(super) fn take(&mut self, hashes: &RowHashes) -> bool {
+        let left = self.0.get_mut(&hashes.row).filter(|n| **n > 0);
+        left.is_some_and(|n| {
+            *n -= 1;
+            true
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_stands_for_one_row_only() {
+        let row = |key, row| RowHashes { key, row };
+        let mut copies = Copies::new(&[row(1, 7), row(1, 7), row(1, 8)]);
+        let taken = [7, 7, 7, 8, 9].map(|n| copies.take(&row(1, n)));
+        assert_eq!(taken, [true, true, false, true, false]);
+    }
 
     #[test]
     fn a_repeated_key_is_present_if_any_row_is_equal() {

@@ -27,6 +27,20 @@ pub(super) struct Receipts {
     others: Vec<Receipt>,
 }
 
+impl Receipts {
+    /// Whether the slice, or one that it is a part of, was committed before.
+    pub(super) fn loaded_before(&self, id: &SliceId) -> bool {
+        let mut next = Some(id.clone());
+        while let Some(id) = next {
+            if self.ours.contains_key(&id) {
+                return !planted::is(Bug::AppendedTwice);
+            }
+            next = id.parent();
+        }
+        false
+    }
+}
+
 /// Reads all receipts that overlap the plan.
 pub(super) async fn receipts(shared: &Shared) -> Result<Receipts> {
     let plan = &shared.job.plan;
@@ -56,6 +70,8 @@ pub(super) async fn recover(shared: &Shared) -> Result<(Vec<SliceRecord>, Receip
         records = job.journal.slices(&job.plan.id).await?;
     }
     let receipts = receipts(shared).await?;
+    let known = receipts.ours.values().map(|found| &found.receipt);
+    exceptions::publish_left(job.env.scratch().as_ref(), known).await?;
     let mut events = Vec::new();
     let mut out: BTreeMap<_, _> = BTreeMap::new();
     while let Some(mut record) = records.pop() {
@@ -121,9 +137,6 @@ async fn settle(
         || record.outcome.is_none();
     if news {
         note(events, record, SliceEvent::Recovered(outcome(receipt)))?;
-        if let Some(name) = &receipt.latest().exceptions {
-            exceptions::publish(shared.env().scratch().as_ref(), name).await?;
-        }
     }
     let Standing::Recheck(why) = &found.standing else { return Ok(()) };
     match still_there(shared, receipt).await {

@@ -62,7 +62,7 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
         let started = vec![Event::V1(EventV1::RunStarted { holder })];
         job.journal.append(&shared.lease.lease, started, false).await?;
         let began = job.env.uptime();
-        slices(shared, todo, &mut all, &mut report).await?;
+        slices(shared, &receipts, todo, &mut all, &mut report).await?;
         let seconds = job.env.uptime().saturating_sub(began).as_secs();
         let exit = i32::from(report.stopped.is_some());
         let ended = vec![Event::V1(EventV1::RunEnded { exit, seconds })];
@@ -119,6 +119,7 @@ type Work = FuturesUnordered<BoxFuture<'static, Result<Result<Driven>>>>;
 
 async fn slices(
     shared: &Arc<Shared>,
+    receipts: &recover::Receipts,
     todo: Vec<SliceRecord>,
     all: &mut BTreeMap<SliceId, SliceRecord>,
     report: &mut Report,
@@ -147,7 +148,8 @@ async fn slices(
         while report.stopped.is_none() && lost.is_none() && work.len() < concurrency {
             let Some(record) = queue.pop_front() else { break };
             let rows = estimate(&mut estimates, &record.id);
-            work.push(spawn(job.env.as_ref(), drive(shared.clone(), record, rows)));
+            let again = receipts.loaded_before(&record.id);
+            work.push(spawn(job.env.as_ref(), drive(shared.clone(), record, rows, again)));
         }
         let Some(ended) = work.next().await else { break };
         match ended? {

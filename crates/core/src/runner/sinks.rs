@@ -13,7 +13,7 @@ use crate::columns::Columns;
 use crate::connector::RowSink;
 use crate::digest::{Digest, Hasher, PARTS, RowHashes, Sum};
 use crate::env::{Env, compute};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::interval::Interval;
 
 /// Nanoseconds since 1970 of each row's time; none where it is NULL.
@@ -147,7 +147,8 @@ impl RowSink for Taken<'_> {
             (self.interval.start().as_nanosecond(), self.interval.end().as_nanosecond());
         for (hashes, time) in hashed.hashes.iter().zip(&hashed.times) {
             if time.is_none_or(|t| t < start || t >= end) {
-                return Err(Error::bug(format!("the target gave a row outside {}", self.interval)));
+                let what = format!("the target gave a row outside {}", self.interval);
+                return Err(Error::new(Kind::Mismatch, what));
             }
             self.sum.add(hashes, *time);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Shared;
 use crate::connector::SliceLoad;
 use crate::error::{Error, Kind, Result};
+use crate::planted::{self, Bug};
 use crate::receipt::Receipt;
 
 /// How often the receipts are asked for before the slice is left as `unknown`.
@@ -20,6 +21,14 @@ pub(super) enum Resolved {
     Unknown(Error),
 }
 
+/// The generation that the receipt must be of.
+fn generation_of(receipt: &Receipt, slice: &SliceLoad) -> u64 {
+    if planted::is(Bug::ReceiptOfOtherGeneration) {
+        return receipt.latest().generation;
+    }
+    slice.generation
+}
+
 /// Asks the receipts until they answer.
 pub(super) async fn resolve(shared: &Shared, slice: &SliceLoad, reason: Error) -> Result<Resolved> {
     let mut wait = Duration::from_millis(100);
@@ -30,7 +39,7 @@ pub(super) async fn resolve(shared: &Shared, slice: &SliceLoad, reason: Error) -
                 let ours = found
                     .into_iter()
                     .map(|f| f.receipt)
-                    .find(|r| r.is_for(&slice.plan, &slice.slice, slice.generation));
+                    .find(|r| r.is_for(&slice.plan, &slice.slice, generation_of(r, slice)));
                 return Ok(match ours {
                     Some(receipt) => Resolved::Committed(Box::new(receipt)),
                     None => Resolved::NotCommitted(Error::new(

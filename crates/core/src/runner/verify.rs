@@ -16,7 +16,7 @@ use crate::error::{Kind, Result};
 use crate::id::unhex;
 use crate::ledger::{Event, SliceEvent, SliceRecord, State};
 use crate::receipt::{Counts, ReceiptV1};
-use crate::reject::Exception;
+use crate::reject::{Exception, Place};
 
 /// What a slice was found to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,7 +176,7 @@ async fn judge(
 }
 
 /// Rows of the source that are missing in the target, and that are there with another value,
-/// without those that were listed as conflicts when they were loaded.
+/// without those that were listed as conflicts or rejects when they were loaded.
 async fn compare_with_source(
     shared: &Shared,
     record: &SliceRecord,
@@ -215,11 +215,11 @@ async fn compare_with_source(
         let known = repeats::decide(shared, &request, hasher, again).await?;
         source.retain(|(_, ordinal)| known.fates.get(ordinal).is_none_or(|f| !is_out(*f)));
     }
-    let conflicts = conflicts(shared, receipt).await?;
-    let (mut missing, mut changed) = (0, 0);
-    for (hashes, _) in source {
+    let listed = Listed::read(shared, receipt).await?;
+    let (mut missing, mut changed) = (Vec::new(), Vec::new());
+    for (hashes, ordinal) in source {
         let Some(rows) = target.get_mut(&hashes.key) else {
-            missing += 1;
+            missing.push(ordinal);
             continue;
         };
         match rows.iter().position(|row| *row == hashes.row) {
@@ -228,25 +228,52 @@ async fn compare_with_source(
                 rows.swap_remove(at);
             }
             Some(_) => {}
-            None if conflicts.contains(&hashes.key) => {}
-            None if keyed => changed += 1,
-            None => missing += 1,
+            None if listed.conflicts.contains(&hashes.key) => {}
+            None if keyed => changed.push(ordinal),
+            None => missing.push(ordinal),
         }
     }
-    Ok((missing, changed))
+    Ok((listed.unlisted(shared, missing).await?, listed.unlisted(shared, changed).await?))
 }
 
 fn is_out(fate: Fate) -> bool {
     matches!(fate, Fate::Duplicate | Fate::Rejected)
 }
 
-/// The keys that were listed as conflicts when the slice was loaded.
-async fn conflicts(shared: &Shared, receipt: &ReceiptV1) -> Result<HashSet<u128>> {
-    let Some(name) = &receipt.exceptions else { return Ok(HashSet::new()) };
-    let list = exceptions::read(shared.env().scratch().as_ref(), name).await?;
-    let key = |e: Exception| match e {
-        Exception::ConflictV1(c) => unhex::<16>(&c.key_hash).map(u128::from_be_bytes),
-        Exception::RejectV1(_) => None,
-    };
-    Ok(list.into_iter().filter_map(key).collect())
+/// What was listed when the slice was loaded.
+#[derive(Default)]
+struct Listed {
+    /// Keys of conflicts.
+    conflicts: HashSet<u128>,
+    /// File and offset of rejects.
+    rejects: HashSet<(String, u64)>,
+}
+
+impl Listed {
+    async fn read(shared: &Shared, receipt: &ReceiptV1) -> Result<Self> {
+        let mut listed = Listed::default();
+        let Some(name) = &receipt.exceptions else { return Ok(listed) };
+        for exception in exceptions::read(shared.env().scratch().as_ref(), name).await? {
+            match exception {
+                Exception::ConflictV1(c) => {
+                    listed.conflicts.extend(unhex::<16>(&c.key_hash).map(u128::from_be_bytes));
+                }
+                Exception::RejectV1(r) => {
+                    listed.rejects.insert((r.place.file, r.place.offset));
+                }
+            }
+        }
+        Ok(listed)
+    }
+
+    /// How many of these rows of the source were not refused by the target.
+    async fn unlisted(&self, shared: &Shared, ordinals: Vec<u64>) -> Result<u64> {
+        if ordinals.is_empty() || self.rejects.is_empty() {
+            return Ok(ordinals.len() as u64);
+        }
+        let job = &shared.job;
+        let places = job.source.locate(&job.plan.survey, &ordinals).await?;
+        let refused = |p: &Place| self.rejects.contains(&(p.file.clone(), p.offset));
+        Ok(places.into_iter().filter(|(place, _)| !refused(place)).count() as u64)
+    }
 }

@@ -1,5 +1,7 @@
 //! The two ends of a job: a connector by its key and its settings, ready for the registry.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
@@ -18,7 +20,9 @@ use super::tree::Mark;
 pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -> Option<Endpoint> {
     match raw {
         RawSource::Url(text) => {
-            let by_name = |t: &str| t.ends_with(".csv") || t.ends_with(".csv.gz");
+            let by_name = |t: &str| {
+                t.ends_with(".csv.gz") || Path::new(t).extension() == Some("csv".as_ref())
+            };
             let path = match text.strip_prefix("csv:") {
                 Some(path) => Some(path),
                 None => Some(text.as_str()).filter(|t| by_name(t)),
@@ -34,7 +38,8 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
             check_path(path, "source", mark, problems);
             Some(csv(path, None, problems))
         }
-        RawSource::Connector(RawSourceConnector { csv: field }) => {
+        RawSource::Connector(connectors) => {
+            let RawSourceConnector { csv: field } = &**connectors;
             let raw = connector(field, "source", "csv", mark, problems)?;
             let path = raw.path.get()?;
             check_path(path, "source.csv.path", raw.path.mark, problems);

@@ -100,10 +100,8 @@ fn read_file(path: &Path) -> Result<String, Problem> {
         return Err(Problem::general(format!("larger than {MAX_BYTES} bytes: this is no spec")));
     }
     String::from_utf8(bytes).map_err(|e| {
-        let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()]
-            .iter()
-            .filter(|b| **b == b'\n')
-            .count();
+        let good = String::from_utf8_lossy(&e.as_bytes()[..e.utf8_error().valid_up_to()]);
+        let line = 1 + good.matches('\n').count();
         Problem::general(format!("line {line} is not UTF-8")).hint("save the spec as UTF-8")
     })
 }

@@ -51,7 +51,7 @@ pub(super) enum RawSource {
     /// A path to CSV files.
     Url(String),
     /// A connector and its settings.
-    Connector(RawSourceConnector),
+    Connector(Box<RawSourceConnector>),
 }
 
 /// A target: one connector by its key, or one text: `delta:./out`.
@@ -70,7 +70,8 @@ impl Read for RawSource {
             NodeKind::Scalar(s) if !s.is_null() => {
                 String::read(node, what, problems).map(RawSource::Url)
             }
-            _ => Read::read(node, what, problems).map(RawSource::Connector),
+            _ => RawSourceConnector::read(node, what, problems)
+                .map(|c| RawSource::Connector(Box::new(c))),
         }
     }
 }
@@ -108,7 +109,8 @@ section! {
     /// CSV files. Types are found over all rows: whole numbers, decimals, `true` and `false`,
     /// text; the time column becomes an instant.
     pub(super) struct RawCsv needs ["path"] {
-        /// A file, a directory or a pattern such as `data/*.csv`.
+        /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`. Files are read in the order
+        /// of their paths.
         pub(super) path: String,
         /// The one byte between fields. Default: `,`.
         #[schemars(extend("default" = ","))]
@@ -122,7 +124,7 @@ section! {
         pub(super) header: bool,
         /// Unquoted words that stand for NULL beside the empty field. Default: none.
         pub(super) null: Vec<Word>,
-        /// How the files are packed. Default: auto, by content.
+        /// How the files are packed. Default: auto, by their names.
         #[schemars(extend("default" = "auto"))]
         pub(super) compression: RawCompression,
         /// The time zone of times without one: an IANA name. Default: UTC.
@@ -146,11 +148,11 @@ section! {
 choice! {
     /// How files are packed.
     pub(super) enum RawCompression {
-        /// By the file's first bytes.
+        /// `.gz` files are gzip, all others are not packed.
         Auto = "auto",
-        /// Not packed.
+        /// No file is packed.
         None = "none",
-        /// With gzip.
+        /// Every file is gzip.
         Gzip = "gzip",
     }
 }
@@ -301,7 +303,7 @@ section! {
 choice! {
     /// Where the journal is kept.
     pub(super) enum RawLedger {
-        /// In a SQLite file in the state directory.
+        /// In an `SQLite` file in the state directory.
         Sqlite = "sqlite",
     }
 }

@@ -93,10 +93,7 @@ pub(super) fn unexpected(node: &Node, what: &str, expected: &str) -> Problem {
 
 /// Reads a value, unless it is lost: that was reported when it was looked up.
 pub(super) fn read<T: Read>(node: &Node, what: &str, problems: &mut Vec<Problem>) -> Option<T> {
-    match node.kind {
-        NodeKind::Lost => None,
-        _ => T::read(node, what, problems),
-    }
+    if matches!(node.kind, NodeKind::Lost) { None } else { T::read(node, what, problems) }
 }
 
 /// The best match among the words, when it is close enough to be meant.
@@ -108,13 +105,11 @@ pub(super) fn meant<'a>(word: &str, words: &[&'a str]) -> Option<&'a str> {
 
 /// `did you mean ...`, or the list of what there is.
 pub(super) fn suggest(word: &str, words: &[&str]) -> String {
-    match meant(word, words) {
-        Some(best) => format!("did you mean `{best}`?"),
-        None => {
-            let list: Vec<_> = words.iter().map(|w| format!("`{w}`")).collect();
-            format!("known here: {}", list.join(", "))
-        }
+    if let Some(best) = meant(word, words) {
+        return format!("did you mean `{best}`?");
     }
+    let list: Vec<_> = words.iter().map(|w| format!("`{w}`")).collect();
+    format!("known here: {}", list.join(", "))
 }
 
 /// The keys of one mapping.
@@ -169,10 +164,13 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Reports a key that must not be left out.
-    pub(super) fn require(&self, name: &str, problems: &mut Vec<Problem>) {
+    /// Reports a key that must not be left out, unless it is there in a wrong spelling: that was
+    /// reported already.
+    pub(super) fn require(&self, name: &str, known: &[&str], problems: &mut Vec<Problem>) {
+        let stands_for =
+            |key: &str| key == name || (!known.contains(&key) && meant(key, known) == Some(name));
         if let NodeKind::Map(entries) = &self.node.kind
-            && !entries.iter().any(|e| e.key == name)
+            && !entries.iter().any(|e| stands_for(&e.key))
         {
             let mark = Mark { length: 1, ..self.node.mark };
             problems.push(Problem::at(mark, format!("`{}` is missing", self.path(name))));
@@ -208,7 +206,7 @@ macro_rules! section {
             ) -> Option<Self> {
                 let known = [$(stringify!($field)),*];
                 let section = $crate::config::read::Section::open(node, what, &known, problems)?;
-                $( section.require($needed, problems); )*
+                $( section.require($needed, &known, problems); )*
                 Some($name { $( $field: section.field(stringify!($field), problems), )* })
             }
         }

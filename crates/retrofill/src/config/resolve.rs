@@ -62,12 +62,12 @@ pub(super) fn resolve(
 /// Resolves a section that may be left out.
 fn section<R, T>(
     field: &Field<R>,
-    resolve: impl FnOnce(Option<&R>, &mut Vec<Problem>) -> Option<T>,
+    resolve: impl FnOnce(Option<&R>, &mut Vec<Problem>) -> T,
     problems: &mut Vec<Problem>,
 ) -> Option<T> {
     match field.get() {
         None if !field.is_absent() => None,
-        raw => resolve(raw, problems),
+        raw => Some(resolve(raw, problems)),
     }
 }
 
@@ -100,12 +100,12 @@ fn rows(raw: &RawRows, problems: &mut Vec<Problem>) -> Option<RowsSpec> {
     let time = column(&raw.time, problems);
     let key = columns(&raw.key, "rows.key", time, problems);
     let compare = columns(&raw.compare, "rows.compare", time, problems);
-    if let (Some(compare), Some(key)) = (compare, key) {
-        if let Some(both) = compare.iter().find(|c| key.contains(c)) {
-            let message = format!("`{both}` is in `rows.key` and in `rows.compare`");
-            let problem = Problem::at(raw.compare.mark, message);
-            problems.push(problem.hint("rows are compared only where their keys are equal"));
-        }
+    if let (Some(compare), Some(key)) = (compare, key)
+        && compare.iter().any(|c| key.contains(c))
+    {
+        let message = "`rows.compare` names a column of `rows.key`";
+        let problem = Problem::at(raw.compare.mark, message);
+        problems.push(problem.hint("rows are compared only where their keys are equal"));
     }
     if compare.is_some_and(<[String]>::is_empty) {
         let problem = Problem::at(raw.compare.mark, "`rows.compare` names no column");
@@ -162,16 +162,16 @@ fn columns<'a>(
     Some(list)
 }
 
-fn range(raw: Option<&RawRange>, problems: &mut Vec<Problem>) -> Option<RangeSpec> {
+fn range(raw: Option<&RawRange>, problems: &mut Vec<Problem>) -> RangeSpec {
     let Some(raw) = raw else {
-        return Some(RangeSpec {
+        return RangeSpec {
             from: None,
             to: None,
             every: None,
             timezone: "UTC".into(),
             order: Order::OldestFirst,
-            settle: Duration::from_secs(3600),
-        });
+            settle: Duration::from_hours(1),
+        };
     };
     let timezone = raw.timezone.or("UTC".into());
     check_zone(&raw.timezone, "range.timezone", problems);
@@ -192,11 +192,11 @@ fn range(raw: Option<&RawRange>, problems: &mut Vec<Problem>) -> Option<RangeSpe
         let problem = Problem::at(raw.to.mark, format!("`range` is {word} stretch of time"));
         problems.push(problem.hint("`to` is exclusive and must lie after `from`"));
     }
-    let settle = raw.settle.or(Span(Duration::from_secs(3600))).0;
+    let settle = raw.settle.or(Span(Duration::from_hours(1))).0;
     if settle.subsec_nanos() != 0 {
         problems.push(Problem::at(raw.settle.mark, "`range.settle` counts whole seconds"));
     }
-    Some(RangeSpec {
+    RangeSpec {
         from,
         to,
         every: raw.every.or(SliceSize(None)).0,
@@ -206,7 +206,7 @@ fn range(raw: Option<&RawRange>, problems: &mut Vec<Problem>) -> Option<RangeSpe
             RawOrder::NewestFirst => Order::NewestFirst,
         },
         settle,
-    })
+    }
 }
 
 /// Reports a name that is no time zone.
@@ -256,9 +256,9 @@ fn check_mode(mode: RawMode, keyless: bool, mark: Mark, problems: &mut Vec<Probl
     problems.push(Problem::at(mark, message).hint(hint));
 }
 
-fn limits(raw: Option<&RawLimits>, problems: &mut Vec<Problem>) -> Option<Limits> {
+fn limits(raw: Option<&RawLimits>, problems: &mut Vec<Problem>) -> Limits {
     let default = Limits::default();
-    let Some(raw) = raw else { return Some(default) };
+    let Some(raw) = raw else { return default };
     if raw.rows_per_second.get() == Some(&0) {
         let problem = Problem::at(raw.rows_per_second.mark, "`limits.rows_per_second` is 0");
         problems.push(problem.hint("leave it out for no limit"));
@@ -272,17 +272,17 @@ fn limits(raw: Option<&RawLimits>, problems: &mut Vec<Problem>) -> Option<Limits
         let problem = Problem::at(raw.max_runtime.mark, "`limits.max_runtime` is no time at all");
         problems.push(problem.hint("leave it out for no limit"));
     }
-    Some(Limits {
+    Limits {
         concurrency: raw.concurrency.or(Concurrency(None)).0,
         rows_per_second: raw.rows_per_second.get().copied(),
         memory,
         max_runtime: raw.max_runtime.get().map(|s| s.0),
-    })
+    }
 }
 
-fn retry(raw: Option<&RawRetry>, problems: &mut Vec<Problem>) -> Option<Retry> {
+fn retry(raw: Option<&RawRetry>, problems: &mut Vec<Problem>) -> Retry {
     let default = Retry::default();
-    let Some(raw) = raw else { return Some(default) };
+    let Some(raw) = raw else { return default };
     let attempts = raw.attempts.or(u64::from(default.attempts));
     if !(1..=1000).contains(&attempts) {
         let message = "`retry.attempts` must lie between 1 and 1000";
@@ -295,5 +295,5 @@ fn retry(raw: Option<&RawRetry>, problems: &mut Vec<Problem>) -> Option<Retry> {
         let message = "`retry.backoff` is longer than `retry.max_backoff`";
         problems.push(Problem::at(given.mark, message).hint("the default of `max_backoff` is 2m"));
     }
-    Some(Retry { attempts: attempts as u32, backoff, max_backoff })
+    Retry { attempts: attempts as u32, backoff, max_backoff }
 }

@@ -22,10 +22,14 @@ pub(super) fn substitute(node: &mut Node, outside: &Outside<'_>, problems: &mut 
     let mark = node.mark;
     match &mut node.kind {
         NodeKind::List(items) => {
-            items.iter_mut().for_each(|item| substitute(item, outside, problems));
+            for item in items {
+                substitute(item, outside, problems);
+            }
         }
         NodeKind::Map(entries) => {
-            entries.iter_mut().for_each(|e| substitute(&mut e.value, outside, problems));
+            for entry in entries {
+                substitute(&mut entry.value, outside, problems);
+            }
         }
         NodeKind::Scalar(scalar) => {
             if let Err(problem) = fill(scalar, mark, outside) {

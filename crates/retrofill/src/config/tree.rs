@@ -89,7 +89,7 @@ impl Node {
                 "false" => Value::Bool(false),
                 // Only where JSON would spell it alike, so that no digit is lost.
                 text => match serde_json::from_str::<Value>(text) {
-                    Ok(n @ Value::Number(_)) if n.to_string() == text => n,
+                    Ok(Value::Number(n)) if n.to_string() == text => Value::Number(n),
                     _ => Value::String(text.into()),
                 },
             },
@@ -307,7 +307,7 @@ mod tests {
         let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for i in 1..8 {
             let prior = format!("*a{}, ", i - 1).repeat(10);
-            text += &format!("a{i}: &a{i} [{prior}]\n");
+            text = format!("{text}a{i}: &a{i} [{prior}]\n");
         }
         let problems = parse(&text).unwrap_err();
         assert!(problems[0].message.contains("too many values"), "{problems:?}");

@@ -132,7 +132,10 @@ fn size(text: &str) -> Option<u64> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SliceSize(pub Option<Every>);
 
-schema!(SliceSize, { "type": "string", "pattern": r"^(auto|[1-9][0-9]*(s|min|h|d|w|mo|y))$|\$\{.*\}" });
+schema!(SliceSize, {
+    "type": "string",
+    "pattern": r"^(auto|[1-9][0-9]*(s|min|h|d|w|mo|y))$|\$\{.*\}"
+});
 
 impl Read for SliceSize {
     fn read(node: &Node, what: &str, problems: &mut Vec<Problem>) -> Option<Self> {
@@ -156,7 +159,9 @@ impl Read for SliceSize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Concurrency(pub Option<usize>);
 
-schema!(Concurrency, { "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }] });
+schema!(Concurrency, {
+    "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }]
+});
 
 impl Read for Concurrency {
     const SUBSTITUTABLE: bool = true;

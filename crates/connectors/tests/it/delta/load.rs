@@ -244,7 +244,13 @@ async fn two_creators_make_one_table() {
 async fn columns_that_the_plan_lacks_are_null() {
     let dir = tempfile::tempdir().unwrap();
     let mut list: Vec<Column> = columns().iter().cloned().collect();
-    list.push(Column { name: "note".into(), ty: ColumnType::Text, role: Role::Value, position: 1 });
+    list.push(Column {
+        name: "note".into(),
+        ty: ColumnType::Text,
+        role: Role::Value,
+        position: 1,
+        source: None,
+    });
     let wide = Columns::new(list).unwrap();
     let target = open(dir.path());
     target.prepare(&wide).await.unwrap();

@@ -29,7 +29,13 @@ pub(crate) const HOUR: i64 = 3_600_000_000;
 pub(crate) type Row = (i64, Option<String>, Option<f64>);
 
 pub(crate) fn columns() -> Arc<Columns> {
-    let column = |name: &str, role, ty, position| Column { name: name.into(), ty, role, position };
+    let column = |name: &str, role, ty, position| Column {
+        name: name.into(),
+        ty,
+        role,
+        position,
+        source: None,
+    };
     let time = ColumnType::Instant { unit: Precision::Microsecond };
     let list = vec![
         column("series", Role::Key, ColumnType::Text, 0),

@@ -126,6 +126,43 @@ fn foreign_entry(dir: &Path, lines: &[serde_json::Value]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn receipts_of_another_table_identity_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = prepared(dir.path()).await;
+    load(&target, 0, &rows(0, 5)).await;
+    let first =
+        std::fs::read_to_string(dir.path().join("table/_delta_log").join(&entries(dir.path())[0]));
+    let mut metadata = first
+        .unwrap()
+        .lines()
+        .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap())
+        .find(|l| l.get("metaData").is_some())
+        .unwrap();
+    foreign_entry(dir.path(), &[metadata.clone()]);
+    assert_eq!(target.receipts(&always()).await.unwrap().len(), 1);
+    metadata["metaData"]["id"] = "another".into();
+    foreign_entry(dir.path(), &[metadata]);
+    assert!(target.receipts(&always()).await.unwrap().is_empty());
+    assert_eq!(held(&target, 0).await.unwrap().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_file_rewritten_minus_rows_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = prepared(dir.path()).await;
+    load(&target, 0, &rows(0, 500)).await;
+    let name = data_files(dir.path()).remove(0);
+    load(&target, 1, &rows(1, 400)).await;
+    let other = data_files(dir.path()).into_iter().find(|n| *n != name).unwrap();
+    std::fs::copy(dir.path().join("table").join(other), dir.path().join("table").join(&name))
+        .unwrap();
+    let found = target.receipts(&interval(0)).await.unwrap();
+    assert!(matches!(&found[0].standing, Standing::Recheck(why) if why.contains(&name)));
+    let error = held(&target, 0).await.unwrap_err();
+    assert!(error.kind() == Kind::Mismatch && error.message().contains("bytes, not"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_taken_out_of_the_table_is_rechecked() {
     let dir = tempfile::tempdir().unwrap();
     let target = prepared(dir.path()).await;

@@ -2,7 +2,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use retrofill_core::error::Kind;
 use retrofill_core::ledger::{Fold, SliceRecord, State};
 
@@ -12,20 +12,20 @@ use super::*;
 fn any_event() -> impl Strategy<Value = (Vec<u8>, u8, SliceEvent)> {
     let text = "[a-z']{0,6}";
     let what = prop_oneof![
-        4 => (0..9_u64, 1..4_u32)
+        9 => (0..9_u64, 1..4_u32)
             .prop_map(|(generation, attempt)| SliceEvent::Leased { generation, attempt }),
         2 => Just(SliceEvent::Split { at: hour(0) }),
         1 => any::<u64>().prop_map(|rows| SliceEvent::Written { rows }),
         1 => text.prop_map(|digest| SliceEvent::Proven { digest }),
         3 => any_outcome().prop_map(SliceEvent::Committed),
         1 => any_outcome().prop_map(SliceEvent::Recovered),
-        3 => text.prop_map(|reason| SliceEvent::CommitUnknown { reason }),
-        1 => (text, text).prop_map(|(kind, reason)| SliceEvent::Failed { kind, reason }),
+        4 => text.prop_map(|reason| SliceEvent::CommitUnknown { reason }),
+        4 => (text, text).prop_map(|(kind, reason)| SliceEvent::Failed { kind, reason }),
         1 => Just(SliceEvent::Released),
         1 => text.prop_map(|reason| SliceEvent::Mismatched { reason }),
         1 => text.prop_map(|reason| SliceEvent::Stale { reason }),
     ];
-    (prop::collection::vec(0..2_u8, 0..2), 0..3_u8, what)
+    (prop::collection::vec(0..2_u8, 0..2), 0..2_u8, what)
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {
@@ -72,7 +72,11 @@ fn folded(bench: &Bench) -> Vec<SliceRecord> {
 
 #[test]
 fn slices_equal_the_fold_after_any_events() {
-    let mut runner = TestRunner::new(Config { cases: 32, ..Config::default() });
+    // One seed for ever: what was reached is checked at the end and must not depend on luck.
+    let mut runner = TestRunner::new_with_rng(
+        Config { cases: 32, failure_persistence: None, ..Config::default() },
+        TestRng::deterministic_rng(RngAlgorithm::ChaCha),
+    );
     let appends = prop::collection::vec(prop::collection::vec(any_event(), 1..3), 1..40);
     let reached = RefCell::new(BTreeSet::new());
     runner

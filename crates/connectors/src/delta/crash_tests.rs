@@ -1,0 +1,244 @@
+//! Loads on a disk that loses power or is full, at every point.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use retrofill_core::columns::{Column, ColumnType, Columns, Precision, Role};
+use retrofill_core::connector::{CommitOutcome, RowSink, SliceLoad, Standing, Target as _};
+use retrofill_core::error::Result;
+use retrofill_core::id::{PlanId, SliceId};
+use retrofill_core::interval::Interval;
+use retrofill_core::receipt::{Counts, Digests, Receipt, ReceiptV1};
+use retrofill_core::spec::Mode;
+
+use super::crash::{Chance, CrashDisk, Image, Op};
+use super::disk::Disk;
+use super::{DeltaTarget, receipts, upkeep};
+
+const HOUR: i64 = 3_600_000_000;
+const ROWS: i64 = 40;
+
+fn columns() -> Arc<Columns> {
+    let time = ColumnType::Instant { unit: Precision::Microsecond };
+    let value = ColumnType::Integer { bits: 64 };
+    let list = vec![
+        Column { name: "t".into(), ty: time, role: Role::Time, position: 0 },
+        Column { name: "v".into(), ty: value, role: Role::Value, position: 1 },
+    ];
+    Arc::new(Columns::new(list).unwrap())
+}
+
+fn interval(from: usize, to: usize) -> Interval {
+    let at = |hour: usize| Timestamp::from_microsecond(hour as i64 * HOUR).unwrap();
+    Interval::new(at(from), at(to)).unwrap()
+}
+
+fn slice(hour: usize) -> SliceLoad {
+    let interval = interval(hour, hour + 1);
+    SliceLoad {
+        plan: PlanId::new("p"),
+        slice: SliceId::of(interval.start()),
+        generation: 1,
+        attempt: 1,
+        interval,
+        columns: columns(),
+        mode: Mode::FillMissing,
+    }
+}
+
+fn receipt(slice: &SliceLoad) -> Receipt {
+    Receipt::V1(ReceiptV1 {
+        plan: slice.plan.clone(),
+        slice: slice.slice.clone(),
+        generation: slice.generation,
+        interval: slice.interval,
+        mode: slice.mode,
+        policies: Vec::new(),
+        encoding: "retrofill-digest-v1".into(),
+        fingerprint: [0; 32],
+        salt: [0; 16],
+        blocks: Vec::new(),
+        counts: Counts::default(),
+        digests: Digests::default(),
+        at: Timestamp::UNIX_EPOCH,
+        exceptions: None,
+        anchor: serde_json::Value::Null,
+    })
+}
+
+fn rows(hour: usize) -> RecordBatch {
+    let times = (0..ROWS).map(|i| hour as i64 * HOUR + i);
+    let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
+    let values: ArrayRef = Arc::new(Int64Array::from_iter_values(0..ROWS));
+    RecordBatch::try_new(columns().arrow_schema(), vec![Arc::new(times), values]).unwrap()
+}
+
+struct Count(usize);
+
+#[async_trait]
+impl RowSink for Count {
+    async fn push(&mut self, rows: RecordBatch) -> Result<()> {
+        self.0 += rows.num_rows();
+        Ok(())
+    }
+}
+
+/// Loads one slice unless its rows are there; whether it is committed, as far as is known.
+async fn load(target: &DeltaTarget, hour: usize) -> Result<bool> {
+    let slice = slice(hour);
+    let mut load = target.begin(&slice).await?;
+    let mut held = Count(0);
+    load.held(&mut held).await?;
+    if held.0 == 0 && hour % 5 != 4 {
+        load.write(rows(hour)).await?;
+    }
+    load.seal().await?;
+    match load.commit(receipt(&slice)).await {
+        CommitOutcome::Committed => Ok(true),
+        CommitOutcome::Moved(_) => Ok(false),
+        CommitOutcome::NotCommitted(e) | CommitOutcome::Unknown(e) => Err(e),
+    }
+}
+
+fn expected(hour: usize) -> usize {
+    if hour % 5 == 4 { 0 } else { ROWS as usize }
+}
+
+async fn count(target: &DeltaTarget, hour: usize) -> usize {
+    let mut load = target.begin(&slice(hour)).await.unwrap();
+    let mut held = Count(0);
+    load.held(&mut held).await.unwrap();
+    held.0
+}
+
+const SLICES: usize = 14;
+
+/// Two runners with slices of their own, side by side, and a checkpoint every four versions.
+async fn work(disk: &CrashDisk) {
+    let targets = [0, 1].map(|_| Arc::new(DeltaTarget::on(Arc::new(disk.clone()), 4)));
+    targets[0].prepare(&columns()).await.unwrap();
+    for first in (0..SLICES).step_by(2) {
+        let both = [first, first + 1].map(|hour| {
+            let (target, disk) = (targets[hour % 2].clone(), disk.clone());
+            tokio::spawn(async move {
+                assert!(load(&target, hour).await.unwrap());
+                disk.done(hour);
+            })
+        });
+        for task in both {
+            task.await.unwrap();
+        }
+        // Lets checkpoints come between commits.
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+/// The bytes of every data file as written.
+fn contents(disk: &CrashDisk) -> HashMap<String, bytes::Bytes> {
+    let names = disk.list("").unwrap().into_iter().map(|e| e.name);
+    let files = names.filter(|n| n.ends_with(".parquet"));
+    files.map(|name| (name.clone(), disk.read(&name).unwrap())).collect()
+}
+
+/// Everything that was acknowledged is there, and everything that is there is whole.
+fn check(disk: &CrashDisk, done: &[usize], files: &HashMap<String, bytes::Bytes>) {
+    let target = DeltaTarget::on(Arc::new(disk.clone()), 4);
+    let seen = target.shared.log.newest(|state| (state.version, state.all())).unwrap();
+    let Some((_, active)) = seen else {
+        assert!(done.is_empty(), "the table is gone");
+        return;
+    };
+    for file in active {
+        let bytes = disk.read(&file.path).unwrap();
+        assert_eq!(Some(&bytes), files.get(&*file.path), "{} is torn", file.path);
+    }
+    let found = receipts::find(&target.shared, &interval(0, SLICES)).unwrap();
+    for receipt in &found {
+        assert_eq!(receipt.standing, Standing::Sound);
+    }
+    for hour in done {
+        let slice = slice(*hour);
+        let is_ours = found.iter().filter(|f| f.receipt.is_for(&slice.plan, &slice.slice, 1));
+        assert_eq!(is_ours.count(), 1, "slice {hour} was acknowledged but is gone");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_power_losses() {
+    let disk = CrashDisk::new();
+    work(&disk).await;
+    let (trace, files) = (disk.trace(), contents(&disk));
+    assert!(
+        trace.iter().any(|op| matches!(op, Op::Set { path, .. } if path.contains(".checkpoint")))
+    );
+    let per_point = 10_000_usize.div_ceil(trace.len());
+    let (mut image, mut done, mut states) = (Image::default(), Vec::new(), 0);
+    for (point, op) in trace.iter().enumerate() {
+        image.apply(op);
+        if let Op::Done(hour) = op {
+            done.push(*hour);
+        }
+        for turn in 0..per_point {
+            let seed = (point * per_point + turn) as u64;
+            let after = CrashDisk::with(image.after_power_loss(&mut Chance::new(seed)));
+            let checked = std::panic::catch_unwind(|| check(&after, &done, &files));
+            assert!(checked.is_ok(), "point {point} seed {seed}: {:?}", &trace[..=point].last());
+            states += 1;
+            if states % 199 == 0 {
+                rerun(after, &done).await;
+            }
+        }
+    }
+    assert!(states >= 10_000, "only {states} states");
+}
+
+/// delta-rs reads the same, and the same work again completes it.
+async fn rerun(disk: CrashDisk, done: &[usize]) {
+    let target = DeltaTarget::on(Arc::new(disk), 4);
+    target.prepare(&columns()).await.unwrap();
+    let log = &target.shared.log;
+    let (version, files) = log.newest(|s| (s.version, s.all().len())).unwrap().unwrap();
+    let table = upkeep::open(log.durable(), None).await.unwrap();
+    assert_eq!(table.version(), Some(version));
+    assert_eq!(table.get_file_uris().unwrap().count(), files);
+    for hour in 0..SLICES {
+        let there = target.receipts(&interval(hour, hour + 1)).await.unwrap();
+        if there.is_empty() {
+            assert!(!done.contains(&hour));
+            assert!(load(&target, hour).await.unwrap());
+        }
+        assert_eq!(count(&target, hour).await, expected(hour));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_at_any_change_loses_and_doubles_nothing() {
+    let mut failed = 0;
+    for changes in 0.. {
+        let disk = CrashDisk::new();
+        let target = DeltaTarget::on(Arc::new(disk.clone()), 4);
+        target.prepare(&columns()).await.unwrap();
+        assert!(load(&target, 0).await.unwrap());
+        disk.fail_after(changes);
+        let first = load(&target, 1).await;
+        let untouched = disk.fails_later();
+        disk.fail_after(-1);
+        failed += usize::from(first.is_err());
+        let found = target.receipts(&interval(1, 2)).await.unwrap().len();
+        if matches!(first, Ok(true)) {
+            assert_eq!(found, 1, "acknowledged at {changes}");
+        }
+        if found == 0 {
+            assert!(load(&target, 1).await.unwrap());
+        }
+        assert_eq!(count(&target, 0).await, expected(0));
+        assert_eq!(count(&target, 1).await, expected(1), "change {changes}");
+        if untouched {
+            break;
+        }
+    }
+    assert!(failed > 8, "only {failed} changes failed a load");
+}

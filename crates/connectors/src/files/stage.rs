@@ -1,0 +1,449 @@
+//! Sorts a source into the state dir, once, in bounded memory, so that it can be stopped at any
+//! point and goes on where it was.
+//!
+//! Pass 1 parses all blocks that any slice needs, on all cores, and appends each record to the
+//! bucket of its slice, in the order of the source. Pass 2 takes each bucket apart into its
+//! slices; as the records come in order, nothing is compared. The copy is raw text and not
+//! Parquet: rejects keep the text of their record, and the parser of the direct path is the only
+//! one.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use retrofill_core::columns::Columns;
+use retrofill_core::error::{Error, Result};
+use retrofill_core::interval::Interval;
+use retrofill_core::survey::{Block, Survey};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::Shared;
+use super::blocks::Surveyed;
+use super::csv::Records;
+use super::parallel::ordered;
+use super::read::{Timekeeper, ordinal};
+use super::staging::{
+    HEAD, Manifest, Piece, Staging, bucket_path, disk, fingerprint, number, read_json, settle,
+    write_json,
+};
+use super::time::Moment;
+
+/// The most buckets: each is an open file with a buffer.
+const MOST_BUCKETS: u64 = 256;
+/// Bytes of all buffers of pass 1.
+const BUFFERS: usize = 24 << 20;
+/// Bytes before the text of a record that is not sorted yet: those of a sorted one and the slice.
+const RAW_HEAD: usize = HEAD + 4;
+
+/// Where copies stand.
+pub(super) fn root(state: &Path) -> PathBuf {
+    state.join("staging")
+}
+
+/// The slices in order, each instant in one only.
+fn disjoint(slices: &[Interval]) -> Vec<Interval> {
+    let mut sorted = slices.to_vec();
+    sorted.sort_unstable_by_key(|s| (s.start(), s.end()));
+    let mut out: Vec<Interval> = Vec::with_capacity(sorted.len());
+    for slice in sorted {
+        let from = out.last().map_or(slice.start(), |last| last.end().max(slice.start()));
+        out.extend(Interval::new(from, slice.end()));
+    }
+    out
+}
+
+/// The slices a block overlaps.
+fn touched(block: &Block, slices: &[Interval]) -> std::ops::Range<usize> {
+    if block.rows == 0 {
+        return 0..0;
+    }
+    let from = slices.partition_point(|s| s.end() <= block.min);
+    let to = slices.partition_point(|s| s.start() <= block.max);
+    from..to.max(from)
+}
+
+/// Whether slices of this source cannot be read, or only by reading far more than it holds.
+pub(super) fn is_needed(shared: &Shared, survey: &Survey, slices: &[Interval]) -> bool {
+    if shared.any_gzip(survey, &survey.blocks) {
+        return true;
+    }
+    let slices = disjoint(slices);
+    let read: u64 = survey.blocks.iter().map(|b| b.length * touched(b, &slices).len() as u64).sum();
+    read > shared.sizes.cheap && read > survey.bytes + survey.bytes / 2
+}
+
+/// Slices for a copy that is needed before anybody has said which slices there will be.
+pub(super) fn even_slices(shared: &Shared, survey: &Survey) -> Vec<Interval> {
+    let Some((min, max)) = survey.time_range() else { return Vec::new() };
+    let (from, to) = (min.as_nanosecond(), max.as_nanosecond() + 1);
+    let parts = i128::from((survey.bytes / (2 * shared.sizes.chunk as u64)).clamp(1, 1024));
+    let bound = |i: i128| Timestamp::from_nanosecond(from + (to - from) * i / parts).ok();
+    let part = |i| Interval::new(bound(i)?, bound(i + 1)?).ok();
+    (0..parts).filter_map(part).collect()
+}
+
+/// Pass 1 is done.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "v")]
+enum Distributed {
+    #[serde(rename = "1")]
+    V1 {
+        /// Bytes of each slice, sorted.
+        bytes: Vec<u64>,
+        /// See [`Manifest`].
+        orders: Vec<Vec<usize>>,
+    },
+}
+
+/// A bucket is sorted.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "v")]
+enum Sorted {
+    #[serde(rename = "1")]
+    V1 {
+        /// For each slice of the bucket.
+        pieces: Vec<Vec<Piece>>,
+    },
+}
+
+/// One copy in the making.
+struct Job<'a> {
+    shared: &'a Shared,
+    survey: &'a Survey,
+    slices: Vec<Interval>,
+    /// For each slice its bucket.
+    buckets: Vec<usize>,
+    dir: PathBuf,
+}
+
+/// Makes the copy, or finishes it, or finds it finished. Copies of other plans are removed.
+pub(super) fn build(
+    shared: &Shared,
+    survey: &Survey,
+    columns: &Columns,
+    slices: &[Interval],
+) -> Result<Staging> {
+    let slices = disjoint(slices);
+    let root = root(&shared.state);
+    let names: Vec<_> = survey.columns.iter().map(|c| &c.name).collect();
+    let time = &columns.time().name;
+    let identity = (fingerprint(survey), &survey.time_form, &shared.settings, names, time, &slices);
+    let identity = serde_json::to_vec(&identity)
+        .map_err(|e| Error::bug("cannot write an identity as JSON").because(e))?;
+    let key = format!("{:032x}", xxh3_128(&identity));
+    let dir = root.join(&key);
+    std::fs::create_dir_all(&dir).map_err(|e| disk(&dir, e))?;
+    for entry in std::fs::read_dir(&root).map_err(|e| disk(&root, e))? {
+        let entry = entry.map_err(|e| disk(&root, e))?;
+        if entry.file_name() != key.as_str() {
+            std::fs::remove_dir_all(entry.path()).map_err(|e| disk(&entry.path(), e))?;
+        }
+    }
+    if let Some(staging) = Staging::open(&dir) {
+        return Ok(staging);
+    }
+    let buckets = assign(survey, &slices, shared.sizes.bucket);
+    Job { shared, survey, slices, buckets, dir }.run(columns)
+}
+
+/// Groups neighbouring slices into buckets of about `size` bytes, by what the survey knows.
+fn assign(survey: &Survey, slices: &[Interval], size: u64) -> Vec<usize> {
+    // Each block's bytes are spread evenly over the slices it overlaps: changes at slice bounds.
+    let mut changes = vec![0.0; slices.len() + 1];
+    for block in &survey.blocks {
+        let range = touched(block, slices);
+        let share = block.length as f64 / range.len().max(1) as f64;
+        changes[range.start] += share;
+        changes[range.end] -= share;
+    }
+    let size = size.max(survey.bytes / MOST_BUCKETS) as f64;
+    let (mut share, mut sum, mut bucket) = (0.0, 0.0, 0);
+    let mut place = |change: &f64| {
+        share += change;
+        if sum > 0.0 && sum + share > size {
+            bucket += 1;
+            sum = 0.0;
+        }
+        sum += share;
+        bucket.min(2 * MOST_BUCKETS as usize)
+    };
+    changes[..slices.len()].iter().map(&mut place).collect()
+}
+
+/// A record of a block: its slice, its place in the block, its line.
+type Placed = (u32, u32, u32, u64);
+
+/// A block, its records, and where they stand in the source.
+struct Parsed {
+    bytes: Vec<u8>,
+    file: u32,
+    offset: u64,
+    records: Vec<Placed>,
+}
+
+impl Job<'_> {
+    fn run(self, columns: &Columns) -> Result<Staging> {
+        let marker = self.dir.join("distributed.json");
+        let Distributed::V1 { bytes, orders } = match read_json(&marker) {
+            Some(done) => done,
+            None => {
+                let done = self.distribute(columns)?;
+                write_json(&marker, &done)?;
+                done
+            }
+        };
+        let mut pieces = Vec::with_capacity(self.slices.len());
+        let mut first = 0;
+        while first < self.slices.len() {
+            let bucket = self.buckets[first];
+            let count = self.buckets[first..].iter().take_while(|b| **b == bucket).count();
+            let done = self.dir.join(format!("bucket-{bucket:04}.json"));
+            let Sorted::V1 { pieces: of_bucket } = match read_json(&done) {
+                Some(sorted) => sorted,
+                None => {
+                    let sorted = self.sort(bucket, first, &bytes[first..first + count])?;
+                    write_json(&done, &sorted)?;
+                    sorted
+                }
+            };
+            // Gone already where an earlier try came this far.
+            let _ = std::fs::remove_file(self.raw_path(bucket));
+            pieces.extend(of_bucket);
+            first += count;
+        }
+        let manifest = Manifest::V1 {
+            survey: fingerprint(self.survey),
+            slices: self.slices,
+            buckets: self.buckets,
+            pieces,
+            orders,
+        };
+        Staging::create(&self.dir, manifest)
+    }
+
+    fn raw_path(&self, bucket: usize) -> PathBuf {
+        self.dir.join(format!("bucket-{bucket:04}.raw"))
+    }
+
+    /// Pass 1.
+    fn distribute(&self, columns: &Columns) -> Result<Distributed> {
+        let mut orders = vec![Vec::new(); self.survey.files.len()];
+        let mut bytes = vec![0; self.slices.len()];
+        let keeper = Timekeeper::new(self.shared, self.survey, columns)?;
+        let Some(keeper) = keeper else { return Ok(Distributed::V1 { bytes, orders }) };
+        let mut blocks = self.survey.blocks.iter().filter(|b| !touched(b, &self.slices).is_empty());
+        let mut open: Option<(u32, Surveyed<'_>, Arc<Vec<usize>>)> = None;
+        let next = || {
+            let Some(block) = blocks.next() else { return Ok(None) };
+            if open.as_ref().is_none_or(|(file, ..)| *file != block.file) {
+                let file = self.shared.surveyed(self.survey, block.file)?;
+                let order = Arc::new(file.order.clone());
+                orders[block.file as usize].clone_from(&file.order);
+                open = Some((block.file, file, order));
+            }
+            let (_, file, order) = open.as_mut().expect("it was opened just now");
+            let bytes = file.read(std::slice::from_ref(block))?;
+            Ok(Some((block, bytes, Arc::clone(order))))
+        };
+        let work = |(block, bytes, order): (&Block, Vec<u8>, Arc<Vec<usize>>)| {
+            let records = self.place(&keeper, block, &bytes, &order);
+            Ok(Parsed { bytes, file: block.file, offset: block.offset, records })
+        };
+        let mut raw = RawBuckets::create(self)?;
+        ordered(next, work, |parsed| {
+            for (slice, start, end, _) in &parsed.records {
+                bytes[*slice as usize] += HEAD as u64 + u64::from(end - start);
+            }
+            raw.append(&self.buckets, &parsed)
+        })?;
+        raw.finish()?;
+        Ok(Distributed::V1 { bytes, orders })
+    }
+
+    fn place(
+        &self,
+        keeper: &Timekeeper<'_>,
+        block: &Block,
+        bytes: &[u8],
+        order: &[usize],
+    ) -> Vec<Placed> {
+        let mut records = Records::new(self.shared.dialect, bytes, order.len(), block.line);
+        let (mut fields, mut placed) = (Vec::new(), Vec::new());
+        let bounds: Vec<_> = touched(block, &self.slices)
+            .map(|i| (i, Moment::new(self.slices[i].start()), Moment::new(self.slices[i].end())))
+            .collect();
+        while let Some(line) = records.next(&mut fields) {
+            if line.problem.is_some() {
+                continue;
+            }
+            let Some(moment) = keeper.time(bytes, &fields, order) else { continue };
+            let at = bounds.partition_point(|(_, _, to)| *to <= moment);
+            if let Some((slice, from, _)) = bounds.get(at)
+                && *from <= moment
+            {
+                placed.push((*slice as u32, line.start as u32, line.end as u32, line.number));
+            }
+        }
+        placed
+    }
+
+    /// Pass 2 for one bucket: `sizes` are the bytes of its slices, of which `first` is the first.
+    fn sort(&self, bucket: usize, first: usize, sizes: &[u64]) -> Result<Sorted> {
+        let to = bucket_path(&self.dir, bucket);
+        let part = to.with_extension("part");
+        let mut out = Output {
+            file: File::create(&part).map_err(|e| disk(&part, e))?,
+            path: part.clone(),
+            offset: 0,
+            pieces: vec![Vec::new(); sizes.len()],
+        };
+        let mut from = 0;
+        while from < sizes.len() {
+            let mut sum = 0;
+            let fits = |size: &&u64| {
+                sum += **size;
+                sum <= self.shared.sizes.bucket
+            };
+            let count = sizes[from..].iter().take_while(fits).count().max(1);
+            if sizes[from..from + count].iter().any(|s| *s > 0) {
+                self.sort_some(bucket, first + from, from, &sizes[from..from + count], &mut out)?;
+            }
+            from += count;
+        }
+        out.file.sync_all().and_then(|()| settle(&part, &to)).map_err(|e| disk(&to, e))?;
+        Ok(Sorted::V1 { pieces: out.pieces })
+    }
+
+    /// Takes some neighbouring slices out of a bucket: together no more than fits in memory, or
+    /// one alone, written as it comes.
+    fn sort_some(
+        &self,
+        bucket: usize,
+        slice: usize,
+        index: usize,
+        sizes: &[u64],
+        out: &mut Output,
+    ) -> Result<()> {
+        let raw = self.raw_path(bucket);
+        let sort_at_once = self.shared.sizes.bucket;
+        let capacity = |size: &u64| Vec::with_capacity((*size).min(sort_at_once) as usize);
+        let mut buffers: Vec<Vec<u8>> = sizes.iter().map(capacity).collect();
+        let mut input = BufReader::with_capacity(1 << 20, open_raw(&raw)?);
+        let mut head = [0; RAW_HEAD];
+        while read_head(&mut input, &mut head).map_err(|e| disk(&raw, e))? {
+            let of = number::<4>(&head, HEAD).unwrap_or(u64::MAX) as usize;
+            let length = number::<4>(&head, HEAD - 4).unwrap_or(0);
+            let Some(buffer) = of.checked_sub(slice).and_then(|i| buffers.get_mut(i)) else {
+                input.seek_relative(length as i64).map_err(|e| disk(&raw, e))?;
+                continue;
+            };
+            buffer.extend_from_slice(&head[..HEAD]);
+            let n = input.by_ref().take(length).read_to_end(buffer).map_err(|e| disk(&raw, e))?;
+            if n as u64 != length {
+                return Err(disk(&raw, std::io::ErrorKind::UnexpectedEof.into()));
+            }
+            if sizes.len() == 1 && buffer.len() >= self.shared.sizes.chunk {
+                out.piece(index, buffer)?;
+                buffer.clear();
+            }
+        }
+        for (i, buffer) in buffers.iter().enumerate() {
+            for piece in cut_pieces(buffer, self.shared.sizes.chunk) {
+                out.piece(index + i, piece)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open_raw(path: &Path) -> Result<File> {
+    File::open(path).map_err(|e| disk(path, e))
+}
+
+/// False at the end.
+fn read_head(input: &mut impl Read, head: &mut [u8]) -> std::io::Result<bool> {
+    let n = input.by_ref().take(1).read(head)?;
+    if n > 0 {
+        input.read_exact(&mut head[1..])?;
+    }
+    Ok(n > 0)
+}
+
+/// Pieces of whole records, of about `size` bytes.
+fn cut_pieces(bytes: &[u8], size: usize) -> Vec<&[u8]> {
+    let (mut pieces, mut from, mut at) = (Vec::new(), 0, 0);
+    while at < bytes.len() {
+        at += HEAD + number::<4>(bytes, at + HEAD - 4).unwrap_or(0) as usize;
+        if at - from >= size || at >= bytes.len() {
+            pieces.push(&bytes[from..at.min(bytes.len())]);
+            from = at;
+        }
+    }
+    pieces
+}
+
+/// A sorted bucket in the making.
+struct Output {
+    file: File,
+    path: PathBuf,
+    offset: u64,
+    /// For each slice of the bucket.
+    pieces: Vec<Vec<Piece>>,
+}
+
+impl Output {
+    fn piece(&mut self, slice: usize, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| disk(&self.path, e))?;
+        self.pieces[slice].push(Piece::new(self.offset, bytes));
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// The buckets of pass 1.
+struct RawBuckets {
+    files: Vec<(PathBuf, File, Vec<u8>)>,
+    /// Bytes that a buffer may hold.
+    most: usize,
+}
+
+impl RawBuckets {
+    fn create(job: &Job<'_>) -> Result<Self> {
+        let count = job.buckets.last().map_or(0, |last| last + 1);
+        let create = |bucket| {
+            let path = job.raw_path(bucket);
+            let file = File::create(&path).map_err(|e| disk(&path, e))?;
+            Ok((path, file, Vec::new()))
+        };
+        let files = (0..count).map(create).collect::<Result<_>>()?;
+        Ok(RawBuckets { files, most: BUFFERS / count.max(1) })
+    }
+
+    fn append(&mut self, buckets: &[usize], parsed: &Parsed) -> Result<()> {
+        for (slice, start, end, line) in &parsed.records {
+            let (path, file, buffer) = &mut self.files[buckets[*slice as usize]];
+            let at = ordinal(parsed.file, parsed.offset + u64::from(*start));
+            buffer.extend_from_slice(&at.to_le_bytes());
+            buffer.extend_from_slice(&line.to_le_bytes());
+            buffer.extend_from_slice(&(end - start).to_le_bytes());
+            buffer.extend_from_slice(&slice.to_le_bytes());
+            buffer.extend_from_slice(&parsed.bytes[*start as usize..*end as usize]);
+            if buffer.len() >= self.most {
+                file.write_all(buffer).map_err(|e| disk(path, e))?;
+                buffer.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<()> {
+        for (path, mut file, buffer) in self.files {
+            let written = file.write_all(&buffer).and_then(|()| file.sync_all());
+            written.map_err(|e| disk(&path, e))?;
+        }
+        Ok(())
+    }
+}

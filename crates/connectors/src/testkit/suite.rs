@@ -1,0 +1,339 @@
+//! The contract of a target, as tests. A connector that passes can be driven by the runner.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array, StringArray,
+    TimestampMicrosecondArray,
+};
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use retrofill_core::columns::{Column, ColumnType, Columns, Precision, Role};
+use retrofill_core::connector::{
+    CommitOutcome, Load, ReadRequest, RowSink, SliceLoad, Standing, Target,
+};
+use retrofill_core::digest::{Digest, ENCODING, Hasher};
+use retrofill_core::error::Result;
+use retrofill_core::id::{PlanId, SliceId};
+use retrofill_core::interval::Interval;
+use retrofill_core::receipt::{Counts, Digests, Receipt, ReceiptV1};
+use retrofill_core::spec::Mode;
+use retrofill_core::survey::Survey;
+
+const SALT: [u8; 16] = [7; 16];
+const HOUR: i64 = 3_600_000_000;
+
+/// Opens a fresh, empty target.
+pub(crate) trait Open<K>: Fn() -> (Arc<dyn Target>, K) {}
+impl<K, F: Fn() -> (Arc<dyn Target>, K)> Open<K> for F {}
+
+fn columns() -> Arc<Columns> {
+    let column = |name: &str, ty, role, position| Column {
+        name: name.into(),
+        ty,
+        role,
+        position,
+        source: None,
+    };
+    let time = ColumnType::Instant { unit: Precision::Microsecond };
+    let list = vec![
+        column("Series", ColumnType::Text, Role::Key, 0),
+        column("ts", time, Role::Time, 1),
+        column("flag", ColumnType::Bool, Role::Value, 2),
+        column("count 32", ColumnType::Integer { bits: 32 }, Role::Value, 3),
+        column("count", ColumnType::Integer { bits: 64 }, Role::Value, 4),
+        column("level", ColumnType::Float { bits: 64 }, Role::Value, 5),
+        column("note", ColumnType::Text, Role::Value, 6),
+        column("day", ColumnType::Date, Role::Value, 7),
+    ];
+    Arc::new(Columns::new(list).expect("the columns are well formed"))
+}
+
+/// Rows at these times, each with the series' name as its key and values made of `seed`.
+fn rows(times: &[i64], series: &str, seed: i64) -> RecordBatch {
+    let n = times.len() as i64;
+    let int = |i: i64| (i % 3 != 0).then_some(i.wrapping_mul(seed));
+    let arrays: Vec<(&str, ArrayRef)> = vec![
+        ("ts", Arc::new(TimestampMicrosecondArray::from(times.to_vec()).with_timezone("UTC"))),
+        ("Series", Arc::new(StringArray::from(vec![series; times.len()]))),
+        ("flag", Arc::new((0..n).map(|i| int(i).map(|v| v % 2 == 0)).collect::<BooleanArray>())),
+        ("count 32", Arc::new((0..n).map(|i| int(i).map(|v| v as i32)).collect::<Int32Array>())),
+        ("count", Arc::new((0..n).map(int).collect::<Int64Array>())),
+        (
+            "level",
+            Arc::new((0..n).map(|i| int(i).map(|v| v as f64 / 7.0)).collect::<Float64Array>()),
+        ),
+        (
+            "note",
+            Arc::new((0..n).map(|i| int(i).map(|v| format!("n{v}"))).collect::<StringArray>()),
+        ),
+        ("day", Arc::new((0..n).map(|i| int(i).map(|v| v as i32)).collect::<Date32Array>())),
+    ];
+    let columns = columns();
+    let ordered = columns.iter().map(|c| {
+        arrays.iter().find(|(name, _)| *name == c.name).expect("every column is made").1.clone()
+    });
+    RecordBatch::try_new(columns.arrow_schema(), ordered.collect()).expect("types fit")
+}
+
+fn digest(rows: &RecordBatch) -> Digest {
+    let mut digest = Digest::default();
+    for hashes in Hasher::new(&columns(), &SALT).hash(rows).expect("rows can be hashed") {
+        digest.add_row(&hashes);
+    }
+    digest
+}
+
+/// Sums up what it is given.
+#[derive(Default)]
+struct Sum(Digest);
+
+#[async_trait]
+impl RowSink for Sum {
+    async fn push(&mut self, rows: RecordBatch) -> Result<()> {
+        self.0.add(&digest(&rows));
+        Ok(())
+    }
+}
+
+fn hours(from: i64, to: i64) -> Interval {
+    let t = |h: i64| jiff::Timestamp::from_microsecond(h * HOUR).expect("in the calendar");
+    Interval::new(t(from), t(to)).expect("not empty")
+}
+
+fn load(interval: Interval, generation: u64) -> SliceLoad {
+    SliceLoad {
+        plan: PlanId::new("0123456789abcdef0123456789abcdef"),
+        slice: SliceId::of(interval.start()),
+        generation,
+        attempt: 1,
+        interval,
+        columns: columns(),
+        mode: Mode::FillMissing,
+    }
+}
+
+fn receipt(load: &SliceLoad, written: &Digest, before: &Digest) -> Receipt {
+    let mut after = before.clone();
+    after.add(written);
+    let counts = Counts { read: written.count, written: written.count, ..Counts::default() };
+    let digests = Digests {
+        read: written.clone(),
+        written: written.clone(),
+        before: before.clone(),
+        after,
+        ..Digests::default()
+    };
+    Receipt::V1(ReceiptV1 {
+        plan: load.plan.clone(),
+        slice: load.slice.clone(),
+        generation: load.generation,
+        interval: load.interval,
+        mode: load.mode,
+        policies: Vec::new(),
+        encoding: ENCODING.into(),
+        fingerprint: load.columns.fingerprint(),
+        salt: SALT,
+        blocks: vec!["ab".into()],
+        counts,
+        digests,
+        at: jiff::Timestamp::from_second(1_700_000_000).expect("in the calendar"),
+        exceptions: None,
+        anchor: serde_json::Value::Null,
+    })
+}
+
+async fn held(load: &mut dyn Load) -> Digest {
+    let mut sum = Sum::default();
+    load.held(&mut sum).await.expect("held");
+    sum.0
+}
+
+/// What the target holds of an interval, for anybody who reads.
+async fn visible(target: &dyn Target, interval: Interval) -> Digest {
+    let survey = Arc::new(Survey::default());
+    let request = ReadRequest { interval, columns: columns(), survey };
+    let mut batches = target.read(&request).await.expect("readable").batches;
+    let mut sum = Sum::default();
+    while let Some(batch) = batches.next().await {
+        sum.push(batch.expect("readable").rows).await.expect("summed");
+    }
+    sum.0
+}
+
+/// Loads a slice up to the point before its commit.
+async fn filled(target: &dyn Target, slice: &SliceLoad, batch: &RecordBatch) -> Box<dyn Load> {
+    let mut load = target.begin(slice).await.expect("begun");
+    let before = held(load.as_mut()).await;
+    if batch.num_rows() > 0 {
+        let refused = load.write(batch.clone()).await.expect("written");
+        assert_eq!(refused, []);
+    }
+    load.seal().await.expect("sealed");
+    let mut back = Sum::default();
+    load.read_back(&mut back).await.expect("read back");
+    let mut expected = before;
+    expected.add(&digest(batch));
+    assert!(back.0.matches(&expected), "read back {:?}, expected {expected:?}", back.0);
+    load
+}
+
+async fn done(target: &dyn Target, slice: &SliceLoad, batch: &RecordBatch) {
+    let before = visible(target, slice.interval).await;
+    let load = filled(target, slice, batch).await;
+    let outcome = load.commit(receipt(slice, &digest(batch), &before)).await;
+    assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
+}
+
+fn word(outcome: &CommitOutcome) -> String {
+    match outcome {
+        CommitOutcome::Committed => "committed".into(),
+        CommitOutcome::Moved(_) => "moved".into(),
+        CommitOutcome::NotCommitted(e) => format!("not committed: {e}"),
+        CommitOutcome::Unknown(e) => format!("unknown: {e}"),
+    }
+}
+
+async fn fresh<K>(open: &impl Open<K>) -> (Arc<dyn Target>, K) {
+    let (target, keep) = open();
+    target.prepare(&columns()).await.expect("prepared");
+    (target, keep)
+}
+
+pub(crate) async fn creates<K>(open: &impl Open<K>) {
+    let (target, _keep) = open();
+    assert_eq!(target.table().await.expect("asked"), None);
+    target.prepare(&columns()).await.expect("prepared");
+    target.prepare(&columns()).await.expect("prepared again");
+    let table = target.table().await.expect("asked").expect("there");
+    let mut wanted: Vec<_> = columns().iter().cloned().collect();
+    wanted.sort_by_key(|c| c.position);
+    let found: Vec<_> = table.iter().map(|f| (f.name.as_str(), f.ty)).collect();
+    let wanted: Vec<_> = wanted.iter().map(|c| (c.name.as_str(), c.ty)).collect();
+    assert_eq!(found, wanted);
+}
+
+pub(crate) async fn commits<K>(open: &impl Open<K>) {
+    let (target, _keep) = fresh(open).await;
+    let (slice, batch) = (load(hours(0, 10), 1), rows(&[0, HOUR, 5 * HOUR], "a", 3));
+    let load = filled(target.as_ref(), &slice, &batch).await;
+    if target.capabilities().atomic {
+        assert_eq!(visible(target.as_ref(), slice.interval).await.count, 0);
+    }
+    let outcome = load.commit(receipt(&slice, &digest(&batch), &Digest::default())).await;
+    assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
+    assert!(visible(target.as_ref(), slice.interval).await.matches(&digest(&batch)));
+}
+
+pub(crate) async fn leaves_nothing<K>(open: &impl Open<K>) {
+    let (target, _keep) = fresh(open).await;
+    let (slice, batch) = (load(hours(0, 10), 1), rows(&[0, HOUR], "a", 3));
+    filled(target.as_ref(), &slice, &batch).await.abort().await.expect("aborted");
+    drop(filled(target.as_ref(), &slice, &batch).await);
+    assert_eq!(visible(target.as_ref(), slice.interval).await.count, 0);
+    assert!(target.receipts(&slice.interval).await.expect("asked").is_empty());
+    done(target.as_ref(), &slice, &batch).await;
+}
+
+pub(crate) async fn once<K>(open: &impl Open<K>) {
+    let (target, _keep) = fresh(open).await;
+    let (slice, batch) = (load(hours(0, 10), 1), rows(&[0, HOUR], "a", 3));
+    let second = filled(target.as_ref(), &slice, &batch).await;
+    done(target.as_ref(), &slice, &batch).await;
+    let outcome = second.commit(receipt(&slice, &digest(&batch), &Digest::default())).await;
+    assert!(!matches!(outcome, CommitOutcome::Committed), "committed twice");
+    drop(outcome);
+    assert!(visible(target.as_ref(), slice.interval).await.matches(&digest(&batch)));
+    done(target.as_ref(), &load(hours(0, 10), 2), &rows(&[2 * HOUR], "b", 5)).await;
+}
+
+pub(crate) async fn half_open<K>(open: &impl Open<K>) {
+    let (target, _keep) = fresh(open).await;
+    let times = [-1, 0, 10 * HOUR - 1, 10 * HOUR];
+    done(target.as_ref(), &load(hours(-1, 0), 1), &rows(&times[..1], "a", 3)).await;
+    done(target.as_ref(), &load(hours(0, 10), 1), &rows(&times[1..3], "a", 3)).await;
+    done(target.as_ref(), &load(hours(10, 11), 1), &rows(&times[3..], "a", 3)).await;
+    for (interval, expected) in [(hours(-1, 0), 1), (hours(0, 10), 2), (hours(10, 11), 1)] {
+        assert_eq!(visible(target.as_ref(), interval).await.count, expected, "{interval}");
+        let mut load = target.begin(&load(interval, 2)).await.expect("begun");
+        assert_eq!(held(load.as_mut()).await.count, expected, "{interval}");
+        load.abort().await.expect("aborted");
+    }
+}
+
+pub(crate) async fn arrivals<K>(open: &impl Open<K>) {
+    let (target, _keep) = fresh(open).await;
+    let (slice, batch) = (load(hours(0, 10), 1), rows(&[0, HOUR], "a", 3));
+    let waiting = filled(target.as_ref(), &slice, &batch).await;
+    // A live writer, inside and outside of the slice.
+    let live = rows(&[3 * HOUR], "live", 9);
+    let mut other = load(hours(3, 4), 1);
+    other.plan = PlanId::new("ffffffffffffffffffffffffffffffff");
+    done(target.as_ref(), &other, &live).await;
+    done(target.as_ref(), &load(hours(20, 21), 1), &rows(&[20 * HOUR], "far", 9)).await;
+    let first = waiting.commit(receipt(&slice, &digest(&batch), &Digest::default())).await;
+    let CommitOutcome::Moved(mut waiting) = first else { panic!("{}", word(&first)) };
+    let mut sum = Sum::default();
+    waiting.arrivals(&mut sum).await.expect("arrivals");
+    assert!(sum.0.matches(&digest(&live)));
+    let outcome = waiting.commit(receipt(&slice, &digest(&batch), &digest(&live))).await;
+    assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
+    let mut all = digest(&batch);
+    all.add(&digest(&live));
+    assert!(visible(target.as_ref(), slice.interval).await.matches(&all));
+    // What commits elsewhere moves nobody.
+    let waiting =
+        filled(target.as_ref(), &load(hours(30, 31), 1), &rows(&[30 * HOUR], "c", 2)).await;
+    done(target.as_ref(), &load(hours(40, 41), 1), &rows(&[40 * HOUR], "d", 2)).await;
+    let (slice, batch) = (load(hours(30, 31), 1), rows(&[30 * HOUR], "c", 2));
+    let outcome = waiting.commit(receipt(&slice, &digest(&batch), &Digest::default())).await;
+    assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
+}
+
+pub(crate) async fn hostile<K>(open: &impl Open<K>) {
+    let (target, _keep) = fresh(open).await;
+    let batch = rows(&(0..200).map(|i| i * 1_000_003).collect::<Vec<_>>(), "", i64::MAX / 3);
+    let floats = [f64::NAN, -0.0, 1e308, -1e308, 5e-324, f64::INFINITY, f64::NEG_INFINITY, 0.1];
+    let texts = ["", "NULL", " x ", "\u{1f980}", "e\u{301}", "a\u{0}b", "\r\n", "\u{feff}"];
+    let schema = batch.schema();
+    let mut arrays = batch.columns().to_vec();
+    let at = |name: &str| schema.index_of(name).expect("there");
+    arrays[at("level")] = Arc::new((0..200).map(|i| Some(floats[i % 8])).collect::<Float64Array>());
+    arrays[at("note")] = Arc::new((0..200).map(|i| Some(texts[i % 8])).collect::<StringArray>());
+    let batch = RecordBatch::try_new(schema, arrays).expect("types fit");
+    let slice = load(hours(0, 1), 1);
+    done(target.as_ref(), &slice, &batch).await;
+    assert!(visible(target.as_ref(), slice.interval).await.matches(&digest(&batch)));
+}
+
+pub(crate) async fn receipts<K>(open: &impl Open<K>) {
+    let (target, _keep) = fresh(open).await;
+    assert!(target.receipts(&hours(0, 100)).await.expect("asked").is_empty());
+    done(target.as_ref(), &load(hours(0, 10), 1), &rows(&[0], "a", 3)).await;
+    done(target.as_ref(), &load(hours(10, 20), 1), &rows(&[], "a", 3)).await;
+    done(target.as_ref(), &load(hours(20, 30), 1), &rows(&[25 * HOUR], "a", 3)).await;
+    let of = |from, to| {
+        let target = target.clone();
+        async move {
+            let found = target.receipts(&hours(from, to)).await.expect("asked");
+            assert!(found.iter().all(|f| f.standing == Standing::Sound), "{found:?}");
+            let mut starts: Vec<_> = found
+                .iter()
+                .map(|f| f.receipt.latest().interval.start().as_microsecond() / HOUR)
+                .collect();
+            starts.sort_unstable();
+            starts
+        }
+    };
+    assert_eq!(of(0, 100).await, [0, 10, 20]);
+    assert_eq!(of(10, 20).await, [10]);
+    assert_eq!(of(9, 11).await, [0, 10]);
+    let found = target.receipts(&hours(0, 1)).await.expect("asked");
+    let slice = load(hours(0, 10), 1);
+    let r = found[0].receipt.latest();
+    let written = digest(&rows(&[0], "a", 3));
+    let mut expected = receipt(&slice, &written, &Digest::default());
+    expected.latest_mut().anchor = r.anchor.clone();
+    assert_eq!(found[0].receipt, expected);
+}

@@ -1,0 +1,12 @@
+//! The whole contract in one place: a source, a target and a journal in memory. To write a
+//! connector, read `target.rs`, copy it and rename.
+
+mod journal;
+mod source;
+mod target;
+mod value;
+
+pub use journal::MemoryJournal;
+pub use source::{Line, MemorySource};
+pub use target::{MemoryTable, Snapshot};
+pub use value::{Row, Value, from_batch, time_of, to_batch};

@@ -1,0 +1,390 @@
+//! A table in memory with snapshots, versions and receipts.
+//!
+//! Every commit makes a new version; old ones stay, so that a table can be put back to one. A
+//! load stands on the version that was the newest at `begin` and is committed only where no other
+//! writer touched its slice since.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
+use serde_json::json;
+
+use super::value::{Row, from_batch, time_of, to_batch};
+use crate::columns::{ColumnType, Columns};
+use crate::connector::{
+    Capabilities, CommitOutcome, FieldType, Found, Load, ReadRequest, Refused, RowSink, Rows,
+    SliceLoad, Source, SourceBatch, Standing, SurveyRequest, Target,
+};
+use crate::error::{Error, Kind, Result};
+use crate::interval::Interval;
+use crate::receipt::Receipt;
+use crate::reject::Place;
+use crate::spec::Mode;
+use crate::survey::Survey;
+
+/// How many rows go into one batch that is read.
+const BATCH: usize = 16;
+
+/// Says why a row is not taken, if it is not.
+type Check = dyn Fn(&Row) -> Option<String> + Send + Sync;
+
+/// One version of the table.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Which table this is: another one after a drop.
+    pub identity: u64,
+    /// How often the rows were rewritten in place (compacted, restored).
+    pub rewritten: u64,
+    /// The columns; none where there is no table.
+    pub columns: Option<Columns>,
+    /// The rows, each with a number that it keeps for life.
+    pub rows: Vec<(u64, Row)>,
+    /// Receipts committed with them.
+    pub receipts: Vec<Receipt>,
+}
+
+/// A table in memory; clones are handles to the same table.
+#[derive(Clone)]
+pub struct MemoryTable {
+    versions: Arc<Mutex<Vec<Arc<Snapshot>>>>,
+    check: Option<Arc<Check>>,
+}
+
+impl fmt::Debug for MemoryTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemoryTable(version {})", self.version())
+    }
+}
+
+impl Default for MemoryTable {
+    fn default() -> Self {
+        MemoryTable { versions: Arc::new(Mutex::new(vec![Arc::default()])), check: None }
+    }
+}
+
+impl MemoryTable {
+    /// A table with these columns and rows (in plan order).
+    pub fn with(columns: Columns, rows: Vec<Row>) -> Self {
+        let table = MemoryTable::default();
+        table.change(|s| s.columns = Some(columns));
+        table.insert(rows);
+        table
+    }
+
+    /// The same table, refusing rows for which `check` gives a reason.
+    pub fn refusing(
+        mut self,
+        check: impl Fn(&Row) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.check = Some(Arc::new(check));
+        self
+    }
+
+    /// The number of the newest version, from 0.
+    pub fn version(&self) -> usize {
+        self.versions().len() - 1
+    }
+
+    /// The newest version.
+    pub fn newest(&self) -> Arc<Snapshot> {
+        Arc::clone(self.versions().last().expect("the first version is never removed"))
+    }
+
+    /// All rows of the newest version, in the order they came.
+    pub fn rows(&self) -> Vec<Row> {
+        self.newest().rows.iter().map(|(_, row)| row.clone()).collect()
+    }
+
+    /// Another writer inserts rows (in plan order of columns).
+    pub fn insert(&self, rows: Vec<Row>) {
+        self.change(|s| s.append(rows));
+    }
+
+    /// Another writer changes, adds or removes rows as it likes. The table keeps its identity.
+    pub fn rewrite(&self, work: impl FnOnce(&mut Vec<(u64, Row)>)) {
+        self.change(|s| {
+            work(&mut s.rows);
+            s.rewritten += 1;
+        });
+    }
+
+    /// Rows change in silence, as on a damaged disk: the receipts know nothing of it.
+    pub fn damage(&self, work: impl FnOnce(&mut Vec<(u64, Row)>)) {
+        self.change(|s| work(&mut s.rows));
+    }
+
+    /// Rows and receipts go; whatever is created next is another table.
+    pub fn drop_table(&self) {
+        self.change(|s| {
+            let (identity, rewritten) = (s.identity + 1, s.rewritten + 1);
+            *s = Snapshot { identity, rewritten, ..Snapshot::default() };
+        });
+    }
+
+    /// Puts rows and receipts back to an older version, as a new version.
+    pub fn restore(&self, version: usize) {
+        let old = Arc::clone(&self.versions()[version]);
+        self.change(|s| {
+            let rewritten = s.rewritten + 1;
+            *s = Snapshot { rewritten, ..(*old).clone() };
+        });
+    }
+
+    fn versions(&self) -> MutexGuard<'_, Vec<Arc<Snapshot>>> {
+        // A panic elsewhere cannot leave a version half made: they are pushed whole.
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, work: impl FnOnce(&mut Snapshot)) {
+        let mut next = (*self.newest()).clone();
+        work(&mut next);
+        self.versions().push(Arc::new(next));
+    }
+}
+
+impl Snapshot {
+    fn append(&mut self, rows: impl IntoIterator<Item = Row>) {
+        let first = self.rows.iter().map(|(id, _)| id + 1).max().unwrap_or(0);
+        self.rows.extend((first..).zip(rows));
+    }
+
+    fn columns(&self) -> Result<&Columns> {
+        self.columns.as_ref().ok_or_else(|| {
+            Error::new(Kind::Stale, "the table in memory is gone").hint("run again to create it")
+        })
+    }
+
+    /// The rows whose time lies inside, with their numbers.
+    fn within(&self, interval: &Interval) -> Result<Vec<&(u64, Row)>> {
+        let unit = self.columns()?.time_precision();
+        let inside = |row: &Row| time_of(&row[0], unit).is_some_and(|t| interval.contains(t));
+        Ok(self.rows.iter().filter(|(_, row)| inside(row)).collect())
+    }
+
+    fn anchor(&self) -> serde_json::Value {
+        json!({ "table": self.identity, "rewritten": self.rewritten })
+    }
+}
+
+async fn push_all(columns: &Columns, rows: &[&Row], sink: &mut dyn RowSink) -> Result<()> {
+    for some in rows.chunks(BATCH) {
+        sink.push(to_batch(columns, some)?).await?;
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Source for MemoryTable {
+    async fn survey(&self, _: &SurveyRequest) -> Result<Survey> {
+        let columns = self.table().await?.unwrap_or_default();
+        Ok(Survey { columns, rows: self.rows().len() as u64, ..Survey::default() })
+    }
+
+    async fn read(&self, request: &ReadRequest) -> Result<Rows> {
+        let now = self.newest();
+        let rows: Vec<_> = now.within(&request.interval)?.iter().map(|(_, row)| row).collect();
+        let mut batches = Vec::new();
+        for (i, some) in rows.chunks(BATCH).enumerate() {
+            let first = (i * BATCH) as u64;
+            batches.push(Ok(SourceBatch {
+                rows: to_batch(&request.columns, some)?,
+                ordinals: (first..first + some.len() as u64).collect(),
+                rejects: Vec::new(),
+                filtered: 0,
+            }));
+        }
+        Ok(Rows { batches: stream::iter(batches).boxed(), blocks: Vec::new() })
+    }
+
+    async fn locate(&self, _: &Survey, ordinals: &[u64]) -> Result<Vec<(Place, String)>> {
+        let place = |n: &u64| Place { file: "memory".into(), line: None, offset: *n };
+        Ok(ordinals.iter().map(|n| (place(n), String::new())).collect())
+    }
+}
+
+#[async_trait]
+impl Target for MemoryTable {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            system: "memory",
+            atomic: true,
+            receipts: true,
+            modes: &[Mode::FillMissing, Mode::Append],
+            rerun: "skips slices whose receipt is there",
+            fidelity: "everything survives",
+        }
+    }
+
+    async fn table(&self) -> Result<Option<Vec<FieldType>>> {
+        let now = self.newest();
+        let Some(columns) = &now.columns else { return Ok(None) };
+        let mut list: Vec<_> = columns.iter().collect();
+        list.sort_by_key(|c| c.position);
+        let field = |c: &crate::columns::Column| FieldType {
+            name: c.name.clone(),
+            ty: c.ty,
+            nullable: true,
+        };
+        Ok(Some(list.into_iter().map(field).collect()))
+    }
+
+    fn keeps(&self, ty: ColumnType) -> Result<ColumnType> {
+        Ok(ty)
+    }
+
+    async fn prepare(&self, columns: &Columns) -> Result<()> {
+        let now = self.newest();
+        let Some(there) = &now.columns else {
+            self.change(|s| s.columns = Some(columns.clone()));
+            return Ok(());
+        };
+        if there.fingerprint() == columns.fingerprint() {
+            return Ok(());
+        }
+        Err(Error::config("the table in memory has other columns than the plan"))
+    }
+
+    async fn receipts(&self, within: &Interval) -> Result<Vec<Found>> {
+        let now = self.newest();
+        let anchor = now.anchor();
+        let found = |receipt: &Receipt| Found {
+            receipt: receipt.clone(),
+            standing: if receipt.latest().anchor == anchor {
+                Standing::Sound
+            } else {
+                Standing::Recheck("the table's rows were rewritten".into())
+            },
+        };
+        let overlapping = now.receipts.iter().filter(|r| r.latest().interval.overlaps(within));
+        Ok(overlapping.map(found).collect())
+    }
+
+    async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {
+        let base = self.newest();
+        base.columns()?;
+        let table = self.clone();
+        let (written, sealed) = (Vec::new(), Vec::new());
+        Ok(Box::new(MemoryLoad { table, slice: slice.clone(), base, seen: None, written, sealed }))
+    }
+}
+
+struct MemoryLoad {
+    table: MemoryTable,
+    slice: SliceLoad,
+    /// The version this load stands on.
+    base: Arc<Snapshot>,
+    /// The version before, between `Moved` and `arrivals`.
+    seen: Option<Arc<Snapshot>>,
+    /// Rows on their way.
+    written: Vec<Row>,
+    /// Rows that can be read back and committed.
+    sealed: Vec<Row>,
+}
+
+impl MemoryLoad {
+    /// Whether the newest version holds other rows in the slice than the one this load stands on:
+    /// none, only more rows, or a change that cannot be followed.
+    fn compare(&self, newest: &Snapshot) -> Result<Moves> {
+        if newest.identity != self.base.identity {
+            let gone = Error::new(Kind::Stale, "the table in memory was dropped meanwhile");
+            return Ok(Moves::Lost(gone));
+        }
+        let then = self.base.within(&self.slice.interval)?;
+        let now = newest.within(&self.slice.interval)?;
+        if then.iter().any(|row| !now.contains(row)) {
+            let lost = "another writer changed rows of the slice during the load";
+            return Ok(Moves::Lost(Error::unavailable(lost)));
+        }
+        Ok(if now.len() == then.len() { Moves::None } else { Moves::More })
+    }
+}
+
+enum Moves {
+    None,
+    More,
+    Lost(Error),
+}
+
+#[async_trait]
+impl Load for MemoryLoad {
+    async fn held(&mut self, sink: &mut dyn RowSink) -> Result<()> {
+        let rows: Vec<_> =
+            self.base.within(&self.slice.interval)?.iter().map(|(_, row)| row).collect();
+        push_all(&self.slice.columns, &rows, sink).await
+    }
+
+    async fn write(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
+        let mut refused = Vec::new();
+        for (i, row) in from_batch(&rows)?.into_iter().enumerate() {
+            match self.table.check.as_ref().and_then(|check| check(&row)) {
+                Some(reason) => refused.push(Refused { row: i, column: None, reason }),
+                None => self.written.push(row),
+            }
+        }
+        Ok(refused)
+    }
+
+    async fn seal(&mut self) -> Result<()> {
+        self.sealed.append(&mut self.written);
+        Ok(())
+    }
+
+    async fn read_back(&mut self, sink: &mut dyn RowSink) -> Result<()> {
+        let held = self.base.within(&self.slice.interval)?;
+        let rows: Vec<_> = held.iter().map(|(_, row)| row).chain(&self.sealed).collect();
+        push_all(&self.slice.columns, &rows, sink).await
+    }
+
+    async fn arrivals(&mut self, sink: &mut dyn RowSink) -> Result<()> {
+        let Some(seen) = &self.seen else { return Ok(()) };
+        let known: HashSet<_> =
+            seen.within(&self.slice.interval)?.iter().map(|(id, _)| *id).collect();
+        let now = self.base.within(&self.slice.interval)?;
+        let new: Vec<_> =
+            now.iter().filter(|(id, _)| !known.contains(id)).map(|(_, r)| r).collect();
+        push_all(&self.slice.columns, &new, sink).await?;
+        self.seen = None;
+        Ok(())
+    }
+
+    async fn commit(mut self: Box<Self>, mut receipt: Receipt) -> CommitOutcome {
+        let slice = &self.slice;
+        let table = self.table.clone();
+        // One lock over check and change: a commit is atomic.
+        let mut versions = table.versions();
+        let newest = Arc::clone(versions.last().expect("the first version is never removed"));
+        let twice = |r: &Receipt| r.is_for(&slice.plan, &slice.slice, slice.generation);
+        if newest.receipts.iter().any(twice) {
+            let message = format!("slice {} has a receipt already", slice.slice);
+            return CommitOutcome::NotCommitted(Error::new(Kind::Fenced, message));
+        }
+        match self.compare(&newest) {
+            Ok(Moves::None) => {}
+            Ok(Moves::More) => {
+                drop(versions);
+                // Arrivals are counted from the first look, however often the slice moves.
+                self.seen.get_or_insert(std::mem::replace(&mut self.base, newest));
+                return CommitOutcome::Moved(self);
+            }
+            Ok(Moves::Lost(e)) | Err(e) => return CommitOutcome::NotCommitted(e),
+        }
+        let mut next = (*newest).clone();
+        receipt.latest_mut().anchor = next.anchor();
+        next.append(std::mem::take(&mut self.sealed));
+        next.receipts.push(receipt);
+        versions.push(Arc::new(next));
+        CommitOutcome::Committed
+    }
+
+    async fn abort(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "target_tests.rs"]
+mod tests;

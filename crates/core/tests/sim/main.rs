@@ -1,0 +1,124 @@
+//! The whole of core, simulated: seeded faults at every await point, kills at any poll, runners
+//! that are stopped and taken over, tables that are dropped or put back, ledgers that are lost.
+//!
+//! `RETROFILL_SIM_SEEDS` says how many seeds (10,000 by default); `RETROFILL_SIM_SEED=n` replays
+//! one and prints what happened.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop where it cannot go on")]
+
+mod chaos;
+mod dice;
+mod env;
+mod faulty;
+mod oracle;
+#[cfg(feature = "planted")]
+mod planted;
+mod rules;
+mod setting;
+mod story;
+mod target;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chaos::{Fault, Tally};
+use story::{Ending, Mishap, play};
+
+/// How many seeds are played, unless the environment says otherwise.
+const SEEDS: u64 = 10_000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a whole number of seeds"))
+}
+
+/// Plays a seed; a panic is a failure like any other.
+fn play_safely(seed: u64, tracing: bool) -> Ending {
+    catch_unwind(AssertUnwindSafe(|| play(seed, tracing))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        Ending {
+            tally: Tally::new(),
+            mishaps: [0; Mishap::ALL.len()],
+            failure: Some(format!("panic: {}", text.unwrap_or_default())),
+            trace: Vec::new(),
+        }
+    })
+}
+
+#[derive(Default)]
+struct Sum {
+    tally: Tally,
+    mishaps: [u64; Mishap::ALL.len()],
+    failures: BTreeMap<u64, String>,
+}
+
+/// Plays seeds on all cores until all are done or a few have failed.
+fn play_all(seeds: u64) -> Sum {
+    let (next, sum) = (AtomicU64::new(0), Mutex::new(Sum::default()));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds || sum.lock().unwrap().failures.len() >= 20 {
+                        return;
+                    }
+                    let ending = play_safely(seed, false);
+                    let mut sum = sum.lock().unwrap();
+                    for (what, n) in ending.tally {
+                        *sum.tally.entry(what).or_default() += n;
+                    }
+                    for (all, one) in sum.mishaps.iter_mut().zip(ending.mishaps) {
+                        *all += one;
+                    }
+                    if let Some(failure) = ending.failure {
+                        sum.failures.insert(seed, failure);
+                    }
+                }
+            });
+        }
+    });
+    sum.into_inner().unwrap()
+}
+
+fn print_table(sum: &Sum) {
+    let points: std::collections::BTreeSet<_> = sum.tally.keys().map(|(point, _)| *point).collect();
+    print!("{:<16}", "await point");
+    for fault in Fault::ALL {
+        print!(" {:>10}", format!("{fault:?}").chars().take(10).collect::<String>());
+    }
+    println!();
+    for point in points {
+        print!("{:<16}", format!("{point:?}"));
+        for fault in Fault::ALL {
+            let n = sum.tally.get(&(point, fault)).copied().unwrap_or(0);
+            print!(" {:>10}", if n == 0 { "-".into() } else { n.to_string() });
+        }
+        println!();
+    }
+    for (mishap, n) in Mishap::ALL.iter().zip(sum.mishaps) {
+        println!("{n:>8} x {mishap:?}");
+    }
+}
+
+#[test]
+fn every_seed_ends_with_every_slice_proven_once() {
+    if let Some(seed) = number("RETROFILL_SIM_SEED") {
+        let ending = play_safely(seed, true);
+        ending.trace.iter().for_each(|line| println!("{line}"));
+        assert_eq!(ending.failure, None, "seed {seed}");
+        return;
+    }
+    let seeds = number("RETROFILL_SIM_SEEDS").unwrap_or(SEEDS);
+    let start = std::time::Instant::now();
+    let sum = play_all(seeds);
+    print_table(&sum);
+    println!("{seeds} seeds in {:.1} s", start.elapsed().as_secs_f64());
+    for (seed, failure) in &sum.failures {
+        println!("seed {seed}: {failure}\n  RETROFILL_SIM_SEED={seed} replays it");
+    }
+    assert!(sum.failures.is_empty(), "{} seeds failed", sum.failures.len());
+}

@@ -1,0 +1,238 @@
+//! What must be there in the end, found out without the runner: from the source's lines and the
+//! rows of others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use retrofill_core::interval::Interval;
+use retrofill_core::ledger::{Event, Fold, SliceRecord, State};
+use retrofill_core::memory::{Line, Row, Value};
+use retrofill_core::plan::Plan;
+use retrofill_core::receipt::Counts;
+use retrofill_core::reject::Exception;
+use retrofill_core::spec::OnDuplicate;
+
+use crate::env::Files;
+use crate::setting::{Setting, UNLUCKY, key, planned};
+
+type Check = Result<(), String>;
+
+/// What must become of the source's lines of one slice.
+#[derive(Default)]
+struct Fate {
+    read: u64,
+    duplicates: u64,
+    /// Line numbers of rejects, from 1.
+    rejects: BTreeSet<u64>,
+    /// Rows that must be in the target.
+    present: Vec<Row>,
+    /// Keys whose row of others stays.
+    conflicts: BTreeSet<String>,
+    /// Unequal repetitions where that fails the slice.
+    doomed: bool,
+}
+
+pub(crate) fn time(row: &Row) -> Timestamp {
+    let Value::Instant(second) = row[0] else { panic!("a row has a time") };
+    Timestamp::from_second(second).unwrap()
+}
+
+/// Decides for every line of an interval.
+fn fate(setting: &Setting, interval: &Interval, others: &BTreeMap<String, Vec<Row>>) -> Fate {
+    let mut fate = Fate::default();
+    let mut groups: BTreeMap<String, Vec<(u64, Row)>> = BTreeMap::new();
+    for (number, line) in (1..).zip(&setting.lines) {
+        match line {
+            Line::Bad(at, _) if interval.contains(*at) => {
+                fate.read += 1;
+                fate.rejects.insert(number);
+            }
+            Line::Row(row) if interval.contains(time(&planned(row))) => {
+                let row = planned(row);
+                fate.read += 1;
+                if !setting.keyed() {
+                    fate.place(number, row, None);
+                } else if row[1] == Value::Null {
+                    fate.rejects.insert(number);
+                } else {
+                    groups.entry(key(&row)).or_default().push((number, row));
+                }
+            }
+            _ => {}
+        }
+    }
+    for (key, group) in groups {
+        let equal = group.iter().all(|(_, row)| *row == group[0].1);
+        let rule = setting.spec.rows.on_duplicate;
+        let stays = match rule {
+            _ if equal => 0,
+            OnDuplicate::First => 0,
+            OnDuplicate::Last => group.len() - 1,
+            OnDuplicate::Reject => {
+                fate.rejects.extend(group.iter().map(|(number, _)| number));
+                continue;
+            }
+            OnDuplicate::Fail => {
+                fate.doomed = true;
+                continue;
+            }
+        };
+        fate.duplicates += group.len() as u64 - 1;
+        let (number, row) = group[stays].clone();
+        fate.place(number, row, others.get(&key));
+    }
+    fate
+}
+
+impl Fate {
+    fn place(&mut self, number: u64, row: Row, others: Option<&Vec<Row>>) {
+        match others {
+            Some(others) if others.contains(&row) => {}
+            Some(_) => {
+                self.conflicts.insert(key(&row));
+            }
+            None if row[3] == Value::Integer(UNLUCKY) => {
+                self.rejects.insert(number);
+            }
+            None => self.present.push(row),
+        }
+    }
+}
+
+fn by_key(rows: &[Row]) -> BTreeMap<String, Vec<Row>> {
+    let mut map: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+    for row in rows {
+        map.entry(key(row)).or_default().push(row.clone());
+    }
+    map
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, wanted: &T) -> Check {
+    if found == wanted {
+        return Ok(());
+    }
+    Err(format!("{what}: found {found:?}, expected {wanted:?}"))
+}
+
+/// The table holds the rows of others and exactly what the source adds to them, and the slices
+/// say so.
+pub(crate) fn judge(
+    setting: &Setting,
+    plan: &Plan,
+    slices: &[SliceRecord],
+    files: &Files,
+) -> Check {
+    let others = setting.others.now();
+    let known = by_key(&others);
+    let mut wanted: Vec<_> = others.iter().map(|row| format!("{row:?}")).collect();
+    let mut covered = plan.range.start();
+    for slice in slices.iter().filter(|s| s.state != State::Split) {
+        if slice.interval.start() != covered {
+            return Err(format!("slices do not join at {covered}"));
+        }
+        covered = slice.interval.end();
+        let fate = fate(setting, &slice.interval, &known);
+        if fate.doomed {
+            same(&format!("doomed slice {}", slice.id), &slice.state, &State::Failed)?;
+            continue;
+        }
+        judge_slice(setting, plan, slice, &fate, files)
+            .map_err(|e| format!("slice {}: {e}", slice.id))?;
+        wanted.extend(fate.present.iter().map(|row| format!("{row:?}")));
+    }
+    same("end of the slices", &covered, &plan.range.end())?;
+    let mut found: Vec<_> = setting.table.rows().iter().map(|row| format!("{row:?}")).collect();
+    found.sort();
+    wanted.sort();
+    let difference = |a: &[String], b: &[String]| {
+        let mut rest = b.to_vec();
+        let extra = a.iter().filter(|row| match rest.iter().position(|r| r == *row) {
+            Some(at) => {
+                rest.swap_remove(at);
+                false
+            }
+            None => true,
+        });
+        extra.cloned().collect::<Vec<_>>()
+    };
+    if found != wanted {
+        return Err(format!(
+            "the table is wrong: missing {:?}, too much {:?}",
+            difference(&wanted, &found),
+            difference(&found, &wanted)
+        ));
+    }
+    receipts(setting, plan)
+}
+
+fn judge_slice(
+    setting: &Setting,
+    plan: &Plan,
+    slice: &SliceRecord,
+    fate: &Fate,
+    files: &Files,
+) -> Check {
+    let state = if fate.read == 0 { State::Empty } else { State::Verified };
+    same("state", &slice.state, &state)?;
+    let outcome = slice.outcome.as_ref().ok_or("it is done without an outcome")?;
+    let counts = outcome.counts;
+    counts.check().map_err(|e| e.to_string())?;
+    let landed =
+        fate.read - fate.duplicates - fate.rejects.len() as u64 - fate.conflicts.len() as u64;
+    let wanted = Counts {
+        read: fate.read,
+        written: counts.written,
+        already_present: landed - counts.written.min(landed),
+        conflicting: fate.conflicts.len() as u64,
+        duplicate: fate.duplicates,
+        rejected: fate.rejects.len() as u64,
+        ..Counts::default()
+    };
+    same("counts", &counts, &wanted)?;
+    let newest = setting.table.newest();
+    let receipt = newest
+        .receipts
+        .iter()
+        .find(|r| r.is_for(&plan.id, &slice.id, outcome.generation))
+        .ok_or("its receipt is not in the target")?
+        .latest();
+    same("salt of the receipt", &receipt.salt, &plan.salt)?;
+    same("counts of the receipt", &receipt.counts, &counts)?;
+    let (mut rejects, mut conflicts) = (BTreeSet::new(), BTreeSet::new());
+    let listed = receipt.exceptions.as_ref().map(|name| {
+        files.lock().unwrap().get(name).cloned().ok_or(format!("the list {name} is not there"))
+    });
+    let listed = listed.transpose()?.unwrap_or_default();
+    for text in String::from_utf8(listed).map_err(|e| e.to_string())?.lines() {
+        match serde_json::from_str(text).map_err(|e| e.to_string())? {
+            Exception::RejectV1(reject) => rejects.insert(reject.place.line.unwrap_or(0)),
+            Exception::ConflictV1(conflict) => {
+                let second = conflict.time.map_or(0, Timestamp::as_second);
+                let text = conflict.key[0].clone().map_or(Value::Null, Value::Text);
+                conflicts.insert(key(&vec![Value::Instant(second), text]))
+            }
+        };
+    }
+    same("listed rejects", &rejects, &fate.rejects)?;
+    same("listed conflicts", &conflicts, &fate.conflicts)
+}
+
+/// No two receipts are for one load.
+fn receipts(setting: &Setting, plan: &Plan) -> Check {
+    let mut seen = BTreeSet::new();
+    for receipt in &setting.table.newest().receipts {
+        let r = receipt.latest();
+        same("plan of a receipt", &r.plan, &plan.id)?;
+        if !seen.insert((r.slice.clone(), r.generation)) {
+            return Err(format!("slice {} generation {} has two receipts", r.slice, r.generation));
+        }
+    }
+    Ok(())
+}
+
+/// What the journal shows is the fold of what it holds.
+pub(crate) fn folds(entries: &[retrofill_core::ledger::Entry], slices: &[SliceRecord]) -> Check {
+    let events: Vec<&Event> = entries.iter().map(|e| &e.event).collect();
+    let fold = Fold::of(events).map_err(|e| e.to_string())?;
+    same("the journal's slices", &slices.to_vec(), &fold.slices.into_values().collect())
+}

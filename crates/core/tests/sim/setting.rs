@@ -1,0 +1,351 @@
+//! A small world by chance: a source with every nuisance, a table with rows of others, a spec,
+//! and a live writer. Also remembers which rows in the table are not ours.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::executor::block_on;
+use jiff::Timestamp;
+use retrofill_core::calendar::Every;
+use retrofill_core::columns::{Column, ColumnType, Columns, Precision, Role};
+use retrofill_core::connector::{FieldType, Source as _, SurveyRequest, Target as _};
+use retrofill_core::memory::{Line, MemorySource, MemoryTable, Row, Value};
+use retrofill_core::plan::{Frozen, Inputs, Plan, freeze, resolve_columns};
+use retrofill_core::spec::{
+    Endpoint, Limits, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec, RejectsCap, Retry,
+    RowsSpec, Spec, WriteSpec,
+};
+
+use crate::dice::Dice;
+
+/// Where the range starts, and the length of a slice, in seconds.
+pub(crate) const BASE: i64 = 1_600_000_000;
+pub(crate) const SLICE: i64 = 10;
+
+/// The target refuses rows with this value.
+pub(crate) const UNLUCKY: i64 = 13;
+
+/// Rows of others, by version of the table since which they are so.
+#[derive(Clone, Default)]
+pub(crate) struct Others(Arc<Mutex<Vec<(usize, Vec<Row>)>>>);
+
+impl Others {
+    pub(crate) fn now(&self) -> Vec<Row> {
+        self.0.lock().unwrap().last().map(|(_, rows)| rows.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn set(&self, version: usize, rows: Vec<Row>) {
+        self.0.lock().unwrap().push((version, rows));
+    }
+
+    /// As they were in an old version of the table.
+    pub(crate) fn at(&self, version: usize) -> Vec<Row> {
+        let history = self.0.lock().unwrap();
+        let then = history.iter().rev().find(|(v, _)| *v <= version);
+        then.map(|(_, rows)| rows.clone()).unwrap_or_default()
+    }
+}
+
+pub(crate) struct Setting {
+    pub spec: Spec,
+    pub source: MemorySource,
+    pub lines: Vec<Line>,
+    pub table: MemoryTable,
+    pub others: Others,
+    pub slices: i64,
+}
+
+fn instant() -> ColumnType {
+    ColumnType::Instant { unit: Precision::Second }
+}
+
+fn fields() -> Vec<FieldType> {
+    let field = |name: &str, ty| FieldType { name: name.into(), ty, nullable: true };
+    vec![
+        field("k", ColumnType::Text),
+        field("v", ColumnType::Integer { bits: 64 }),
+        field("t", instant()),
+        field("s", ColumnType::Text),
+    ]
+}
+
+/// The columns in plan order: t, k, s, v, with a key or without.
+fn columns(mode: Mode) -> Columns {
+    let column = |(position, field): (usize, FieldType)| Column {
+        role: match (field.name.as_str(), mode) {
+            ("t", _) => Role::Time,
+            ("k", Mode::FillMissing) => Role::Key,
+            _ => Role::Value,
+        },
+        name: field.name,
+        ty: field.ty,
+        position: position as u32,
+        source: None,
+    };
+    Columns::new(fields().into_iter().enumerate().map(column).collect()).unwrap()
+}
+
+/// From the source's order of columns to the plan's.
+pub(crate) fn planned(line: &Row) -> Row {
+    let [k, v, t, s] = &line[..] else { panic!("a line has four columns") };
+    vec![t.clone(), k.clone(), s.clone(), v.clone()]
+}
+
+/// Time and key of a row in plan order, to be compared.
+pub(crate) fn key(row: &Row) -> String {
+    format!("{:?}", &row[..2])
+}
+
+fn text(dice: &mut Dice, of: &[Option<&str>]) -> Value {
+    dice.pick(of).map_or(Value::Null, |s| Value::Text(s.into()))
+}
+
+/// A row in plan order.
+fn row(dice: &mut Dice, slices: i64) -> Row {
+    let slice = dice.between(-1, slices);
+    let second = *dice.pick(&[0, 0, 1, 3, 4, 5, 5, 6, 8, 9, 9]);
+    let key = text(dice, &[Some("a"), Some("b"), Some("c"), Some("a"), Some("b"), Some("")]);
+    let key = if dice.permille(30) { Value::Null } else { key };
+    let value = if dice.permille(30) { UNLUCKY } else { dice.between(0, 3) };
+    vec![
+        Value::Instant(BASE + slice * SLICE + second),
+        key,
+        text(dice, &[None, Some(""), Some("x")]),
+        Value::Integer(value),
+    ]
+}
+
+fn line(dice: &mut Dice, slices: i64, lines: &[Line]) -> Line {
+    if dice.permille(30) {
+        let at = dice.between(0, slices * SLICE - 1);
+        return Line::Bad(Timestamp::from_second(BASE + at).unwrap(), "x;y".into());
+    }
+    if dice.permille(20) {
+        return Line::Unplaced("no time".into());
+    }
+    if !lines.is_empty() && dice.permille(150) {
+        let mut again = dice.pick(lines).clone();
+        if let Line::Row(row) = &mut again
+            && dice.permille(500)
+        {
+            row[1] = Value::Integer(dice.between(0, 3));
+        }
+        return again;
+    }
+    let [t, k, s, v] = &row(dice, slices)[..] else { panic!("a row has four columns") };
+    Line::Row(vec![k.clone(), v.clone(), t.clone(), s.clone()])
+}
+
+/// The rows of others at the start: some equal to the source's, some in conflict, some their own.
+fn initial(dice: &mut Dice, slices: i64, lines: &[Line]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for _ in 0..dice.below(12) {
+        let mut one = match dice.pick(lines) {
+            Line::Row(line) if dice.permille(600) => planned(line),
+            _ => row(dice, slices),
+        };
+        if dice.permille(400) || is_unlucky(&one) {
+            one[3] = Value::Integer(dice.between(4, 5));
+        }
+        rows.push(one.clone());
+        if dice.permille(50) {
+            one[3] = Value::Integer(6);
+            rows.push(one);
+        }
+    }
+    rows
+}
+
+impl Setting {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, 0);
+        let slices = dice.between(3, 12);
+        let mode = if dice.permille(250) { Mode::Append } else { Mode::FillMissing };
+        let mut lines = Vec::new();
+        for _ in 0..dice.below(61) {
+            let next = line(&mut dice, slices, &lines);
+            lines.push(next);
+        }
+        // A source without a row in time makes no plan.
+        let mut first = row(&mut dice, slices);
+        first[1] = Value::Text("a".into());
+        let [t, k, s, v] = &first[..] else { panic!("a row has four columns") };
+        lines.push(Line::Row(vec![k.clone(), v.clone(), t.clone(), s.clone()]));
+        let per_block = dice.between(1, 9) as usize;
+        let source = MemorySource::new(fields(), "t", per_block, lines.clone()).unwrap();
+        let others = Others::default();
+        let table = match dice.permille(600) {
+            true => {
+                let rows = initial(&mut dice, slices, &lines);
+                let table = MemoryTable::with(columns(mode), rows.clone());
+                others.set(table.version(), rows);
+                table
+            }
+            false => MemoryTable::default(),
+        };
+        let unlucky =
+            |row: &Row| (row[3] == Value::Integer(UNLUCKY)).then(|| "an unlucky value".to_owned());
+        let spec = spec(&mut dice, mode, slices);
+        Setting { spec, source, lines, table: table.refusing(unlucky), others, slices }
+    }
+
+    pub(crate) fn keyed(&self) -> bool {
+        self.spec.write.mode == Mode::FillMissing
+    }
+
+    /// Plans as the command does: a plan that the target knows keeps its salt.
+    pub(crate) fn plan(&self, salt: [u8; 16]) -> Plan {
+        let survey = block_on(self.source.survey(&SurveyRequest::default())).unwrap();
+        let table = block_on(self.table.table()).unwrap();
+        let (columns, notes) =
+            resolve_columns(&self.spec.rows, &survey.columns, table.as_deref(), &self.table)
+                .unwrap();
+        let inputs = Inputs {
+            spec: self.spec.clone(),
+            as_written: serde_json::Value::Null,
+            base_dir: String::new(),
+            survey,
+            columns,
+            notes,
+            after: None,
+            now: Timestamp::from_second(BASE + 1_000_000).unwrap(),
+            salt,
+        };
+        let Frozen::Plan(mut plan) = freeze(inputs).unwrap() else { panic!("there are rows") };
+        let newest = self.table.newest();
+        let known = newest.receipts.iter().map(|r| r.latest()).find(|r| r.plan == plan.id);
+        if let Some(receipt) = known {
+            plan.salt = receipt.salt;
+        }
+        *plan
+    }
+
+    /// What the live writer does each time it gets a turn.
+    pub(crate) fn live_writer(&self, seed: u64) -> Box<dyn FnMut() + Send> {
+        let (table, others) = (self.table.clone(), self.others.clone());
+        let (slices, keyed) = (self.slices, self.keyed());
+        let rows: Vec<_> = self.lines.iter().filter_map(as_row).collect();
+        let mut dice = Dice::new(seed, 4);
+        Box::new(move || {
+            if table.newest().columns.is_none() {
+                return;
+            }
+            match dice.below(20) {
+                0 => table.rewrite(|_| {}),
+                1 => vandal(&mut dice, &table, &others, keyed),
+                _ => insert(&mut dice, &table, &others, &rows, (slices, keyed)),
+            }
+        })
+    }
+}
+
+fn as_row(line: &Line) -> Option<Row> {
+    match line {
+        Line::Row(row) => Some(planned(row)),
+        _ => None,
+    }
+}
+
+fn is_unlucky(row: &Row) -> bool {
+    row[3] == Value::Integer(UNLUCKY)
+}
+
+/// Another writer inserts a row, unless its key is there already.
+fn insert(
+    dice: &mut Dice,
+    table: &MemoryTable,
+    others: &Others,
+    rows: &[Row],
+    (slices, keyed): (i64, bool),
+) {
+    let mut new = match dice.permille(600) {
+        true => dice.pick(rows).clone(),
+        false => row(dice, slices),
+    };
+    // Without a key, a row of others that equals a lost one of ours cannot be told from it.
+    if !keyed || dice.permille(600) || is_unlucky(&new) {
+        new[3] = Value::Integer(dice.between(7, 9));
+    }
+    let unlucky: BTreeSet<_> = rows.iter().filter(|r| is_unlucky(r)).map(key).collect();
+    let taken = table.rows().iter().any(|r| key(r) == key(&new));
+    if keyed && (taken || unlucky.contains(&key(&new))) {
+        return;
+    }
+    table.insert(vec![new.clone()]);
+    let mut all = others.now();
+    all.push(new);
+    others.set(table.version(), all);
+}
+
+/// Another hand changes or removes any row. A changed row is no longer ours.
+pub(crate) fn vandal(dice: &mut Dice, table: &MemoryTable, others: &Others, keyed: bool) {
+    let rows = table.rows();
+    if rows.is_empty() {
+        return;
+    }
+    let at = dice.below(rows.len());
+    let old = rows[at].clone();
+    let new = (keyed && dice.permille(500)).then(|| {
+        let mut new = old.clone();
+        new[3] = Value::Integer(dice.between(20, 22));
+        new
+    });
+    table.rewrite(|rows| {
+        let (id, _) = rows.remove(at);
+        // A changed row is a new one to whoever counts rows by number.
+        rows.extend(new.clone().map(|new| (id + 1_000_000, new)));
+    });
+    let mut all = others.now();
+    if let Some(ours) = all.iter().position(|row| *row == old) {
+        all.remove(ours);
+    }
+    all.extend(new);
+    others.set(table.version(), all);
+}
+
+fn endpoint(name: &str) -> Endpoint {
+    Endpoint {
+        connector: "memory".into(),
+        settings: serde_json::Value::Null,
+        identity: serde_json::json!({ "name": name }),
+        label: name.into(),
+    }
+}
+
+fn spec(dice: &mut Dice, mode: Mode, slices: i64) -> Spec {
+    use OnDuplicate::{Fail, First, Last, Reject};
+    let at = |second| Some(Timestamp::from_second(second).unwrap());
+    Spec {
+        name: "sim".into(),
+        source: endpoint("source"),
+        target: endpoint("target"),
+        rows: RowsSpec {
+            time: "t".into(),
+            key: (mode == Mode::FillMissing).then(|| vec!["k".into()]),
+            compare: None,
+            on_duplicate: *dice.pick(&[Reject, Reject, First, First, Last, Last, Fail]),
+        },
+        range: RangeSpec {
+            from: at(BASE),
+            to: at(BASE + slices * SLICE),
+            every: Some(Every::Seconds(SLICE as u32)),
+            timezone: "UTC".into(),
+            order: *dice.pick(&[Order::OldestFirst, Order::NewestFirst]),
+            settle: Duration::ZERO,
+        },
+        write: WriteSpec { mode, on_empty_source: OnEmptySource::Fail },
+        limits: Limits {
+            concurrency: Some(dice.between(1, 4) as usize),
+            rows_per_second: *dice.pick(&[None, None, Some(5)]),
+            memory: *dice.pick(&[384 << 20, 384 << 20, 1_000]),
+            max_runtime: None,
+        },
+        retry: Retry {
+            attempts: 3,
+            backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(5),
+        },
+        rejects: RejectsCap::Rows(0),
+    }
+}

@@ -1,0 +1,487 @@
+//! The story of one seed: runs with faults, kills, stops and mishaps between them; then a calm
+//! run, the judgement, and one more run that must change nothing.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::executor::block_on;
+use retrofill_core::error::Result;
+use retrofill_core::ledger::{Holder, Journal as _, SliceRecord, State};
+use retrofill_core::memory::{Line, MemoryJournal, Value};
+use retrofill_core::plan::Plan;
+use retrofill_core::runner::{self, Job, Judgement, Options, Report, Silent, Stop};
+
+use crate::chaos::{Chaos, Fault, Tally};
+use crate::dice::Dice;
+use crate::env::{Files, Process, SimEnv, SimScratch, Step, World};
+use crate::faulty::{Caller, FaultyJournal, FaultyScratch, FaultySource};
+use crate::oracle;
+use crate::rules::Rules;
+use crate::setting::{Setting, vandal};
+use crate::target::{FaultyTarget, Server};
+
+/// No run takes more polls than this.
+const POLLS: u64 = 400_000;
+
+/// What one seed came to.
+pub(crate) struct Ending {
+    pub tally: Tally,
+    pub mishaps: [u64; Mishap::ALL.len()],
+    pub failure: Option<String>,
+    pub trace: Vec<String>,
+}
+
+/// What happens between two runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    Restored,
+    Dropped,
+    LedgerLost,
+    Rewritten,
+    RowsLost,
+    SourceChanged,
+    SourceChangedBack,
+    Stopped,
+}
+
+impl Mishap {
+    pub(crate) const ALL: [Mishap; 8] = [
+        Mishap::Restored,
+        Mishap::Dropped,
+        Mishap::LedgerLost,
+        Mishap::Rewritten,
+        Mishap::RowsLost,
+        Mishap::SourceChanged,
+        Mishap::SourceChangedBack,
+        Mishap::Stopped,
+    ];
+}
+
+/// A process at work on the plan.
+struct Run {
+    process: Process,
+    holder: Holder,
+    result: Arc<Mutex<Option<Result<Report>>>>,
+}
+
+impl Run {
+    fn is_over(&self) -> bool {
+        self.result.lock().unwrap().is_some()
+    }
+}
+
+struct Story {
+    setting: Setting,
+    world: World,
+    chaos: Chaos,
+    rules: Rules,
+    server: Server,
+    dice: Dice,
+    journal: MemoryJournal,
+    files: Files,
+    plan: Arc<Plan>,
+    cursed: bool,
+    stopped: Vec<Run>,
+    changed: bool,
+    mishaps: [u64; Mishap::ALL.len()],
+}
+
+/// Plays one seed.
+pub(crate) fn play(seed: u64, tracing: bool) -> Ending {
+    let mut story = Story::new(seed, tracing);
+    let failure = story.tell().err().or_else(|| story.rules.broken().first().cloned());
+    let (tally, trace) = (story.chaos.tally(), story.chaos.trace());
+    story.end();
+    Ending { tally, mishaps: story.mishaps, failure, trace }
+}
+
+fn journal(world: &World) -> MemoryJournal {
+    let clock = world.clone();
+    MemoryJournal::new(move || clock.now())
+}
+
+impl Story {
+    fn new(seed: u64, tracing: bool) -> Self {
+        let world = World::new(seed);
+        world.start();
+        let chaos = Chaos::new(seed, &world, tracing);
+        let setting = Setting::new(seed);
+        chaos.set_live(setting.live_writer(seed));
+        let mut dice = Dice::new(seed, 5);
+        let plan = Arc::new(setting.plan(salt(&mut dice)));
+        chaos.note(|| format!("{:?} in {} slices", plan.spec.write.mode, plan.slices.len()));
+        let cursed = dice.permille(60);
+        Story {
+            setting,
+            journal: journal(&world),
+            server: Server::new(&world),
+            world,
+            chaos,
+            rules: Rules::default(),
+            dice,
+            files: Files::default(),
+            plan,
+            cursed,
+            stopped: Vec::new(),
+            changed: false,
+            mishaps: [0; Mishap::ALL.len()],
+        }
+    }
+
+    fn tell(&mut self) -> Result<(), String> {
+        for _ in 0..self.dice.between(1, 4) {
+            let run = self.launch(Options::default());
+            self.disturb(run)?;
+            self.rules.broken().first().map_or(Ok(()), |rule| Err(rule.clone()))?;
+            if self.dice.permille(400) {
+                self.mishap();
+            }
+            let pause = self.dice.between(0, 15) as u64;
+            self.world.pass(Duration::from_secs(pause));
+        }
+        self.calm()?;
+        let slices = self.finish()?;
+        oracle::judge(&self.setting, &self.plan, &slices, &self.files)?;
+        self.nothing_more(&slices)?;
+        self.verify()?;
+        self.damage()
+    }
+
+    /// Lets go of everything, so that the parts of the world do not hold each other.
+    fn end(&mut self) {
+        self.chaos.set_live(Box::new(|| {}));
+        self.world.end();
+    }
+
+    fn launch(&mut self, options: Options) -> Run {
+        let process = self.world.start();
+        let holder = Holder {
+            host: "sim".into(),
+            boot: "1".into(),
+            pid: process as u32,
+            started: "0".into(),
+        };
+        let job = self.job(process, holder.clone());
+        let result = Arc::new(Mutex::new(None));
+        let give = Arc::clone(&result);
+        let work = async move {
+            let report = runner::run(job, options).await;
+            *give.lock().unwrap() = Some(report);
+        };
+        self.world.spawn(process, Box::pin(work));
+        self.chaos.note(|| format!("[{process}] starts"));
+        Run { process, holder, result }
+    }
+
+    fn job(&self, process: Process, holder: Holder) -> Job {
+        let caller = Caller { process, chaos: self.chaos.clone(), rules: self.rules.clone() };
+        let slice = |n: usize| self.plan.slices[n % self.plan.slices.len()].interval;
+        let target = FaultyTarget {
+            inner: self.setting.table.clone(),
+            caller: caller.clone(),
+            server: self.server.clone(),
+            cursed: self.cursed.then(|| slice(self.plan.slices.len() / 2)),
+        };
+        let scratch = Arc::new(SimScratch::new(&self.world, process, &self.files));
+        let scratch = FaultyScratch { inner: scratch, caller: caller.clone() };
+        let table = self.setting.table.clone();
+        let journal = FaultyJournal { inner: self.journal.clone(), table, caller: caller.clone() };
+        Job {
+            plan: Arc::clone(&self.plan),
+            source: Arc::new(FaultySource { inner: self.setting.source.clone(), caller }),
+            target: Arc::new(target),
+            journal: Arc::new(journal),
+            env: Arc::new(SimEnv {
+                world: self.world.clone(),
+                process,
+                scratch: Arc::new(scratch),
+            }),
+            holder,
+            stop: Arc::new(Stop::default()),
+            watch: Arc::new(Silent),
+        }
+    }
+
+    /// Lets a run go until it ends, is killed or is stopped.
+    fn disturb(&mut self, run: Run) -> Result<(), String> {
+        let polls = 1_u64 << self.dice.below(12);
+        let polls = polls + self.dice.below(polls as usize) as u64;
+        let (kill, stop) = match self.dice.below(10) {
+            0..=2 => (u64::MAX, u64::MAX),
+            3..=4 => (u64::MAX, polls),
+            _ => (polls, u64::MAX),
+        };
+        let resume = self.dice.below(polls as usize + 1) as u64;
+        for poll in 0..POLLS {
+            if poll == resume {
+                for stopped in &self.stopped {
+                    self.chaos.note(|| format!("[{}] goes on", stopped.process));
+                    self.world.resume(stopped.process);
+                }
+            }
+            if run.is_over() {
+                self.exit(&run);
+                return Ok(());
+            }
+            if poll == kill {
+                self.chaos.count_at_last(run.process, Fault::Kill);
+                self.bury(&run);
+                return Ok(());
+            }
+            if poll == stop {
+                self.chaos.count_at_last(run.process, Fault::Stop);
+                self.mishaps[Mishap::Stopped as usize] += 1;
+                self.world.stop(run.process);
+                self.stopped.push(run);
+                return Ok(());
+            }
+            if self.world.step() == Step::Idle {
+                return Err("the run hangs: nothing is ready and no timer runs".into());
+            }
+        }
+        Err("the run does not end".into())
+    }
+
+    /// The process is gone for good, and everybody can see that.
+    fn bury(&mut self, run: &Run) {
+        self.world.kill(run.process);
+        self.journal.bury(&run.holder);
+        let alone = self.stopped.iter().all(Run::is_over);
+        if alone {
+            let keep = self.dice.below(4);
+            self.journal.crash(keep);
+        }
+    }
+
+    /// The process has come to its end by itself.
+    fn exit(&self, run: &Run) {
+        self.world.kill(run.process);
+        self.journal.bury(&run.holder);
+        self.report(run);
+    }
+
+    fn report(&self, run: &Run) {
+        let result = run.result.lock().unwrap();
+        let text = match result.as_ref() {
+            Some(Ok(report)) => {
+                let states: Vec<_> = report.slices.iter().map(|s| s.state.as_str()).collect();
+                format!("ends: {states:?} {:?} {:?}", report.rows, report.stopped)
+            }
+            Some(Err(e)) => format!("ends: {e:?}"),
+            None => "is not over".into(),
+        };
+        self.chaos.note(|| format!("[{}] {text}", run.process));
+    }
+
+    fn mishap(&mut self) {
+        let alone = self.stopped.iter().all(Run::is_over);
+        let mishap = Mishap::ALL[self.dice.below(7)];
+        let table = &self.setting.table;
+        match mishap {
+            Mishap::Restored => {
+                self.excuse();
+                let version = self.dice.below(table.version() + 1);
+                let then = self.setting.others.at(version);
+                table.restore(version);
+                self.setting.others.set(table.version(), then);
+            }
+            Mishap::Dropped => {
+                self.excuse();
+                table.drop_table();
+                self.setting.others.set(table.version(), Vec::new());
+            }
+            Mishap::LedgerLost if alone => {
+                self.journal = journal(&self.world);
+                self.rules.forget_leases();
+                self.replan();
+            }
+            Mishap::Rewritten => table.rewrite(|_| {}),
+            Mishap::RowsLost => {
+                let keyed = self.setting.keyed();
+                vandal(&mut self.dice, table, &self.setting.others, keyed);
+            }
+            Mishap::SourceChanged if !self.changed => {
+                self.changed = true;
+                let at = self.dice.below(self.setting.lines.len());
+                self.setting.source.change(|lines| {
+                    if let Line::Row(row) = &mut lines[at] {
+                        row[1] = Value::Integer(99);
+                    }
+                });
+            }
+            Mishap::SourceChangedBack if self.changed => self.change_back(),
+            _ => return,
+        }
+        self.mishaps[mishap as usize] += 1;
+        self.chaos.note(|| format!("{mishap:?}"));
+    }
+
+    fn excuse(&self) {
+        self.stopped.iter().for_each(|run| self.rules.excuse(run.process));
+    }
+
+    fn change_back(&mut self) {
+        self.changed = false;
+        let lines = self.setting.lines.clone();
+        self.setting.source.change(|now| *now = lines);
+    }
+
+    /// Makes the plan again, as after the loss of the state dir.
+    fn replan(&mut self) {
+        self.change_back();
+        let id = self.plan.id.clone();
+        self.plan = Arc::new(self.setting.plan(salt(&mut self.dice)));
+        assert_eq!(self.plan.id, id, "the same spec and source make the same plan");
+    }
+
+    /// Nothing goes wrong from here on; stopped processes come to their end.
+    fn calm(&mut self) -> Result<(), String> {
+        self.chaos.note(|| "calm".into());
+        self.chaos.calm();
+        self.cursed = false;
+        self.change_back();
+        for run in std::mem::take(&mut self.stopped) {
+            self.world.resume(run.process);
+            self.until_over(&run)?;
+        }
+        Ok(())
+    }
+
+    fn until_over(&self, run: &Run) -> Result<(), String> {
+        for _ in 0..POLLS {
+            if run.is_over() {
+                self.exit(run);
+                return Ok(());
+            }
+            if self.world.step() == Step::Idle {
+                return Err("a run hangs: nothing is ready and no timer runs".into());
+            }
+        }
+        Err("a run does not end".into())
+    }
+
+    fn run_calmly(&mut self, options: Options) -> Result<Report, String> {
+        self.world.pass(Duration::from_secs(11));
+        let run = self.launch(options);
+        self.until_over(&run)?;
+        let result = run.result.lock().unwrap().take();
+        match result.expect("the run is over") {
+            Ok(report) => match &report.stopped {
+                Some(e) => Err(format!("a calm run stopped: {e:?}")),
+                None => Ok(report),
+            },
+            Err(e) => Err(format!("a calm run failed: {e:?}")),
+        }
+    }
+
+    /// Runs until nothing is left to do; a person selects mismatched slices.
+    fn finish(&mut self) -> Result<Vec<SliceRecord>, String> {
+        let mut report = self.run_calmly(Options::default())?;
+        let mismatched = |r: &Report| r.slices.iter().any(|s| s.state == State::Mismatched);
+        if mismatched(&report) {
+            let damaged = self.chaos.tally().keys().any(|(_, fault)| *fault == Fault::Corrupted);
+            if !damaged {
+                return Err("a slice is mismatched though nothing was damaged".into());
+            }
+            let select = vec![State::Mismatched];
+            report = self.run_calmly(Options { select, ..Options::default() })?;
+        }
+        Ok(report.slices)
+    }
+
+    /// One more run finds nothing to do and leaves no trace in the target.
+    fn nothing_more(&mut self, slices: &[SliceRecord]) -> Result<(), String> {
+        let doomed = slices.iter().any(|s| s.state == State::Failed);
+        let version = self.setting.table.version();
+        let report = self.run_calmly(Options::default())?;
+        if self.setting.table.version() != version {
+            return Err("a run after the last one changed the table".into());
+        }
+        if !doomed && report.touched != 0 {
+            return Err(format!("a run after the last one took {} slices", report.touched));
+        }
+        let plan = &self.plan.id;
+        let entries = block_on(self.journal.read(plan, 0)).map_err(|e| e.to_string())?;
+        let shown = block_on(self.journal.slices(plan)).map_err(|e| e.to_string())?;
+        oracle::folds(&entries, &shown)
+    }
+
+    /// The verifier agrees, and finds a row that is gone.
+    fn verify(&mut self) -> Result<(), String> {
+        for finding in self.verified()? {
+            let fine = matches!(finding.judgement, Judgement::Verified | Judgement::Extra { .. });
+            if !fine {
+                let id = &finding.record.id;
+                return Err(format!("slice {id} does not verify: {:?}", finding.judgement));
+            }
+        }
+        Ok(())
+    }
+
+    /// A row of ours is damaged in silence: the verifier names its slice and no other, and the
+    /// next load of that slice puts right what is missing.
+    fn damage(&mut self) -> Result<(), String> {
+        let (table, others) = (&self.setting.table, self.setting.others.now());
+        let rows = table.rows();
+        let ours: Vec<_> = (0..rows.len()).filter(|at| !others.contains(&rows[*at])).collect();
+        if ours.is_empty() {
+            return Ok(());
+        }
+        let at = *self.dice.pick(&ours);
+        let mut new = rows[at].clone();
+        new[3] = Value::Integer(30);
+        let changed = self.setting.keyed() && self.dice.permille(500);
+        table.damage(|rows| {
+            let (id, _) = rows.remove(at);
+            rows.extend(changed.then(|| (id, new.clone())));
+        });
+        let others = others.into_iter().chain(changed.then_some(new)).collect();
+        self.setting.others.set(table.version(), others);
+        let damaged = oracle::time(&rows[at]);
+        for finding in self.verified()? {
+            let found = matches!(finding.judgement, Judgement::Mismatched { .. });
+            if found != finding.record.interval.contains(damaged) {
+                let id = &finding.record.id;
+                return Err(format!("damage at {damaged}, slice {id}: {:?}", finding.judgement));
+            }
+        }
+        let select = vec![State::Mismatched];
+        let report = self.run_calmly(Options { select, ..Options::default() })?;
+        oracle::judge(&self.setting, &self.plan, &report.slices, &self.files)
+            .map_err(|e| format!("after a damage: {e}"))
+    }
+
+    fn verified(&mut self) -> Result<Vec<runner::Finding>, String> {
+        let process = self.world.start();
+        let holder = Holder {
+            host: "sim".into(),
+            boot: "1".into(),
+            pid: process as u32,
+            started: "0".into(),
+        };
+        let job = self.job(process, holder);
+        let result = Arc::new(Mutex::new(None));
+        let give = Arc::clone(&result);
+        let work = async move {
+            let found = runner::verify(job, Options::default(), false).await;
+            *give.lock().unwrap() = Some(found);
+        };
+        self.world.spawn(process, Box::pin(work));
+        for _ in 0..POLLS {
+            if let Some(found) = result.lock().unwrap().take() {
+                return found.map_err(|e| format!("verify failed: {e:?}"));
+            }
+            if self.world.step() == Step::Idle {
+                return Err("verify hangs".into());
+            }
+        }
+        Err("verify does not end".into())
+    }
+}
+
+fn salt(dice: &mut Dice) -> [u8; 16] {
+    let mut salt = [0; 16];
+    salt[..8].copy_from_slice(&dice.number().to_be_bytes());
+    salt[8..].copy_from_slice(&dice.number().to_be_bytes());
+    salt
+}

@@ -1,0 +1,309 @@
+//! The target with a fault possible before and after every call, rows damaged on their way, and
+//! commits whose answer is lost.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use retrofill_core::columns::{ColumnType, Columns};
+use retrofill_core::connector::{
+    Capabilities, CommitOutcome, FieldType, Found, Load, ReadRequest, Refused, RowSink, Rows,
+    SliceLoad, Source, SurveyRequest, Target,
+};
+use retrofill_core::error::{Error, Result};
+use retrofill_core::interval::Interval;
+use retrofill_core::memory::{MemoryTable, Value, from_batch, to_batch};
+use retrofill_core::receipt::Receipt;
+use retrofill_core::reject::Place;
+use retrofill_core::survey::Survey;
+
+use crate::chaos::{Fault, Point};
+use crate::env::{Process, World};
+use crate::faulty::Caller;
+
+/// The process that stands for the server: nobody kills it.
+const SERVER: usize = 0;
+
+/// The target's server: it may still be at work on commits whose asker has given up.
+#[derive(Clone)]
+pub(crate) struct Server {
+    world: World,
+    late: Arc<AtomicUsize>,
+}
+
+impl Server {
+    pub(crate) fn new(world: &World) -> Self {
+        Server { world: world.clone(), late: Arc::default() }
+    }
+
+    /// Commits some time after the answer was given up.
+    fn commit_late(&self, wait: Duration, load: Box<dyn Load>, receipt: Receipt) {
+        self.late.fetch_add(1, Ordering::SeqCst);
+        let (wait, late) = (self.world.sleep(SERVER, wait), Arc::clone(&self.late));
+        let work = async move {
+            wait.await;
+            load.commit(receipt).await;
+            late.fetch_sub(1, Ordering::SeqCst);
+        };
+        self.world.spawn(SERVER, Box::pin(work));
+    }
+
+    /// Receipts tell how every commit asked for before them ended.
+    async fn settled(&self, process: Process) {
+        while self.late.load(Ordering::SeqCst) > 0 {
+            self.world.sleep(process, Duration::from_millis(100)).await;
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct FaultyTarget {
+    pub inner: MemoryTable,
+    pub caller: Caller,
+    pub server: Server,
+    /// Every read-back of slices that overlap this is damaged.
+    pub cursed: Option<Interval>,
+}
+
+impl fmt::Debug for FaultyTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl Source for FaultyTarget {
+    async fn survey(&self, request: &SurveyRequest) -> Result<Survey> {
+        self.inner.survey(request).await
+    }
+
+    async fn read(&self, request: &ReadRequest) -> Result<Rows> {
+        self.caller.around(Point::TargetRead, self.inner.read(request)).await
+    }
+
+    async fn locate(&self, survey: &Survey, ordinals: &[u64]) -> Result<Vec<(Place, String)>> {
+        self.inner.locate(survey, ordinals).await
+    }
+}
+
+#[async_trait]
+impl Target for FaultyTarget {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn table(&self) -> Result<Option<Vec<FieldType>>> {
+        self.inner.table().await
+    }
+
+    fn keeps(&self, ty: ColumnType) -> Result<ColumnType> {
+        self.inner.keeps(ty)
+    }
+
+    async fn prepare(&self, columns: &Columns) -> Result<()> {
+        self.caller.around(Point::Prepare, self.inner.prepare(columns)).await
+    }
+
+    async fn receipts(&self, within: &Interval) -> Result<Vec<Found>> {
+        let call = async {
+            self.server.settled(self.caller.process).await;
+            self.inner.receipts(within).await
+        };
+        self.caller.around(Point::Receipts, call).await
+    }
+
+    async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {
+        let load = self.caller.around(Point::Begin, self.inner.begin(slice)).await?;
+        self.caller.rules.begun(self.caller.process, &slice.slice);
+        Ok(Box::new(FaultyLoad { inner: Some(load), target: self.clone(), slice: slice.clone() }))
+    }
+}
+
+struct FaultyLoad {
+    /// None once it was handed on.
+    inner: Option<Box<dyn Load>>,
+    target: FaultyTarget,
+    slice: SliceLoad,
+}
+
+impl Drop for FaultyLoad {
+    fn drop(&mut self) {
+        if self.inner.is_some() {
+            self.target.caller.rules.ended(self.target.caller.process, &self.slice.slice);
+        }
+    }
+}
+
+impl FaultyLoad {
+    fn inner(&mut self) -> &mut dyn Load {
+        self.inner.as_mut().expect("a load is used until it ends").as_mut()
+    }
+
+    /// Ends this load and gives what it wraps.
+    fn take(mut self: Box<Self>) -> Box<dyn Load> {
+        self.target.caller.rules.ended(self.target.caller.process, &self.slice.slice);
+        self.inner.take().expect("a load ends once")
+    }
+
+    fn sink<'a>(&self, point: Point, inner: &'a mut dyn RowSink) -> FaultySink<'a> {
+        let cursed = self.target.cursed.is_some_and(|c| c.overlaps(&self.slice.interval));
+        FaultySink {
+            inner,
+            caller: self.target.caller.clone(),
+            columns: Arc::clone(&self.slice.columns),
+            point,
+            cursed: cursed && point == Point::ReadBack,
+        }
+    }
+}
+
+#[async_trait]
+impl Load for FaultyLoad {
+    async fn held(&mut self, sink: &mut dyn RowSink) -> Result<()> {
+        let (caller, mut sink) = (self.target.caller.clone(), self.sink(Point::Held, sink));
+        caller.around(Point::Held, self.inner().held(&mut sink)).await
+    }
+
+    async fn write(&mut self, mut rows: RecordBatch) -> Result<Vec<Refused>> {
+        let caller = self.target.caller.clone();
+        caller.before(Point::Write).await?;
+        if caller.chaos.strikes(caller.process, Point::Write, Fault::Corrupted, 3) {
+            rows = damaged(&caller, &self.slice.columns, &rows, false)?;
+        }
+        let refused = self.inner().write(rows).await?;
+        for _ in &refused {
+            caller.chaos.count_at_last(caller.process, Fault::RowRefused);
+        }
+        caller.after(Point::Write).await?;
+        Ok(refused)
+    }
+
+    async fn seal(&mut self) -> Result<()> {
+        let caller = self.target.caller.clone();
+        caller.around(Point::Seal, self.inner().seal()).await
+    }
+
+    async fn read_back(&mut self, sink: &mut dyn RowSink) -> Result<()> {
+        let (caller, mut sink) = (self.target.caller.clone(), self.sink(Point::ReadBack, sink));
+        caller.around(Point::ReadBack, self.inner().read_back(&mut sink)).await
+    }
+
+    async fn arrivals(&mut self, sink: &mut dyn RowSink) -> Result<()> {
+        let (caller, mut sink) = (self.target.caller.clone(), self.sink(Point::Arrivals, sink));
+        caller.around(Point::Arrivals, self.inner().arrivals(&mut sink)).await
+    }
+
+    async fn commit(self: Box<Self>, receipt: Receipt) -> CommitOutcome {
+        let (caller, slice, target) =
+            (self.target.caller.clone(), self.slice.clone(), self.target.clone());
+        caller.rules.commits(caller.process, &slice.slice);
+        let inner = self.take();
+        if let Err(e) = caller.before(Point::Commit).await {
+            return CommitOutcome::NotCommitted(e);
+        }
+        let strikes =
+            |fault, weight| caller.chaos.strikes(caller.process, Point::Commit, fault, weight);
+        let lost = || Error::unavailable("the answer to the commit got lost");
+        if strikes(Fault::UnknownNotDone, 3) {
+            return CommitOutcome::Unknown(lost());
+        }
+        if strikes(Fault::UnknownLate, 3) {
+            let wait = Duration::from_millis(1 << caller.chaos.below(14));
+            target.server.commit_late(wait, inner, receipt);
+            return CommitOutcome::Unknown(lost());
+        }
+        match inner.commit(receipt).await {
+            CommitOutcome::Committed => {
+                caller.chaos.turn(caller.process, Point::Commit).await;
+                if strikes(Fault::UnknownDone, 5) {
+                    return CommitOutcome::Unknown(lost());
+                }
+                CommitOutcome::Committed
+            }
+            CommitOutcome::Moved(inner) => {
+                caller.chaos.count_at_last(caller.process, Fault::Moved);
+                caller.rules.begun(caller.process, &slice.slice);
+                CommitOutcome::Moved(Box::new(FaultyLoad { inner: Some(inner), target, slice }))
+            }
+            other => other,
+        }
+    }
+
+    async fn abort(self: Box<Self>) -> Result<()> {
+        let caller = self.target.caller.clone();
+        let inner = self.take();
+        caller.around(Point::Abort, inner.abort()).await
+    }
+}
+
+struct FaultySink<'a> {
+    inner: &'a mut dyn RowSink,
+    caller: Caller,
+    columns: Arc<Columns>,
+    point: Point,
+    cursed: bool,
+}
+
+#[async_trait]
+impl RowSink for FaultySink<'_> {
+    async fn push(&mut self, rows: RecordBatch) -> Result<()> {
+        let Caller { process, chaos, .. } = &self.caller;
+        let some = rows.num_rows() > 0;
+        let cursed = self.cursed && some;
+        let weight = if self.point == Point::Arrivals { 30 } else { 3 };
+        if cursed {
+            chaos.count_at_last(*process, Fault::Corrupted);
+        }
+        if cursed || (some && chaos.strikes(*process, self.point, Fault::Corrupted, weight)) {
+            let rows = damaged(&self.caller, &self.columns, &rows, true)?;
+            return self.inner.push(rows).await;
+        }
+        self.inner.push(rows).await
+    }
+}
+
+/// The rows with one of them changed: a bit flipped, dropped, doubled, moved in time, NULL made
+/// empty text. `count` says whether their number may change.
+fn damaged(
+    caller: &Caller,
+    columns: &Columns,
+    rows: &RecordBatch,
+    count: bool,
+) -> Result<RecordBatch> {
+    let mut rows = from_batch(rows)?;
+    let at = caller.chaos.below(rows.len());
+    match caller.chaos.below(if count { 5 } else { 3 }) {
+        0 => {
+            let bit = 1 << caller.chaos.below(63);
+            for value in &mut rows[at] {
+                if let Value::Integer(n) = value {
+                    *n ^= bit;
+                }
+            }
+            flip_text(&mut rows[at][1]);
+        }
+        1 => {
+            if let Value::Instant(n) = &mut rows[at][0] {
+                *n += 1;
+            }
+        }
+        2 => flip_text(rows[at].last_mut().expect("a row has columns")),
+        3 => {
+            rows.remove(at);
+        }
+        _ => rows.push(rows[at].clone()),
+    }
+    to_batch(columns, &rows.iter().collect::<Vec<_>>())
+}
+
+fn flip_text(value: &mut Value) {
+    *value = match &*value {
+        Value::Null => Value::Text(String::new()),
+        Value::Text(text) if text.is_empty() => Value::Null,
+        Value::Text(text) => Value::Text(format!("{text}'")),
+        other => other.clone(),
+    };
+}

@@ -1,0 +1,113 @@
+//! `retrofill check`: every problem of the spec at once.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::Context;
+use super::exit::Exit;
+use super::job::JobArg;
+use super::output::{Failure, Format};
+use crate::config::Problems;
+
+/// Arguments of `check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// The spec.
+    #[command(flatten)]
+    pub job: JobArg,
+}
+
+/// Checks the spec; opens neither source nor target.
+pub fn execute(ctx: &Context, args: &CheckArgs) -> Result<Exit, Failure> {
+    let loaded = match args.job.load_spec() {
+        Ok(loaded) => loaded,
+        Err(Failure::Spec(problems)) if ctx.output.format == Format::Json => {
+            ctx.output.json(&Checked::bad(&problems));
+            return Ok(Exit::Config);
+        }
+        Err(failure) => return Err(failure),
+    };
+    let spec = &loaded.spec;
+    match ctx.output.format {
+        Format::Json => ctx.output.json(&Checked::good(&spec.name)),
+        Format::Text => ctx.output.result(&format!(
+            "{}: {} -> {}\n  the spec is sound; nothing was opened\nNext: retrofill plan | run",
+            spec.name, spec.source.label, spec.target.label
+        )),
+    }
+    Ok(Exit::Done)
+}
+
+/// What `check` says to machines.
+#[derive(Serialize)]
+struct Checked<'a> {
+    v: u8,
+    name: Option<&'a str>,
+    problems: Vec<Found<'a>>,
+    exit: u8,
+}
+
+/// One problem. Line and column count from 1.
+#[derive(Serialize)]
+struct Found<'a> {
+    line: Option<usize>,
+    column: Option<usize>,
+    message: &'a str,
+    hint: Option<&'a str>,
+}
+
+impl<'a> Checked<'a> {
+    fn good(name: &'a str) -> Self {
+        Checked { v: 1, name: Some(name), problems: Vec::new(), exit: Exit::Done.code() }
+    }
+
+    fn bad(problems: &'a Problems) -> Self {
+        let found = problems.list().iter().map(|p| {
+            let (line, column) = p.place().unzip();
+            Found { line, column, message: p.message(), hint: p.hint_text() }
+        });
+        Checked { v: 1, name: None, problems: found.collect(), exit: Exit::Config.code() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::output::Output;
+
+    #[test]
+    fn a_bad_spec_exits_2_in_both_formats() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("backfill.yaml");
+        std::fs::write(&path, "source: a.csv\ntarget: delta:o\nrow: { time: t }\n").unwrap();
+        let job = JobArg { text: path.to_str().unwrap().into() };
+        let args = CheckArgs { job };
+        let with = |format| Context { output: Output { format, quiet: true }, state_dir: None };
+        let failure = execute(&with(Format::Text), &args).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Config);
+        let Failure::Spec(problems) = failure else { panic!("not the spec's fault") };
+        assert_eq!(execute(&with(Format::Json), &args).unwrap(), Exit::Config);
+        let json = serde_json::to_value(Checked::bad(&problems)).unwrap();
+        assert_eq!(json["problems"][0]["message"], "unknown key `row`");
+        assert_eq!(json["problems"][0]["hint"], "did you mean `rows`?");
+        assert_eq!(
+            (&json["problems"][0]["line"], &json["problems"][0]["column"]),
+            (&json!(3), &json!(1))
+        );
+        assert_eq!(json["problems"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn a_good_spec_exits_0() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("backfill.yaml");
+        std::fs::write(&path, "source: a.csv\ntarget: delta:o\nrows: { time: t }\n").unwrap();
+        let args = CheckArgs { job: JobArg { text: path.to_str().unwrap().into() } };
+        let ctx = Context { output: Output::default(), state_dir: None };
+        assert_eq!(execute(&ctx, &args).unwrap(), Exit::Done);
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "check writes nothing");
+    }
+}

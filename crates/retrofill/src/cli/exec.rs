@@ -1,0 +1,57 @@
+//! `retrofill exec`: load and prove exactly one slice.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use retrofill_core::id::SliceId;
+use retrofill_core::runner::Options;
+
+use super::Context;
+use super::exit::Exit;
+use super::job::JobArg;
+use super::output::Failure;
+use super::output::Format;
+use super::work::{Done, finish, work};
+
+/// Arguments of `exec`.
+#[derive(Debug, Clone, Args)]
+pub struct ExecArgs {
+    /// A plan file, or a plan's name in the ledger.
+    #[arg(value_name = "PLAN")]
+    pub plan: String,
+    /// The slice, such as `20190101T000000Z`.
+    #[arg(long, value_name = "ID", env = "RETROFILL_SLICE", hide_env = true)]
+    pub slice: String,
+    /// Write the JSON summary line to this file too.
+    #[arg(long, value_name = "FILE", env = "RETROFILL_SUMMARY_FILE", hide_env = true)]
+    pub summary_file: Option<PathBuf>,
+}
+
+/// Loads and proves the slice; prints its receipt.
+pub async fn execute(ctx: &Context, args: &ExecArgs) -> Result<Exit, Failure> {
+    let opened = JobArg { text: args.plan.clone() }.open(ctx.state_dir.as_deref())?;
+    let slice = SliceId::new(args.slice.clone());
+    let only = Options { only: Some(slice.clone()), ..Options::default() };
+    let done = work(ctx, opened, false, |_| Ok(only)).await?;
+    let Some(Done { plan, parts, summary }) = done else {
+        ctx.output.note("the source is empty; nothing to do");
+        return Ok(Exit::Done);
+    };
+    let family = format!("{slice}.");
+    for found in parts.target.receipts(&plan.range).await? {
+        let r = found.receipt.latest();
+        if r.plan == plan.id && (r.slice == slice || r.slice.as_str().starts_with(&family)) {
+            ctx.output.json(&found.receipt);
+        }
+    }
+    match ctx.output.format {
+        Format::Json => finish(ctx, &summary, args.summary_file.as_deref())?,
+        Format::Text => {
+            for trouble in &summary.troubles {
+                ctx.output.note(trouble);
+            }
+        }
+    }
+    Ok(summary.exit)
+}

@@ -1,0 +1,156 @@
+//! `retrofill plan`: freeze what `run` will do.
+
+use std::path::PathBuf;
+
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args};
+
+use retrofill_core::columns::{Column, Role};
+use retrofill_core::connector::Capabilities;
+use retrofill_core::error::Error;
+use retrofill_core::ledger::{Journal as _, State};
+use retrofill_core::plan::{Plan, PlanFile};
+
+use super::Context;
+use super::exit::Exit;
+use super::job::JobArg;
+use super::output::Failure;
+use super::output::{Format, grouped};
+use super::summary::{count, interval};
+use super::watch::Screen;
+use crate::job::Parts;
+use crate::ledger::{Summary, holder};
+
+/// Arguments of `plan`.
+#[derive(Debug, Clone, Args)]
+pub struct PlanArgs {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArg,
+    /// Write the plan to this file too.
+    #[arg(short, long, value_name = "FILE", env = "RETROFILL_OUT", hide_env = true)]
+    pub out: Option<PathBuf>,
+    /// Exit with 10 instead of 0 while work is outstanding.
+    #[arg(
+        long,
+        env = "RETROFILL_DETAILED_EXITCODE",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
+    pub detailed_exitcode: bool,
+}
+
+/// Freezes the plan and prints it.
+pub async fn execute(ctx: &Context, args: &PlanArgs) -> Result<Exit, Failure> {
+    let opened = args.job.open(ctx.state_dir.as_deref())?;
+    let screen = Screen::new(ctx.output);
+    let parts = Parts::open(&opened.job)?;
+    let planned = match opened.plan {
+        Some(plan) => Some(plan),
+        None => {
+            let made = opened.job.plan(&parts, false, Some(screen.survey())).await?;
+            made.map(|(plan, _)| plan)
+        }
+    };
+    screen.finish();
+    let Some(plan) = planned else {
+        ctx.output.result(&format!("{}: the source is empty; nothing to do", opened.job.spec.name));
+        return Ok(Exit::Done);
+    };
+    let standing = take_in(&parts, &plan).await?;
+    let done = standing.of(State::Verified) + standing.of(State::Empty);
+    if let Some(out) = &args.out {
+        std::fs::write(out, plan.to_json()?).map_err(|e| {
+            Error::config(format!("{} cannot be written", out.display())).because(e)
+        })?;
+    }
+    match ctx.output.format {
+        Format::Json => ctx.output.json(&PlanFile::V1(Box::new(plan))),
+        Format::Text => ctx.output.result(&text(&plan, &parts.target.capabilities(), done)),
+    }
+    Ok(Exit::Done.detailed(args.detailed_exitcode, done < standing.total()))
+}
+
+/// Makes the ledger know the plan, so that status shows it before the first run.
+async fn take_in(parts: &Parts, plan: &Plan) -> Result<Summary, Error> {
+    if let Some(standing) = parts.journal.summary(&plan.id).await? {
+        return Ok(standing);
+    }
+    let lease = parts.journal.lease(&plan.id, &holder::this_process()?).await?;
+    parts.journal.append(&lease, vec![plan.frozen_event()], true).await?;
+    parts.journal.release(lease).await?;
+    let standing = parts.journal.summary(&plan.id).await?;
+    standing.ok_or_else(|| Error::bug("the ledger does not know the plan"))
+}
+
+/// No more slices than this are listed.
+const LISTED: usize = 24;
+
+fn text(plan: &Plan, target: &Capabilities, done: u64) -> String {
+    let slices = plan.slices.len() as u64;
+    let mut out = vec![format!(
+        "{}: {} -> {}      {}, {}",
+        plan.spec.name,
+        plan.spec.source.label,
+        plan.spec.target.label,
+        count(slices, "slice"),
+        interval(&plan.range)
+    )];
+    out.push(format!(
+        "  plan {}   every {} in {}   mode {}   about {}, {}",
+        plan.id,
+        plan.every,
+        plan.spec.range.timezone,
+        plan.spec.write.mode.as_str(),
+        count(plan.estimated_rows(), "row"),
+        bytes(plan.survey.bytes),
+    ));
+    out.push(format!("  columns  {}", columns(plan)));
+    out.push(format!("  {}: {}; {}", target.system, target.rerun, target.fidelity));
+    for (rows, place) in [(plan.earlier, "before"), (plan.later, "after")] {
+        if rows > 0 {
+            out.push(format!("  about {} lie {place} the range and stay out", count(rows, "row")));
+        }
+    }
+    if plan.survey.unplaced > 0 {
+        out.push(format!(
+            "  {} cannot be placed in time and are rejected: rejects/unplaced.{}.jsonl",
+            count(plan.survey.unplaced, "line"),
+            plan.id
+        ));
+    }
+    out.extend(plan.notes.iter().map(|note| format!("  note: {note}")));
+    for slice in plan.slices.iter().take(LISTED) {
+        out.push(format!("    {}  about {}", slice.id(), count(slice.rows, "row")));
+    }
+    if plan.slices.len() > LISTED {
+        out.push(format!("    and {} more", grouped((plan.slices.len() - LISTED) as u64)));
+    }
+    out.push(match done {
+        0 => "Next: retrofill run".into(),
+        n if n == slices => format!("{} of {} done", grouped(n), grouped(slices)),
+        n => format!("{} of {} done\nNext: retrofill run", grouped(n), grouped(slices)),
+    });
+    out.join("\n")
+}
+
+fn columns(plan: &Plan) -> String {
+    let name = |c: &Column| match c.role {
+        Role::Time => format!("{} (time)", c.name),
+        Role::Key => format!("{} (key)", c.name),
+        Role::Value => format!("{} {}", c.name, c.ty.common_name()),
+    };
+    let list: Vec<_> = plan.columns.iter().take(40).map(name).collect();
+    list.join(", ")
+}
+
+/// `2.1 MB`.
+fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} B"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.1} GB", n as f64 / 1e9),
+    }
+}

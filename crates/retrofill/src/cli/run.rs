@@ -1,0 +1,135 @@
+//! `retrofill run`: load and prove.
+
+use std::path::PathBuf;
+
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, ValueEnum};
+
+use jiff::Timestamp;
+use retrofill_core::calendar::zone;
+use retrofill_core::interval::Interval;
+use retrofill_core::ledger::State;
+use retrofill_core::plan::Plan;
+use retrofill_core::runner::Options;
+
+use super::Context;
+use super::exit::Exit;
+use super::job::JobArg;
+use super::output::Failure;
+use super::work::{finish, work};
+use crate::config::Moment;
+
+/// Arguments of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArg,
+    /// Only slices that end after this: a date in the spec's time zone, or RFC 3339.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "RETROFILL_FROM",
+        hide_env = true,
+        value_parser = Moment::parse
+    )]
+    pub from: Option<Moment>,
+    /// Only slices that start before this.
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "RETROFILL_TO",
+        hide_env = true,
+        value_parser = Moment::parse
+    )]
+    pub to: Option<Moment>,
+    /// Only slices in these states, separated by commas.
+    #[arg(
+        long,
+        value_name = "STATES",
+        env = "RETROFILL_SELECT",
+        hide_env = true,
+        value_enum,
+        value_delimiter = ','
+    )]
+    pub select: Vec<Selected>,
+    /// Plan anew where an unfinished plan and the spec no longer fit.
+    #[arg(
+        long,
+        env = "RETROFILL_REPLAN",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
+    pub replan: bool,
+    /// Append although rows of this stretch of time were appended before.
+    #[arg(
+        long,
+        env = "RETROFILL_AGAIN",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
+    pub again: bool,
+    /// Exit with 99 instead of 0 where there was nothing to do.
+    #[arg(
+        long,
+        env = "RETROFILL_SKIP_IF_DONE",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
+    pub skip_if_done: bool,
+    /// Write the JSON summary line to this file too.
+    #[arg(long, value_name = "FILE", env = "RETROFILL_SUMMARY_FILE", hide_env = true)]
+    pub summary_file: Option<PathBuf>,
+}
+
+/// States that can be selected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Selected {
+    /// Given up after all tries.
+    Failed,
+    /// Read back different.
+    Mismatched,
+    /// Source, receipt or data changed since.
+    Stale,
+}
+
+/// Loads and proves.
+pub async fn execute(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
+    let opened = args.job.open(ctx.state_dir.as_deref())?;
+    let name = opened.job.spec.name.clone();
+    let done = work(ctx, opened, args.replan, |plan| options(plan, args)).await?;
+    let Some(done) = done else {
+        ctx.output.result(&format!("{name}: the source is empty; nothing to do"));
+        return Ok(Exit::Done.skipped(args.skip_if_done, true));
+    };
+    let mut summary = done.summary;
+    summary.exit = summary.exit.skipped(args.skip_if_done, summary.nothing_to_do);
+    finish(ctx, &summary, args.summary_file.as_deref())?;
+    Ok(summary.exit)
+}
+
+fn options(plan: &Plan, args: &RunArgs) -> Result<Options, Failure> {
+    let zone = zone(&plan.spec.range.timezone)?;
+    let from = args.from.map(|m| m.instant(&zone)).transpose()?;
+    let to = args.to.map(|m| m.instant(&zone)).transpose()?;
+    let within = match (from, to) {
+        (None, None) => None,
+        (from, to) => {
+            Some(Interval::new(from.unwrap_or(Timestamp::MIN), to.unwrap_or(Timestamp::MAX))?)
+        }
+    };
+    let state = |s: &Selected| match s {
+        Selected::Failed => State::Failed,
+        Selected::Mismatched => State::Mismatched,
+        Selected::Stale => State::Stale,
+    };
+    Ok(Options {
+        select: args.select.iter().map(state).collect(),
+        within,
+        only: None,
+        again: args.again,
+    })
+}

@@ -1,0 +1,145 @@
+//! `retrofill verify`: prove again, without writing.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use retrofill_core::error::Error;
+use retrofill_core::runner::{self, Finding, Judgement, Options, Stop};
+
+use super::Context;
+use super::exit::Exit;
+use super::exit::{Facts, decide};
+use super::job::JobArg;
+use super::output::Failure;
+use super::output::{Format, grouped, seconds};
+use super::summary::{Summary, count, interval};
+use super::watch::Screen;
+use super::work::{sum_up, write_summary};
+use crate::job::Parts;
+use crate::ledger::holder;
+use crate::signals::Signals;
+
+/// Arguments of `verify`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArg,
+    /// How closely to look.
+    #[arg(long, env = "RETROFILL_LEVEL", hide_env = true, value_enum, default_value = "digest")]
+    pub level: Level,
+    /// Write the JSON summary line to this file too.
+    #[arg(long, value_name = "FILE", env = "RETROFILL_SUMMARY_FILE", hide_env = true)]
+    pub summary_file: Option<PathBuf>,
+}
+
+/// How closely to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// Rows are counted.
+    Count,
+    /// Every value is read and compared by digest.
+    Digest,
+}
+
+/// Proves again.
+pub async fn execute(ctx: &Context, args: &VerifyArgs) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let opened = args.job.open(ctx.state_dir.as_deref())?;
+    let plan = match opened.plan {
+        Some(plan) => plan,
+        None => opened.job.frozen()?.map(|p| p.with(&opened.job.spec)).ok_or_else(|| {
+            Error::config(format!("`{}` was never run", opened.job.spec.name))
+                .hint("`retrofill run` loads it")
+        })?,
+    };
+    let plan = Arc::new(plan);
+    let parts = Parts::open(&opened.job)?;
+    let screen = Screen::new(ctx.output);
+    let stop = Arc::new(Stop::default());
+    let output = ctx.output;
+    let signals = Signals::listen(stop.clone(), move |text| output.note(text))?;
+    let job = runner::Job {
+        plan: plan.clone(),
+        source: parts.source.clone(),
+        target: parts.target.clone(),
+        journal: parts.journal.clone(),
+        env: parts.env.clone(),
+        holder: holder::this_process()?,
+        stop,
+        watch: screen.clone(),
+    };
+    let result = runner::verify(job, Options::default(), args.level == Level::Count).await;
+    screen.finish();
+    let findings = match (result, signals.exit()) {
+        (Ok(findings), _) => findings,
+        (Err(_), Some(130)) => return Ok(Exit::Interrupted),
+        (Err(_), Some(_)) => return Ok(Exit::Terminated),
+        (Err(e), None) => return Err(e.into()),
+    };
+    let standing = parts.journal.summary(&plan.id).await?;
+    let standing = standing.ok_or_else(|| Error::bug("the ledger does not know the plan"))?;
+    let mut summary = sum_up(&plan, &standing, began.elapsed().as_secs_f64());
+    summary.exit = decide(Facts { mismatched: summary.slices.mismatched > 0, ..Facts::default() });
+    if ctx.output.format == Format::Text {
+        ctx.output.result(&text(&findings, &summary));
+    }
+    write_summary(&summary, args.summary_file.as_deref())?;
+    if ctx.output.format == Format::Json {
+        ctx.output.result(&summary.json_line());
+    }
+    Ok(summary.exit)
+}
+
+fn text(findings: &[Finding], summary: &Summary) -> String {
+    let mut out = vec![format!(
+        "{}: {} -> {}      {}, {}",
+        summary.job,
+        summary.source,
+        summary.target,
+        count(findings.len() as u64, "slice"),
+        interval(&summary.interval)
+    )];
+    let mut good = 0;
+    for finding in findings {
+        let id = &finding.record.id;
+        match &finding.judgement {
+            Judgement::Verified => good += 1,
+            Judgement::Extra { rows } => {
+                good += 1;
+                out.push(format!(
+                    "  slice {id} verified; {} came in beside it",
+                    count(*rows, "row")
+                ));
+            }
+            Judgement::Mismatched { reason, .. } => {
+                out.push(format!("  slice {id} mismatched: {reason}"));
+            }
+            Judgement::CannotAttribute { reason } => {
+                out.push(format!("  slice {id} cannot be attributed: {reason}"));
+            }
+        }
+    }
+    let todo = summary.slices.total - findings.len() as u64;
+    out.push(format!(
+        "  verified {}/{}   {}",
+        grouped(good),
+        grouped(findings.len() as u64),
+        seconds(summary.seconds)
+    ));
+    if todo > 0 {
+        out.push(format!("  {} not loaded yet", count(todo, "slice")));
+    }
+    if let Some(digest) = summary.digest.as_ref().filter(|_| good == findings.len() as u64) {
+        out.push(format!("  proven by reading back: digest {digest}"));
+    }
+    out.push(match summary.exit {
+        Exit::Mismatched => "Next: retrofill show | run --select mismatched".into(),
+        _ => "Next: retrofill status | run (safe to repeat)".to_owned(),
+    });
+    out.join("\n")
+}

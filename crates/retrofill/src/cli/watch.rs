@@ -1,0 +1,52 @@
+//! What the runner tells, as progress and notes.
+
+use std::sync::Arc;
+
+use retrofill_core::connector::ProgressFn;
+use retrofill_core::runner::{Happening, Watch};
+
+use super::output::Output;
+use super::progress::{Mode, Progress};
+
+/// Shows a run.
+#[derive(Debug)]
+pub(super) struct Screen {
+    output: Output,
+    progress: Arc<Progress>,
+}
+
+impl Screen {
+    /// In the way the user asked for.
+    pub(super) fn new(output: Output) -> Arc<Self> {
+        let progress = Arc::new(Progress::new(Mode::pick(&output), 0, 0));
+        Arc::new(Screen { output, progress })
+    }
+
+    /// Shows how far the survey is.
+    pub(super) fn survey(&self) -> ProgressFn {
+        let progress = self.progress.clone();
+        ProgressFn(Arc::new(move |done, total| progress.survey(done, total)))
+    }
+
+    /// Takes the bars away.
+    pub(super) fn finish(&self) {
+        self.progress.finish();
+    }
+}
+
+impl Watch for Screen {
+    fn on(&self, what: &Happening) {
+        match what {
+            Happening::Began { slices, rows, done } => {
+                self.progress.plan(slices + done, *rows, *done);
+            }
+            Happening::Rows(more) => self.progress.rows(*more),
+            Happening::Slice(_, state, _) => self.progress.slice_done(*state),
+            Happening::Halved(id) => self.output.note(&format!("slice {id} is halved")),
+            Happening::Note(text) => {
+                self.progress.note(text);
+                self.output.note(text);
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What `run` and `exec` share: open, plan, load, sum up.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use retrofill_core::error::{Error, Kind};
+use retrofill_core::ledger::State;
+use retrofill_core::plan::Plan;
+use retrofill_core::receipt::Counts;
+use retrofill_core::runner::{self, Options, Report, Stop};
+
+use super::Context;
+use super::exit::{Exit, Facts, decide};
+use super::job::Opened;
+use super::output::{Failure, Format};
+use super::summary::{SliceCounts, Summary};
+use super::watch::Screen;
+use crate::job::{Job, Origin, Parts};
+use crate::ledger::{self, holder};
+use crate::signals::Signals;
+
+/// How a piece of work ended.
+pub(super) struct Done {
+    pub(super) plan: Arc<Plan>,
+    pub(super) parts: Parts,
+    pub(super) summary: Summary,
+}
+
+/// Plans where needed and runs the slices that the options choose. None where the source is
+/// empty and the spec allows it. `options` is made once the plan is known.
+pub(super) async fn work(
+    ctx: &Context,
+    opened: Opened,
+    replan: bool,
+    options: impl FnOnce(&Plan) -> Result<Options, Failure>,
+) -> Result<Option<Done>, Failure> {
+    let began = Instant::now();
+    let screen = Screen::new(ctx.output);
+    let parts = Parts::open(&opened.job)?;
+    let planned = match opened.plan {
+        Some(plan) => Some((check_pinned(&opened.job, plan)?, Origin::Resumed)),
+        None => opened.job.plan(&parts, replan, Some(screen.survey())).await?,
+    };
+    let Some((plan, origin)) = planned else {
+        screen.finish();
+        return Ok(None);
+    };
+    if origin == Origin::Grown {
+        let from = plan.range.start();
+        ctx.output.note(&format!("the source has grown: rows from {from} on are planned anew"));
+    }
+    let plan = Arc::new(plan);
+    let options = options(&plan)?;
+    let stop = Arc::new(Stop::default());
+    let output = ctx.output;
+    let signals = Signals::listen(stop.clone(), move |text| output.note(text))?;
+    let job = runner::Job {
+        plan: plan.clone(),
+        source: parts.source.clone(),
+        target: parts.target.clone(),
+        journal: parts.journal.clone(),
+        env: parts.env.clone(),
+        holder: holder::this_process()?,
+        stop,
+        watch: screen.clone(),
+    };
+    let result = runner::run(job, options.clone()).await;
+    screen.finish();
+    let report = match (result, signals.exit()) {
+        (Ok(report), _) => report,
+        // A signal explains a run that ended early better than what it broke off.
+        (Err(e), Some(_)) if e.kind() == Kind::Stopped => {
+            Report { stopped: Some(e), ..Report::default() }
+        }
+        (Err(e), _) => return Err(e.into()),
+    };
+    if let Some(e) = &report.stopped {
+        ctx.output.note(&format!("stopped early: {e}"));
+    }
+    let standing = parts.journal.summary(&plan.id).await?;
+    let standing = standing.ok_or_else(|| Error::bug("the ledger does not know the plan"))?;
+    let mut summary = sum_up(&plan, &standing, began.elapsed().as_secs_f64());
+    summary.rows = report.rows;
+    if origin != Origin::Resumed {
+        summary.rows.read += plan.survey.unplaced;
+        summary.rows.rejected += plan.survey.unplaced;
+    }
+    summary.nothing_to_do = report.touched == 0 && report.stopped.is_none();
+    summary.exit = decide(facts(&plan, &options, &report, &summary, signals.exit()));
+    Ok(Some(Done { plan, parts, summary }))
+}
+
+/// A plan file works only while its spec still means the same.
+fn check_pinned(job: &Job, plan: Plan) -> Result<Plan, Failure> {
+    if plan.spec_hash == retrofill_core::id::hex(&job.spec.hash()) {
+        return Ok(plan);
+    }
+    let error = Error::config(format!("plan {} no longer fits what its spec says now", plan.id))
+        .hint("a variable of the environment has another value, or the plan is of another version");
+    Err(Failure::As(Exit::Held, error))
+}
+
+/// The standing of the whole plan, by the ledger.
+pub(super) fn sum_up(plan: &Plan, standing: &ledger::Summary, seconds: f64) -> Summary {
+    let states = State::ALL
+        .into_iter()
+        .filter(|s| *s != State::Split)
+        .flat_map(|s| std::iter::repeat_n(s, standing.of(s) as usize));
+    let slices = SliceCounts::of(states);
+    let mut plan_rows = standing.counts;
+    plan_rows.read += standing.unplaced;
+    plan_rows.rejected += standing.unplaced;
+    let trouble =
+        |r: &ledger::Reason| format!("slice {} {}: {}", r.slice, r.state.as_str(), r.reason);
+    Summary {
+        job: plan.spec.name.clone(),
+        plan: plan.id.to_string(),
+        source: plan.spec.source.label.clone(),
+        target: plan.spec.target.label.clone(),
+        status: slices.status(),
+        interval: plan.range,
+        rows: Counts::default(),
+        plan_rows,
+        digest: (slices.done() > 0).then(|| format!("{:032x}", standing.digest)),
+        verified_through: standing.verified_through,
+        verified_back_to: standing.verified_back_to,
+        seconds,
+        exit: Exit::Done,
+        report: None,
+        nothing_to_do: false,
+        troubles: standing.reasons.iter().map(trouble).collect(),
+        slices,
+    }
+}
+
+fn facts(
+    plan: &Plan,
+    options: &Options,
+    report: &Report,
+    summary: &Summary,
+    signal: Option<i32>,
+) -> Facts {
+    let chosen = |state: State| {
+        report.slices.iter().any(|s| {
+            s.state == state
+                && options.within.is_none_or(|w| w.overlaps(&s.interval))
+                && options
+                    .only
+                    .as_ref()
+                    .is_none_or(|o| s.id == *o || s.id.as_str().starts_with(&format!("{o}.")))
+        })
+    };
+    let stopped = report.stopped.as_ref().map(Error::kind);
+    let surveyed = plan.survey.rows + plan.survey.unplaced;
+    Facts {
+        interrupted: signal == Some(130),
+        terminated: signal == Some(143),
+        held: stopped == Some(Kind::Fenced),
+        config: matches!(stopped, Some(Kind::Config | Kind::Bug)),
+        mismatched: chosen(State::Mismatched),
+        rejects: plan.spec.rejects.exceeded(summary.plan_rows.rejected, surveyed),
+        failed: chosen(State::Failed) || chosen(State::Stale) || chosen(State::Unknown),
+        stopped: stopped == Some(Kind::Stopped),
+    }
+}
+
+/// Writes the JSON line to the file of `--summary-file`.
+pub(super) fn write_summary(summary: &Summary, file: Option<&Path>) -> Result<(), Failure> {
+    let Some(path) = file else { return Ok(()) };
+    std::fs::write(path, summary.json_line() + "\n").map_err(|e| {
+        Error::config(format!("{} cannot be written", path.display())).because(e).into()
+    })
+}
+
+/// Prints a summary in the way the user asked for, and writes it to the file where one is named.
+pub(super) fn finish(ctx: &Context, summary: &Summary, file: Option<&Path>) -> Result<(), Failure> {
+    write_summary(summary, file)?;
+    match ctx.output.format {
+        Format::Json => ctx.output.result(&summary.json_line()),
+        Format::Text => ctx.output.result(&summary.text()),
+    }
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! From what the user names on the command line to something that can run: connectors, state
+//! dir, journal and frozen plan.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use retrofill_connectors::{open_source, open_target};
+use retrofill_core::connector::{ProgressFn, Source, SurveyRequest, Target};
+use retrofill_core::env::{Env, Scratch};
+use retrofill_core::error::{Error, Kind, Result};
+use retrofill_core::id::hex;
+use retrofill_core::ledger::{Event, EventV1, Journal as _, State};
+use retrofill_core::plan::{Frozen, Inputs, Plan, freeze, resolve_columns};
+use retrofill_core::reject::Exception;
+use retrofill_core::spec::Spec;
+
+use crate::config::Loaded;
+use crate::env::TokioEnv;
+use crate::ledger::{PlanRow, SqliteJournal};
+
+/// A job with everything opened that its commands share.
+#[derive(Debug)]
+pub struct Job {
+    /// The spec.
+    pub spec: Spec,
+    /// The spec as written.
+    pub as_written: serde_json::Value,
+    /// Where relative paths start.
+    pub base_dir: PathBuf,
+    /// Where ledger, plan, rejects and staging live.
+    pub state_dir: PathBuf,
+}
+
+/// How a run came by its plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Made just now.
+    Fresh,
+    /// Frozen earlier; goes on.
+    Resumed,
+    /// The earlier plan was finished and its source has grown: a plan of what is new.
+    Grown,
+}
+
+impl Job {
+    /// The job of a loaded spec.
+    pub fn new(loaded: Loaded, state_dir: Option<PathBuf>) -> Self {
+        let mut spec = loaded.spec;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        spec.limits.concurrency.get_or_insert(cores.min(MAX_AUTO));
+        Job {
+            state_dir: state_dir.unwrap_or(loaded.state_dir),
+            spec,
+            as_written: loaded.raw,
+            base_dir: loaded.base_dir,
+        }
+    }
+
+    /// Opens the source.
+    pub fn source(&self) -> Result<Arc<dyn Source>> {
+        open_source(&self.spec.source, &self.base_dir, &self.state_dir)
+    }
+
+    /// Opens the target.
+    pub fn target(&self) -> Result<Arc<dyn Target>> {
+        open_target(&self.spec.target, &self.base_dir)
+    }
+
+    /// Opens the world, creating the state dir (mode 0700).
+    pub fn env(&self) -> Result<Arc<TokioEnv>> {
+        TokioEnv::new(&self.state_dir).map(Arc::new)
+    }
+
+    /// Opens the ledger for writing; the state dir must exist.
+    pub fn journal(&self) -> Result<Arc<SqliteJournal>> {
+        SqliteJournal::open(&self.ledger_path()).map(Arc::new)
+    }
+
+    /// Opens the ledger to look at it; an error of kind `Config` where there is none yet.
+    pub fn journal_read_only(&self) -> Result<Arc<SqliteJournal>> {
+        if !self.ledger_path().exists() {
+            return Err(self.never());
+        }
+        SqliteJournal::open_read_only(&self.ledger_path()).map(Arc::new)
+    }
+
+    fn ledger_path(&self) -> PathBuf {
+        self.state_dir.join("ledger.db")
+    }
+
+    /// The plan that the ledger took in last, by a look that stays cheap for large plans.
+    pub async fn newest(&self) -> Result<(Arc<SqliteJournal>, PlanRow)> {
+        let journal = self.journal_read_only()?;
+        let plans = journal.plans().await?;
+        let newest = plans.into_iter().max_by_key(|p| p.frozen_at);
+        Ok((journal, newest.ok_or_else(|| self.never())?))
+    }
+
+    fn never(&self) -> Error {
+        Error::config(format!("`{}` was never run or planned", self.spec.name))
+            .hint("`retrofill run` plans and loads it")
+    }
+
+    /// The frozen plan of the state dir, if there is one.
+    pub fn frozen(&self) -> Result<Option<Plan>> {
+        let path = self.state_dir.join(PLAN_FILE);
+        match std::fs::read(&path) {
+            Ok(json) => Plan::from_json(&json, &path.display().to_string()).map(Some),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::config(format!("{} cannot be read", path.display())).because(e)),
+        }
+    }
+
+    /// The plan that a run works on: the frozen one while it is unfinished or nothing is new,
+    /// else a new one, which is written to the state dir. None where the source is empty and the
+    /// spec allows it.
+    pub async fn plan(
+        &self,
+        parts: &Parts,
+        replan: bool,
+        progress: Option<ProgressFn>,
+    ) -> Result<Option<(Plan, Origin)>> {
+        let frozen = self.frozen()?.filter(|_| !replan);
+        let Some(frozen) = frozen else {
+            return self.fresh(parts, None, progress).await;
+        };
+        let finished = self.is_finished(parts, &frozen).await?;
+        if frozen.spec_hash != hex(&self.spec.hash()) {
+            if finished {
+                return self.fresh(parts, None, progress).await;
+            }
+            return Err(Error::new(
+                Kind::Fenced,
+                format!("the spec has changed since plan {} was frozen", frozen.id),
+            )
+            .hint("finish it with the old spec, or drop it with `--replan`"));
+        }
+        let frozen = frozen.with(&self.spec);
+        if !finished || !self.has_grown(parts, &frozen).await? {
+            return Ok(Some((frozen, Origin::Resumed)));
+        }
+        let end = frozen.range.end();
+        match self.fresh(parts, Some(end), progress).await {
+            Ok(Some((plan, _))) => Ok(Some((plan, Origin::Grown))),
+            Ok(None) => Ok(Some((frozen, Origin::Resumed))),
+            // Nothing new after the end: the growth lies inside of what was proven.
+            Err(e) if e.kind() == Kind::Config => {
+                tracing::debug!("the source changed, but nothing after {end} is new: {e}");
+                Ok(Some((frozen, Origin::Resumed)))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn is_finished(&self, parts: &Parts, plan: &Plan) -> Result<bool> {
+        let summary = parts.journal.summary(&plan.id).await?;
+        Ok(summary.is_some_and(|s| {
+            s.total() > 0 && s.of(State::Verified) + s.of(State::Empty) == s.total()
+        }))
+    }
+
+    async fn has_grown(&self, parts: &Parts, plan: &Plan) -> Result<bool> {
+        let now = parts.source.stamps().await?;
+        Ok(now.is_some_and(|now| now != plan.survey.files))
+    }
+
+    /// Surveys the source and freezes a plan.
+    async fn fresh(
+        &self,
+        parts: &Parts,
+        after: Option<Timestamp>,
+        progress: Option<ProgressFn>,
+    ) -> Result<Option<(Plan, Origin)>> {
+        let table = parts.target.table().await?;
+        let request = SurveyRequest {
+            time: self.spec.rows.time.clone(),
+            types: table.clone().unwrap_or_default(),
+            progress,
+        };
+        let survey = parts.source.survey(&request).await?;
+        let (columns, notes) = resolve_columns(
+            &self.spec.rows,
+            &survey.columns,
+            table.as_deref(),
+            parts.target.as_ref(),
+        )?;
+        let frozen = freeze(Inputs {
+            spec: self.spec.clone(),
+            as_written: self.as_written.clone(),
+            base_dir: self.base_dir.display().to_string(),
+            survey,
+            columns,
+            notes,
+            after,
+            now: parts.env.now(),
+            salt: salt()?,
+        })?;
+        let Frozen::Plan(mut plan) = frozen else { return Ok(None) };
+        if let Some(salt) = self.known_salt(parts, &plan).await? {
+            plan.salt = salt;
+        }
+        let files = plan.survey.files.len();
+        let label = &mut plan.spec.source.label;
+        if let (2.., Some((kind, path))) = (files, label.split_once(' ')) {
+            *label = format!("{files} {kind} files, {path}");
+        }
+        let scratch = parts.env.scratch();
+        write_unplaced(scratch.as_ref(), &plan).await?;
+        scratch.write(PLAN_PART, &plan.to_json()?).await?;
+        scratch.rename(PLAN_PART, PLAN_FILE).await?;
+        Ok(Some((*plan, Origin::Fresh)))
+    }
+
+    /// The salt under which this very plan was begun before: in the ledger, or, where that is
+    /// lost, in the target's receipts.
+    async fn known_salt(&self, parts: &Parts, plan: &Plan) -> Result<Option<[u8; 16]>> {
+        for entry in parts.journal.read(&plan.id, 0).await? {
+            let Event::V1(event) = entry.event;
+            if let EventV1::PlanFrozen { salt, .. } = event {
+                return Ok(Some(salt));
+            }
+        }
+        let found = parts.target.receipts(&plan.range).await?;
+        let ours = found.iter().map(|f| f.receipt.latest()).find(|r| r.plan == plan.id);
+        Ok(ours.map(|r| r.salt))
+    }
+}
+
+/// Lines that belong to no slice are listed beside the rejects of the slices.
+async fn write_unplaced(scratch: &dyn Scratch, plan: &Plan) -> Result<()> {
+    let mut lines = Vec::new();
+    for reject in &plan.survey.unplaced_rejects {
+        serde_json::to_writer(&mut lines, &Exception::RejectV1(reject.clone()))
+            .map_err(|e| Error::bug("a reject cannot be written as JSON").because(e))?;
+        lines.push(b'\n');
+    }
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let name = format!("rejects/unplaced.{}.jsonl", plan.id);
+    let part = format!("{name}.part");
+    scratch.write(&part, &lines).await?;
+    scratch.rename(&part, &name).await
+}
+
+/// Slices at a time, at most, where the spec leaves it to us.
+const MAX_AUTO: usize = 8;
+
+const PLAN_FILE: &str = "plan.json";
+const PLAN_PART: &str = "plan.json.part";
+
+/// The opened parts of a job.
+#[derive(Debug)]
+pub struct Parts {
+    /// The world.
+    pub env: Arc<TokioEnv>,
+    /// The ledger.
+    pub journal: Arc<SqliteJournal>,
+    /// Where rows come from.
+    pub source: Arc<dyn Source>,
+    /// Where they go.
+    pub target: Arc<dyn Target>,
+}
+
+impl Parts {
+    /// Opens all parts; creates the state dir and the ledger.
+    pub fn open(job: &Job) -> Result<Self> {
+        let env = job.env()?;
+        Ok(Parts { env, journal: job.journal()?, source: job.source()?, target: job.target()? })
+    }
+}
+
+fn salt() -> Result<[u8; 16]> {
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt)
+        .map_err(|e| Error::unavailable("the system gives no random numbers").because(e))?;
+    Ok(salt)
+}
