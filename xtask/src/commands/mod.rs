@@ -1,9 +1,11 @@
 //! One file per command, and the one place that names them.
 
+mod bench;
 mod check;
 mod ci;
 mod generate;
 mod generate_csv;
+mod release_check;
 mod sim;
 mod test;
 
@@ -17,7 +19,9 @@ cargo xtask COMMAND
   sim N [--planted]        the simulation with N seeds
   generate [--check]       write what is generated from the code, or check that it is fresh
   generate-csv FILE --rows N [--hosts N] [--seed N] [--shuffled] [--gzip]
+  bench trunk|plan [--rows N] [--runs N] [--no-big]
   ci [--yes]               what .ci/run does
+  release-check [--yes] [--seeds N] [--kills N] [--rows N]
 
 `--yes` (or CI=true) installs what is missing without asking.";
 
@@ -33,7 +37,9 @@ pub fn dispatch(args: &[String]) -> Done {
         "sim" => sim::run(rest),
         "generate" => generate::run(rest),
         "generate-csv" => generate_csv::run(rest),
+        "bench" => bench::run(rest),
         "ci" => ci::run(rest),
+        "release-check" => release_check::run(rest),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())
