@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use retrofill_core::connector::CommitOutcome;
@@ -27,6 +28,8 @@ use super::{Shared, upkeep};
 const GATHER: Duration = Duration::from_millis(20);
 /// How many loads share a log entry at most.
 const TOGETHER: usize = 32;
+/// How many receipts wait for the disk at once.
+const SYNCS: usize = 8;
 
 /// Hands loads to the committing task.
 #[derive(Debug, Default)]
@@ -320,17 +323,23 @@ fn answer(shared: &Shared, mut waiting: Waiting, verdict: Verdict) {
     }
 }
 
-/// Looks at each data file once more and writes the receipts' bodies; what fails is answered.
-fn prepare(shared: &Shared, ready: Vec<Waiting>, table_id: &str, version: u64) -> Vec<Waiting> {
+/// Looks at each data file once more and writes the receipts' bodies, side by side because each
+/// waits for the disk; what fails is answered.
+fn prepare(shared: &Shared, mut ready: Vec<Waiting>, table_id: &str, version: u64) -> Vec<Waiting> {
+    let share = ready.len().div_ceil(SYNCS).max(1);
+    let anchored: Vec<Result<String>> = thread::scope(|scope| {
+        let parts: Vec<_> = ready
+            .chunks_mut(share)
+            .map(|part| {
+                let anchor = |w: &mut Waiting| anchor(shared, w, table_id, version);
+                (part.len(), scope.spawn(move || part.iter_mut().map(anchor).collect()))
+            })
+            .collect();
+        parts.into_iter().flat_map(|(loads, part)| part.join().unwrap_or(failed(loads))).collect()
+    });
     let mut dirs = HashSet::new();
     let mut whole = Vec::new();
-    for mut waiting in ready {
-        let load = &waiting.load;
-        let anchored = check_file(shared, load).and_then(|()| {
-            let anchor = receipts::anchor(table_id, version, load.written.as_ref());
-            waiting.receipt.latest_mut().anchor = anchor;
-            receipts::write_body(shared.log.durable(), &load.slice, &waiting.receipt)
-        });
+    for (waiting, anchored) in ready.into_iter().zip(anchored) {
         match anchored {
             Ok(path) => {
                 dirs.insert(parent(&path).to_owned());
@@ -346,6 +355,18 @@ fn prepare(shared: &Shared, ready: Vec<Waiting>, table_id: &str, version: u64) -
         }
     }
     whole
+}
+
+fn failed(loads: usize) -> Vec<Result<String>> {
+    vec![Err(Error::bug("a thread that writes receipts ended early")); loads]
+}
+
+fn anchor(shared: &Shared, waiting: &mut Waiting, table_id: &str, version: u64) -> Result<String> {
+    let load = &waiting.load;
+    check_file(shared, load)?;
+    let anchor = receipts::anchor(table_id, version, load.written.as_ref());
+    waiting.receipt.latest_mut().anchor = anchor;
+    receipts::write_body(shared.log.durable(), &load.slice, &waiting.receipt)
 }
 
 /// A foreign VACUUM takes files that no log entry names yet.

@@ -25,8 +25,8 @@ fn columns() -> Arc<Columns> {
     let time = ColumnType::Instant { unit: Precision::Microsecond };
     let value = ColumnType::Integer { bits: 64 };
     let list = vec![
-        Column { name: "t".into(), ty: time, role: Role::Time, position: 0 },
-        Column { name: "v".into(), ty: value, role: Role::Value, position: 1 },
+        Column { name: "t".into(), ty: time, role: Role::Time, position: 0, source: None },
+        Column { name: "v".into(), ty: value, role: Role::Value, position: 1, source: None },
     ];
     Arc::new(Columns::new(list).unwrap())
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -28,6 +29,8 @@ pub(super) fn entry_path(version: u64) -> String {
 pub(super) struct Log {
     durable: Durable,
     held: Mutex<Option<Held>>,
+    /// Times the log was read from its start: each begins an epoch of its own.
+    reads: AtomicU64,
 }
 
 /// The state, and by what the entry it ends with is known again.
@@ -40,7 +43,7 @@ struct Held {
 impl Log {
     /// The log of the table on this disk.
     pub(super) fn new(durable: Durable) -> Self {
-        Log { durable, held: Mutex::new(None) }
+        Log { durable, held: Mutex::new(None), reads: AtomicU64::new(0) }
     }
 
     /// The disk it lies on.
@@ -62,7 +65,6 @@ impl Log {
     }
 
     fn refresh(&self, held: &mut Option<Held>) -> Result<()> {
-        let before = held.as_ref().map_or(0, |h| h.state.epoch);
         match held {
             // A table that was deleted and made again must not be taken for its predecessor.
             Some(h) if h.last.is_some() && self.stamp(h.state.version) == h.last => {
@@ -74,9 +76,6 @@ impl Log {
             _ => {
                 *held = None;
                 *held = self.load()?;
-                if let Some(h) = held {
-                    h.state.epoch += before + 1;
-                }
             }
         }
         Ok(())
@@ -112,7 +111,9 @@ impl Log {
             self.check_empty()?;
             return Ok(None);
         }
+        let epoch = self.reads.fetch_add(1, Ordering::Relaxed) << 32;
         let mut state = State::default();
+        state.epoch = epoch;
         let mut next = 0;
         if let Some((version, parts)) = found.newest_checkpoint() {
             let mut lines = Vec::new();

@@ -9,6 +9,7 @@ use arrow::datatypes::{
     DataType, Field, Int64Type, Schema, TimeUnit, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt64Type,
 };
+use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
@@ -249,14 +250,12 @@ impl<'a> OpenFile<'a> {
     /// The plan's columns in the plan's types; a column that the file lacks is NULL.
     fn convert(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let schema = self.scan.columns.arrow_schema();
-        let options = CastOptions { safe: false, ..CastOptions::default() };
         let columns: Result<Vec<ArrayRef>> = schema
             .fields()
             .iter()
             .map(|field| match batch.column_by_name(field.name()) {
                 None => Ok(new_null_array(field.data_type(), batch.num_rows())),
-                Some(array) if array.data_type() == field.data_type() => Ok(array.clone()),
-                Some(array) => cast_with_options(array, field.data_type(), &options).map_err(|e| {
+                Some(array) => convert(array, field.data_type()).map_err(|e| {
                     let what = format!(
                         "column `{}` of the data file `{}` does not fit its type in the table",
                         field.name(),
@@ -268,6 +267,22 @@ impl<'a> OpenFile<'a> {
             .collect();
         RecordBatch::try_new(schema, columns?)
             .map_err(|e| Error::bug("rows do not fit the plan's schema").because(e))
+    }
+}
+
+/// A value that the type cannot hold is an error. Nanoseconds are floored: Arrow's own cast
+/// would move the last one before 1970 into it.
+fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+    if array.data_type() == to {
+        return Ok(array.clone());
+    }
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    match (array.as_primitive_opt::<TimestampNanosecondType>(), to) {
+        (Some(nanos), DataType::Timestamp(TimeUnit::Microsecond, _)) => {
+            let micros = nanos.unary::<_, TimestampMicrosecondType>(|n| n.div_euclid(1_000));
+            cast_with_options(&micros.with_timezone("UTC"), to, &options)
+        }
+        _ => cast_with_options(array, to, &options),
     }
 }
 

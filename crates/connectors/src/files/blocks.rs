@@ -44,12 +44,12 @@ impl Shared {
             Kind::Config => stale(path, "cannot be read as planned").because(e),
             _ => e,
         };
-        let (header, _) = self.open_file(path, Arc::default()).map_err(changed)?;
+        let (header, _) = self.open_file(file, Arc::default()).map_err(changed)?;
         let names: Vec<_> = survey.columns.iter().map(|c| c.name.clone()).collect();
         let order = header.order(&names, path, "the plan").map_err(changed)?;
         let bytes = if is_gzip(self.settings.compression, path) {
             let compression = self.settings.compression;
-            let content = Content::open(&self.base, compression, path, Arc::default())?;
+            let content = Content::open(&self.base, compression, file, Arc::default())?;
             Bytes::Gzip { content, at: 0 }
         } else {
             Bytes::Plain(open_plain(&self.base, path)?)

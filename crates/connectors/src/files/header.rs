@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use retrofill_core::error::{Error, Result};
+use retrofill_core::survey::FileStamp;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use super::Shared;
@@ -61,12 +62,12 @@ impl Shared {
     /// Opens a file and reads its header; the chunks then start behind it.
     pub(super) fn open_file(
         &self,
-        path: &str,
+        file: &FileStamp,
         done: Arc<AtomicU64>,
     ) -> Result<(Header, Chunks<Content>)> {
-        let content = Content::open(&self.base, self.settings.compression, path, done)?;
+        let content = Content::open(&self.base, self.settings.compression, file, done)?;
         let mut chunks = Chunks::new(content, self.dialect, self.sizes.chunk);
-        let header = self.read_header(&mut chunks, path)?;
+        let header = self.read_header(&mut chunks, &file.path)?;
         chunks.skip(header.start as usize);
         Ok((header, chunks))
     }
@@ -145,8 +146,8 @@ fn check(path: &str, names: Vec<String>, before: &[u8], line: u64) -> Result<Hea
     }
     let mut sorted: Vec<_> = names.iter().collect();
     sorted.sort_unstable();
-    if let Some(pair) = sorted.windows(2).find(|w| w[0] == w[1]) {
-        let what = format!("`{path}`: column `{}` occurs twice", pair[0]);
+    if let Some([name, _]) = sorted.array_windows().find(|[a, b]| a == b) {
+        let what = format!("`{path}`: column `{name}` occurs twice");
         return Err(Error::config(what).hint(hint));
     }
     Ok(Header { names, start: before.len() as u64, line, seed: xxh3_64(before) })

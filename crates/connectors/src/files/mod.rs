@@ -7,9 +7,11 @@
 //! as the raw text they are: rejects keep their text, and one parser serves both paths.
 
 mod blocks;
+mod buckets;
 mod chunks;
 mod csv;
 mod header;
+mod iso;
 mod open;
 mod parallel;
 mod read;
@@ -31,7 +33,7 @@ use retrofill_core::connector::{ReadRequest, Rows, Source, SurveyRequest};
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
-use retrofill_core::survey::Survey;
+use retrofill_core::survey::{FileStamp, Survey};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc};
 
@@ -213,6 +215,11 @@ impl Source for CsvSource {
     async fn survey(&self, request: &SurveyRequest) -> Result<Survey> {
         let (shared, request) = (Arc::clone(&self.shared), request.clone());
         blocking(move || survey::survey(&shared, &request)).await
+    }
+
+    async fn stamps(&self) -> Result<Option<Vec<FileStamp>>> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || open::find(&shared.base, &shared.settings.path).map(Some)).await
     }
 
     async fn stage(&self, survey: &Survey, columns: &Columns, slices: &[Interval]) -> Result<()> {

@@ -94,7 +94,7 @@ fn stamp(base: &Path, path: String) -> Result<FileStamp> {
 /// Whether a file of this name is compressed.
 pub(super) fn is_gzip(compression: Compression, path: &str) -> bool {
     match compression {
-        Compression::Auto => path.ends_with(".gz"),
+        Compression::Auto => Path::new(path).extension().is_some_and(|e| e == "gz"),
         Compression::None => false,
         Compression::Gzip => true,
     }
@@ -150,26 +150,26 @@ pub(super) fn unreadable(path: &str, e: io::Error) -> Error {
 /// The content of a file from its start, decompressed.
 #[derive(Debug)]
 pub(super) enum Content {
-    Plain(Counted),
+    Plain(io::Take<Counted>),
     Gzip { decoder: Box<MultiGzDecoder<Counted>>, given: u64, size: u64 },
 }
 
 impl Content {
-    /// Opens; `done` is told the bytes taken from the disk.
+    /// Opens; `done` is told the bytes taken from the disk. What was appended to a plain file
+    /// since it was stamped is not seen.
     pub(super) fn open(
         base: &Path,
         compression: Compression,
-        path: &str,
+        stamp: &FileStamp,
         done: Arc<AtomicU64>,
     ) -> Result<Self> {
-        let file = open_plain(base, path)?;
-        let size = file.metadata().map_err(|e| unreadable(path, e))?.len();
+        let file = open_plain(base, &stamp.path)?;
         let counted = Counted { file, done };
-        if !is_gzip(compression, path) {
-            return Ok(Content::Plain(counted));
+        if !is_gzip(compression, &stamp.path) {
+            return Ok(Content::Plain(counted.take(stamp.size)));
         }
         let decoder = Box::new(MultiGzDecoder::new(counted));
-        Ok(Content::Gzip { decoder, given: 0, size })
+        Ok(Content::Gzip { decoder, given: 0, size: stamp.size })
     }
 }
 

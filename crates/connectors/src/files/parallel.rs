@@ -34,8 +34,10 @@ pub(super) fn ordered<T: Send, R: Send>(
             scope.spawn(move || worker(source, work, &give));
         }
         drop(give);
-        // It owns both ends: dropping them on its way out stops the workers.
-        collect(take, give_token, &mut done)
+        let result = collect(take, &give_token, &mut done);
+        // A worker that waits for a token ends.
+        drop(give_token);
+        result
     })
 }
 
@@ -70,7 +72,7 @@ fn worker<T, R>(
 
 fn collect<R>(
     take: Receiver<(u64, Result<R>)>,
-    give_token: SyncSender<()>,
+    give_token: &SyncSender<()>,
     done: &mut impl FnMut(R) -> Result<()>,
 ) -> Result<()> {
     let mut early = BTreeMap::new();

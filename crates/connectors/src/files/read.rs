@@ -1,6 +1,6 @@
 //! The rows of an interval, and the place of single rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::BooleanArray;
@@ -104,12 +104,12 @@ impl<'a> Timekeeper<'a> {
 /// at its position (where the target spells it otherwise).
 fn source_index(survey: &Survey, columns: &Columns, index: usize) -> Result<usize> {
     let column = columns.iter().nth(index).ok_or_else(|| Error::bug("no such column"))?;
-    let named = survey.columns.iter().position(|c| c.name == column.name);
+    let named = survey.columns.iter().position(|c| c.name == column.source_name());
     let at = named.unwrap_or(column.position as usize);
     if at < survey.columns.len() {
         return Ok(at);
     }
-    Err(Error::bug(format!("the source has no column `{}`", column.name)))
+    Err(Error::bug(format!("the source has no column `{}`", column.source_name())))
 }
 
 /// A row whose fields are not yet values.
@@ -240,7 +240,7 @@ impl<'a> Assembler<'a> {
             self.bad.push(first + row);
             self.rejects.push(Reject {
                 place: Place { file, line: Some(line), offset },
-                column: self.plan.iter().nth(column).map(|c| c.name.clone()),
+                column: self.plan.iter().nth(column).map(|c| c.source_name().to_owned()),
                 reason,
                 text: String::from_utf8_lossy(&bytes[start..end]).into_owned(),
             });
@@ -372,14 +372,14 @@ pub(super) fn locate(
             _ => shared.surveyed(survey, block.file)?,
         };
         let bytes = file.read(std::slice::from_ref(block))?;
-        let asked: BTreeMap<u64, ()> = list.iter().map(|i| (ordinals[*i], ())).collect();
+        let asked: BTreeSet<u64> = list.iter().map(|i| ordinals[*i]).collect();
         let mut texts = BTreeMap::new();
         let mut records = Records::new(shared.dialect, &bytes, file.order.len(), block.line);
         let mut fields = Vec::new();
         while let Some(line) = records.next(&mut fields) {
             let offset = block.offset + line.start as u64;
             let ordinal = ordinal(block.file, offset);
-            if asked.contains_key(&ordinal) {
+            if asked.contains(&ordinal) {
                 let path = survey.files[block.file as usize].path.clone();
                 let place = Place { file: path, line: Some(line.number), offset };
                 let text = String::from_utf8_lossy(&bytes[line.start..line.end]).into_owned();

@@ -8,7 +8,7 @@
 //! one.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,9 +22,12 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::Shared;
 use super::blocks::Surveyed;
+use super::buckets::{
+    Output, Parsed, Placed, RAW_HEAD, RawBuckets, cut_pieces, open_raw, raw_path, read_head,
+};
 use super::csv::Records;
 use super::parallel::ordered;
-use super::read::{Timekeeper, ordinal};
+use super::read::Timekeeper;
 use super::staging::{
     HEAD, Manifest, Piece, Staging, bucket_path, disk, fingerprint, number, read_json, settle,
     write_json,
@@ -33,10 +36,6 @@ use super::time::Moment;
 
 /// The most buckets: each is an open file with a buffer.
 const MOST_BUCKETS: u64 = 256;
-/// Bytes of all buffers of pass 1.
-const BUFFERS: usize = 24 << 20;
-/// Bytes before the text of a record that is not sorted yet: those of a sorted one and the slice.
-const RAW_HEAD: usize = HEAD + 4;
 
 /// Where copies stand.
 pub(super) fn root(state: &Path) -> PathBuf {
@@ -129,7 +128,7 @@ pub(super) fn build(
     let slices = disjoint(slices);
     let root = root(&shared.state);
     let names: Vec<_> = survey.columns.iter().map(|c| &c.name).collect();
-    let time = &columns.time().name;
+    let time = columns.time().source_name();
     let identity = (fingerprint(survey), &survey.time_form, &shared.settings, names, time, &slices);
     let identity = serde_json::to_vec(&identity)
         .map_err(|e| Error::bug("cannot write an identity as JSON").because(e))?;
@@ -173,27 +172,15 @@ fn assign(survey: &Survey, slices: &[Interval], size: u64) -> Vec<usize> {
     changes[..slices.len()].iter().map(&mut place).collect()
 }
 
-/// A record of a block: its slice, its place in the block, its line.
-type Placed = (u32, u32, u32, u64);
-
-/// A block, its records, and where they stand in the source.
-struct Parsed {
-    bytes: Vec<u8>,
-    file: u32,
-    offset: u64,
-    records: Vec<Placed>,
-}
-
 impl Job<'_> {
     fn run(self, columns: &Columns) -> Result<Staging> {
         let marker = self.dir.join("distributed.json");
-        let Distributed::V1 { bytes, orders } = match read_json(&marker) {
-            Some(done) => done,
-            None => {
-                let done = self.distribute(columns)?;
-                write_json(&marker, &done)?;
-                done
-            }
+        let Distributed::V1 { bytes, orders } = if let Some(done) = read_json(&marker) {
+            done
+        } else {
+            let done = self.distribute(columns)?;
+            write_json(&marker, &done)?;
+            done
         };
         let mut pieces = Vec::with_capacity(self.slices.len());
         let mut first = 0;
@@ -201,16 +188,15 @@ impl Job<'_> {
             let bucket = self.buckets[first];
             let count = self.buckets[first..].iter().take_while(|b| **b == bucket).count();
             let done = self.dir.join(format!("bucket-{bucket:04}.json"));
-            let Sorted::V1 { pieces: of_bucket } = match read_json(&done) {
-                Some(sorted) => sorted,
-                None => {
-                    let sorted = self.sort(bucket, first, &bytes[first..first + count])?;
-                    write_json(&done, &sorted)?;
-                    sorted
-                }
+            let Sorted::V1 { pieces: of_bucket } = if let Some(sorted) = read_json(&done) {
+                sorted
+            } else {
+                let sorted = self.sort(bucket, first, &bytes[first..first + count])?;
+                write_json(&done, &sorted)?;
+                sorted
             };
             // Gone already where an earlier try came this far.
-            let _ = std::fs::remove_file(self.raw_path(bucket));
+            let _ = std::fs::remove_file(raw_path(&self.dir, bucket));
             pieces.extend(of_bucket);
             first += count;
         }
@@ -222,10 +208,6 @@ impl Job<'_> {
             orders,
         };
         Staging::create(&self.dir, manifest)
-    }
-
-    fn raw_path(&self, bucket: usize) -> PathBuf {
-        self.dir.join(format!("bucket-{bucket:04}.raw"))
     }
 
     /// Pass 1.
@@ -252,7 +234,7 @@ impl Job<'_> {
             let records = self.place(&keeper, block, &bytes, &order);
             Ok(Parsed { bytes, file: block.file, offset: block.offset, records })
         };
-        let mut raw = RawBuckets::create(self)?;
+        let mut raw = RawBuckets::create(&self.dir, self.buckets.last().map_or(0, |b| b + 1))?;
         ordered(next, work, |parsed| {
             for (slice, start, end, _) in &parsed.records {
                 bytes[*slice as usize] += HEAD as u64 + u64::from(end - start);
@@ -327,7 +309,7 @@ impl Job<'_> {
         sizes: &[u64],
         out: &mut Output,
     ) -> Result<()> {
-        let raw = self.raw_path(bucket);
+        let raw = raw_path(&self.dir, bucket);
         let sort_at_once = self.shared.sizes.bucket;
         let capacity = |size: &u64| Vec::with_capacity((*size).min(sort_at_once) as usize);
         let mut buffers: Vec<Vec<u8>> = sizes.iter().map(capacity).collect();
@@ -354,95 +336,6 @@ impl Job<'_> {
             for piece in cut_pieces(buffer, self.shared.sizes.chunk) {
                 out.piece(index + i, piece)?;
             }
-        }
-        Ok(())
-    }
-}
-
-fn open_raw(path: &Path) -> Result<File> {
-    File::open(path).map_err(|e| disk(path, e))
-}
-
-/// False at the end.
-fn read_head(input: &mut impl Read, head: &mut [u8]) -> std::io::Result<bool> {
-    let n = input.by_ref().take(1).read(head)?;
-    if n > 0 {
-        input.read_exact(&mut head[1..])?;
-    }
-    Ok(n > 0)
-}
-
-/// Pieces of whole records, of about `size` bytes.
-fn cut_pieces(bytes: &[u8], size: usize) -> Vec<&[u8]> {
-    let (mut pieces, mut from, mut at) = (Vec::new(), 0, 0);
-    while at < bytes.len() {
-        at += HEAD + number::<4>(bytes, at + HEAD - 4).unwrap_or(0) as usize;
-        if at - from >= size || at >= bytes.len() {
-            pieces.push(&bytes[from..at.min(bytes.len())]);
-            from = at;
-        }
-    }
-    pieces
-}
-
-/// A sorted bucket in the making.
-struct Output {
-    file: File,
-    path: PathBuf,
-    offset: u64,
-    /// For each slice of the bucket.
-    pieces: Vec<Vec<Piece>>,
-}
-
-impl Output {
-    fn piece(&mut self, slice: usize, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|e| disk(&self.path, e))?;
-        self.pieces[slice].push(Piece::new(self.offset, bytes));
-        self.offset += bytes.len() as u64;
-        Ok(())
-    }
-}
-
-/// The buckets of pass 1.
-struct RawBuckets {
-    files: Vec<(PathBuf, File, Vec<u8>)>,
-    /// Bytes that a buffer may hold.
-    most: usize,
-}
-
-impl RawBuckets {
-    fn create(job: &Job<'_>) -> Result<Self> {
-        let count = job.buckets.last().map_or(0, |last| last + 1);
-        let create = |bucket| {
-            let path = job.raw_path(bucket);
-            let file = File::create(&path).map_err(|e| disk(&path, e))?;
-            Ok((path, file, Vec::new()))
-        };
-        let files = (0..count).map(create).collect::<Result<_>>()?;
-        Ok(RawBuckets { files, most: BUFFERS / count.max(1) })
-    }
-
-    fn append(&mut self, buckets: &[usize], parsed: &Parsed) -> Result<()> {
-        for (slice, start, end, line) in &parsed.records {
-            let (path, file, buffer) = &mut self.files[buckets[*slice as usize]];
-            let at = ordinal(parsed.file, parsed.offset + u64::from(*start));
-            buffer.extend_from_slice(&at.to_le_bytes());
-            buffer.extend_from_slice(&line.to_le_bytes());
-            buffer.extend_from_slice(&(end - start).to_le_bytes());
-            buffer.extend_from_slice(&slice.to_le_bytes());
-            buffer.extend_from_slice(&parsed.bytes[*start as usize..*end as usize]);
-            if buffer.len() >= self.most {
-                file.write_all(buffer).map_err(|e| disk(path, e))?;
-                buffer.clear();
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<()> {
-        for (path, mut file, buffer) in self.files {
-            let written = file.write_all(&buffer).and_then(|()| file.sync_all());
-            written.map_err(|e| disk(&path, e))?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::Shared;
 use super::chunks::{Chunk, Chunks, KEPT_TEXT};
 use super::csv::{Field, Line, Records};
 use super::header::Header;
+use super::iso::is_compact_date;
 use super::open::{Content, check_magic, find, unreadable};
 use super::parallel::ordered;
 use super::read::MOST_BYTES;
@@ -93,9 +94,12 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
     survey.columns = (names.iter().zip(&seen).zip(given).enumerate())
         .map(|(i, ((name, seen), given))| FieldType {
             name: name.clone(),
-            ty: given.unwrap_or_else(|| match i == time {
-                true => ColumnType::Instant { unit: unit.precision() },
-                false => seen.column_type(),
+            ty: given.unwrap_or_else(|| {
+                if i == time {
+                    ColumnType::Instant { unit: unit.precision() }
+                } else {
+                    seen.column_type()
+                }
             }),
             nullable: seen.nullable(),
         })
@@ -125,7 +129,7 @@ fn headers(shared: &Shared) -> Result<Vec<SurveyedFile>> {
     let mut files: Vec<SurveyedFile> = Vec::new();
     for stamp in find(&shared.base, &shared.settings.path)? {
         check_magic(&shared.base, shared.settings.compression, &stamp.path)?;
-        let (header, _) = shared.open_file(&stamp.path, Arc::default())?;
+        let (header, _) = shared.open_file(&stamp, Arc::default())?;
         let order = match files.first() {
             None => (0..header.names.len()).collect(),
             Some(f) => header.order(&f.header.names, &stamp.path, &f.stamp.path)?,
@@ -140,7 +144,7 @@ fn find_form(shared: &Shared, files: &[SurveyedFile], time: usize) -> Result<Opt
     let custom = shared.settings.time_format.as_ref().map(|_| shared.clock(Form::Custom));
     for file in files {
         let path = &file.stamp.path;
-        let (header, mut chunks) = shared.open_file(path, Arc::default())?;
+        let (header, mut chunks) = shared.open_file(&file.stamp, Arc::default())?;
         while let Some(chunk) = chunks.next().map_err(|e| unreadable(path, e))? {
             let Chunk::Records { bytes, .. } = chunk else { continue };
             let values = first_values(shared, &header, &bytes, file.order[time]);
@@ -149,10 +153,17 @@ fn find_form(shared: &Shared, files: &[SurveyedFile], time: usize) -> Result<Opt
                 Some(clock) => values.iter().any(|v| clock.read(v).is_ok()).then_some(Form::Custom),
                 None => Form::guess(values.iter().map(Vec::as_slice)),
             };
+            let name = &files[0].header.names[time];
+            if matches!(form, Some(Form::Epoch(_))) && values.iter().all(|v| is_compact_date(v)) {
+                let first = String::from_utf8_lossy(first);
+                let what = format!("`{path}`: column `{name}` holds dates or numbers: `{first}`");
+                return Err(Error::config(what)
+                    .hint("set `time_format`: `%Y%m%d` for dates, `%s` for seconds since 1970"));
+            }
             if form.is_some() {
                 return Ok(form);
             }
-            let (name, first) = (&files[0].header.names[time], String::from_utf8_lossy(first));
+            let first = String::from_utf8_lossy(first);
             let what = format!("`{path}`: column `{name}` holds no times: `{first}`");
             return Err(Error::config(what).hint(match custom {
                 Some(_) => "the first times do not fit `time_format`",
@@ -199,7 +210,8 @@ impl AllChunks<'_> {
             }
             let Some(file) = self.look.files.get(self.next) else { return Ok(None) };
             let path = &file.stamp.path;
-            let (header, chunks) = self.look.shared.open_file(path, Arc::clone(&self.done))?;
+            let (header, chunks) =
+                self.look.shared.open_file(&file.stamp, Arc::clone(&self.done))?;
             if header != file.header {
                 return Err(Error::unavailable(format!("`{path}` changes while it is read")));
             }

@@ -5,7 +5,7 @@ mod splitting;
 
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, Int64Type};
@@ -17,6 +17,7 @@ use retrofill_core::connector::{
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::interval::Interval;
 use retrofill_core::survey::{Survey, TimeUnitSeen};
+use tokio::runtime::Runtime;
 
 use super::{CsvSettings, CsvSource, Shared, Sizes};
 
@@ -56,12 +57,8 @@ fn open(base: &Path, path: &str, state: &Path, change: impl FnOnce(&mut CsvSetti
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+    RUNTIME.block_on(future)
 }
 
 fn survey(source: &CsvSource, time: &str) -> Result<Survey> {
@@ -184,7 +181,8 @@ fn values_of_the_first_row() {
     let column = |name: &str| first.column_by_name(name).unwrap();
     assert_eq!(column("origin").as_string::<i32>().value(0), "EWR");
     assert_eq!(column("wind_dir").as_primitive::<Int64Type>().value(0), 270);
-    assert_eq!(column("wind_speed").as_primitive::<Float64Type>().value(0), 10.357019999999999);
+    let speed = column("wind_speed").as_primitive::<Float64Type>().value(0);
+    assert_eq!(speed.to_bits(), 10.357_019_999_999_999_f64.to_bits());
     assert!(column("wind_gust").is_null(0));
 }
 
@@ -240,6 +238,10 @@ fn sources_that_cannot_be_say_why() {
         (&[("a.csv", "\n\n")], "`a.csv` has no line with text"),
         (&[("a.csv", "u,v\n")], "`a.csv` has no column `t`"),
         (&[("a.csv", "t,v\nsoon,1\n")], "`a.csv`: column `t` holds no times: `soon`"),
+        (
+            &[("a.csv", "t,v\n20130101,1\n20130102,2\n")],
+            "`a.csv`: column `t` holds dates or numbers: `20130101`",
+        ),
         (
             &[("a.csv", "t,v,w\n"), ("b.csv", "v,x,t\n")],
             "`b.csv` has other columns than `a.csv`: it lacks `w` and has `x`",

@@ -15,7 +15,8 @@ use arrow::array::{
 use retrofill_core::columns::{ColumnType, Precision};
 use retrofill_core::error::{Error, Result};
 
-use super::time::{Clock, Moment, Reason, read_date};
+use super::iso::read_date;
+use super::time::{Clock, Moment, Reason};
 use super::types::{Decimal, FLOAT_DIGITS, lexical_float};
 
 /// Digits that a 32-bit float is trusted with.
@@ -224,14 +225,13 @@ fn bool(text: &[u8]) -> Result<bool, Reason> {
 
 #[inline]
 fn integer<T: TryFrom<i64>>(text: &[u8]) -> Result<T, Reason> {
-    let number = match lexical_core::parse::<i64>(text) {
-        Ok(number) => number,
+    let number = if let Ok(number) = lexical_core::parse::<i64>(text) {
+        number
+    } else {
         // `5.0` and `5e3` are whole numbers too.
-        Err(_) => {
-            let number = Decimal::parse(text).ok_or("is not a whole number")?;
-            let whole = unscaled(&number, 0).ok_or("is not a whole number")??;
-            i64::try_from(whole).map_err(|_| "does not fit in 64 bits")?
-        }
+        let number = Decimal::parse(text).ok_or("is not a whole number")?;
+        let whole = unscaled(&number, 0).ok_or("is not a whole number")??;
+        i64::try_from(whole).map_err(|_| "does not fit in 64 bits")?
     };
     T::try_from(number)
         .map_err(|_| Reason::from(format!("does not fit in {} bits", 8 * size_of::<T>())))
@@ -305,7 +305,7 @@ fn decimal(text: &[u8], precision: u8, scale: i8) -> Result<i128, Reason> {
     Ok(value)
 }
 
-/// Bytes as PostgreSQL writes them: `\x` and hex digits.
+/// Bytes as `PostgreSQL` writes them: `\x` and hex digits.
 fn bytes(text: &[u8]) -> Result<Vec<u8>, Reason> {
     let refuse = || Reason::from("is not `\\x` and pairs of hex digits");
     let digits = text.strip_prefix(b"\\x").ok_or_else(refuse)?;
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn floats_keep_what_they_are_given() {
-        assert_eq!(float64(b"10.357019999999999"), Ok(10.357019999999999));
+        assert_eq!(float64(b"10.357019999999999"), Ok(10.357_019_999_999_999));
         assert_eq!(float64(b"1.50000000000000000000000"), Ok(1.5));
         assert_eq!(float64(b".5"), Ok(0.5));
         assert_eq!(float64(b"5."), Ok(5.0));

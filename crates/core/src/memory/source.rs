@@ -192,6 +192,7 @@ impl Source for MemorySource {
             unplaced_rejects: unplaced.iter().map(|(i, line)| reject(*i, line)).collect(),
             blocks,
             notes: Vec::new(),
+            time_form: None,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Delta tables on a real directory.
 
+mod foreign;
 mod load;
 mod receipts;
 mod source;
@@ -209,10 +210,22 @@ pub(crate) fn names(dir: &Path, below: &str) -> Vec<String> {
     names
 }
 
+fn has_ending(name: &str, ending: &str) -> bool {
+    Path::new(name).extension().is_some_and(|e| e == ending)
+}
+
+/// Appends a log entry as another engine would.
+pub(crate) fn foreign_entry(dir: &Path, lines: &[serde_json::Value]) {
+    let version = entries(dir).len();
+    let text: Vec<String> = lines.iter().map(ToString::to_string).collect();
+    let path = dir.join(format!("table/_delta_log/{version:020}.json"));
+    std::fs::write(path, text.join("\n")).unwrap();
+}
+
 pub(crate) fn data_files(dir: &Path) -> Vec<String> {
-    names(dir, "").into_iter().filter(|n| n.ends_with(".parquet")).collect()
+    names(dir, "").into_iter().filter(|n| has_ending(n, "parquet")).collect()
 }
 
 pub(crate) fn entries(dir: &Path) -> Vec<String> {
-    names(dir, "_delta_log").into_iter().filter(|n| n.ends_with(".json")).collect()
+    names(dir, "_delta_log").into_iter().filter(|n| has_ending(n, "json")).collect()
 }

@@ -117,14 +117,6 @@ async fn another_table_in_the_same_place_has_no_receipts() {
     assert_eq!(standing(&target).await, Standing::Sound);
 }
 
-/// Appends a log entry as another engine would.
-fn foreign_entry(dir: &Path, lines: &[serde_json::Value]) {
-    let version = entries(dir).len();
-    let text: Vec<String> = lines.iter().map(ToString::to_string).collect();
-    let path = dir.join(format!("table/_delta_log/{version:020}.json"));
-    std::fs::write(path, text.join("\n")).unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn receipts_of_another_table_identity_are_gone() {
     let dir = tempfile::tempdir().unwrap();
