@@ -2,6 +2,8 @@
 //! for chance, the state dir for files.
 
 mod cpu;
+#[cfg(debug_assertions)]
+mod hold;
 mod scratch;
 
 use std::path::Path;
@@ -25,6 +27,8 @@ pub struct TokioEnv {
     runtime: Handle,
     cpu: CpuPool,
     scratch: Arc<DirScratch>,
+    #[cfg(debug_assertions)]
+    hold: Option<hold::Hold>,
 }
 
 impl TokioEnv {
@@ -40,6 +44,8 @@ impl TokioEnv {
             runtime,
             cpu: CpuPool::start(threads)?,
             scratch: Arc::new(DirScratch::open(state_dir)?),
+            #[cfg(debug_assertions)]
+            hold: hold::Hold::from_env()?,
         })
     }
 }
@@ -68,6 +74,13 @@ impl Env for TokioEnv {
 
     fn random(&self) -> u64 {
         getrandom::u64().expect("every supported system gives random numbers")
+    }
+
+    #[cfg(debug_assertions)]
+    fn reached(&self, point: &'static str) {
+        if let Some(hold) = &self.hold {
+            hold.reached(point);
+        }
     }
 
     fn scratch(&self) -> Arc<dyn Scratch> {

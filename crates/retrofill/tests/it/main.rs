@@ -1,0 +1,17 @@
+//! The program as its users meet it: the built binary, real files, tables read by others.
+//!
+//! Tests that need the Python judges say so on standard output and pass where these are missing;
+//! `RETROFILL_REQUIRE=python` turns that into a failure.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop where it cannot go on")]
+
+mod example;
+mod exec;
+mod harness;
+mod inputs;
+mod judge;
+mod kill;
+mod live;
+mod recover;
+mod runners;
+mod verify;

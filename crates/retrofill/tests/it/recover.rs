@@ -1,0 +1,127 @@
+//! A table or a ledger is lost, the other is still there.
+
+use std::fs;
+use std::path::Path;
+
+use xtask::metrics::Metrics;
+
+use crate::harness::{Job, Ran};
+use crate::judge;
+
+const ROWS: u64 = 30_000;
+
+/// 14 hours of 6 hosts.
+fn metrics() -> Metrics {
+    Metrics::new(ROWS, 6)
+}
+
+fn loaded() -> Job {
+    let job = Job::metrics(&metrics(), "");
+    job.run().ended(0);
+    job
+}
+
+/// Without a key rows are appended.
+fn appended() -> Job {
+    let job = Job::metrics_by("rows: { time: ts }", &metrics(), "");
+    job.run().ended(0);
+    job
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let place = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &place);
+        } else {
+            fs::copy(entry.path(), place).unwrap();
+        }
+    }
+}
+
+#[track_caller]
+fn whole_again(job: &Job) -> Ran {
+    let ran = job.run().ended(0);
+    assert_eq!(judge::equal(job), ROWS);
+    job.nothing_to_do();
+    ran
+}
+
+#[test]
+fn a_deleted_table_is_loaded_again() {
+    if !judge::here("recover::a_deleted_table_is_loaded_again") {
+        return;
+    }
+    for job in [loaded(), appended()] {
+        fs::remove_dir_all(job.table()).unwrap();
+        let ran = whole_again(&job);
+        assert_eq!(ran.json()["rows"]["written"], ROWS, "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_table_restored_by_another_program_is_filled_up() {
+    if !judge::here("recover::a_table_restored_by_another_program_is_filled_up") {
+        return;
+    }
+    for job in [loaded(), appended()] {
+        let newest = fs::read_dir(job.table().join("_delta_log")).unwrap().count() - 1;
+        let older = (newest / 2).to_string();
+        judge::ask(&job, "restore", &[&older]);
+        assert!(!judge::is_equal(&job), "version {older} has all rows");
+        whole_again(&job);
+    }
+}
+
+#[test]
+fn a_table_put_back_from_a_backup_is_filled_up() {
+    if !judge::here("recover::a_table_put_back_from_a_backup_is_filled_up") {
+        return;
+    }
+    let job = Job::metrics(&metrics(), "");
+    let mut runner = job.start(&[], &[("RETROFILL_HOLD", "commit:7")]);
+    assert!(runner.says("held at commit"), "{}", runner.stderr());
+    runner.kill();
+    let backup = job.path("backup");
+    copy(&job.table(), &backup);
+    whole_again(&job);
+    fs::remove_dir_all(job.table()).unwrap();
+    fs::rename(&backup, job.table()).unwrap();
+    whole_again(&job);
+}
+
+#[test]
+fn a_lost_ledger_is_rebuilt_from_the_receipts() {
+    if !judge::here("recover::a_lost_ledger_is_rebuilt_from_the_receipts") {
+        return;
+    }
+    for job in [loaded(), appended()] {
+        let plan = job.run().ended(0).json()["plan"].clone();
+        let before = job.files();
+        fs::remove_dir_all(job.path(".retrofill")).unwrap();
+        let last = job.run().ended(0).json();
+        assert_eq!(last["plan"], plan);
+        assert_eq!(last["rows"]["written"], 0);
+        assert_eq!(last["plan_rows"]["written"], ROWS);
+        assert_eq!(last["status"], "verified");
+        assert_eq!(before, job.files(), "a rebuilt ledger touched the table");
+        whole_again(&job);
+    }
+}
+
+#[test]
+fn a_ledger_lost_in_mid_load_loses_no_row() {
+    if !judge::here("recover::a_ledger_lost_in_mid_load_loses_no_row") {
+        return;
+    }
+    for rows in ["rows: { time: ts, key: [hostname] }", "rows: { time: ts }"] {
+        let job = Job::metrics_by(rows, &metrics(), "");
+        let mut runner = job.start(&[], &[("RETROFILL_HOLD", "ledger:6")]);
+        assert!(runner.says("held at ledger"), "{}", runner.stderr());
+        runner.kill();
+        fs::remove_dir_all(job.path(".retrofill")).unwrap();
+        whole_again(&job);
+    }
+}

@@ -1,0 +1,100 @@
+//! Two runners on one plan, and runners that are told to stop.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use xtask::metrics::Metrics;
+
+use crate::harness::Job;
+use crate::judge;
+
+const ROWS: u64 = 40_000;
+
+/// Longer than a lease lives without a heartbeat.
+const LEASE_GONE: Duration = Duration::from_secs(11);
+
+/// About eight seconds of loading: time to interfere.
+fn slow() -> Job {
+    Job::metrics(&Metrics::new(ROWS, 6), "limits: { rows_per_second: 5000, concurrency: 2 }")
+}
+
+#[test]
+fn a_second_runner_stands_back() {
+    let job = slow();
+    let mut first = job.start(&[], &[]);
+    job.wait_for("loading", 1, &mut first);
+    let second = job.run().ended(5);
+    assert!(second.stderr.contains("another runner"), "{}", second.stderr);
+    first.end().ended(0);
+    job.nothing_to_do();
+}
+
+#[test]
+fn a_stopped_runner_is_taken_over_and_writes_nothing_more() {
+    if !judge::here("runners::a_stopped_runner_is_taken_over_and_writes_nothing_more") {
+        return;
+    }
+    let job = slow();
+    let mut old = job.start(&[], &[]);
+    job.wait_for("verified", 2, &mut old);
+    job.wait_for("loading", 1, &mut old);
+    old.signal(Signal::STOP);
+    job.run().ended(5);
+    sleep(LEASE_GONE);
+    job.run().ended(0);
+    assert_eq!(judge::equal(&job), ROWS);
+    let before = job.files();
+    old.signal(Signal::CONT);
+    old.end().ended(5);
+    let after = job.files();
+    let new: Vec<_> = after.iter().filter(|(path, _)| !before.contains_key(*path)).collect();
+    assert!(new.is_empty(), "the old runner left {new:?}");
+    assert_eq!(judge::equal(&job), ROWS);
+    job.nothing_to_do();
+}
+
+#[test]
+fn one_interrupt_finishes_the_slice_in_hand() {
+    let job = slow();
+    let mut runner = job.start(&[], &[]);
+    job.wait_for("verified", 1, &mut runner);
+    job.wait_for("loading", 1, &mut runner);
+    let (done, in_hand) = (job.count("verified"), job.count("loading"));
+    runner.signal(Signal::INT);
+    runner.end().ended(130);
+    assert_eq!(job.count("loading"), 0);
+    assert!(job.count("verified") >= done + in_hand, "{:?}", job.states());
+    assert!(job.count("planned") > 0, "nothing was left: {:?}", job.states());
+    finishes(&job);
+}
+
+#[test]
+fn two_interrupts_roll_back_at_once() {
+    let job = slow();
+    let mut runner = job.start(&[], &[("RETROFILL_HOLD", "write:1000000")]);
+    job.wait_for("loading", 1, &mut runner);
+    runner.signal(Signal::INT);
+    sleep(Duration::from_millis(100));
+    let start = Instant::now();
+    if runner.is_running() {
+        runner.signal(Signal::INT);
+    }
+    runner.end().ended(130);
+    assert!(start.elapsed() < Duration::from_secs(5), "rolling back took {:?}", start.elapsed());
+    assert_eq!(job.count("loading"), 0, "{:?}", job.states());
+    finishes(&job);
+}
+
+/// The same command again does the rest.
+#[track_caller]
+fn finishes(job: &Job) {
+    let last = job.call("run", &["--output", "json"]).ended(0).json();
+    assert_eq!(last["status"], "verified");
+    assert_eq!(last["plan_rows"]["read"], ROWS);
+    assert_eq!(last["plan_rows"]["written"], ROWS);
+    job.nothing_to_do();
+    if judge::here("runners: equality after an interrupt") {
+        assert_eq!(judge::equal(job), ROWS);
+    }
+}

@@ -1,0 +1,86 @@
+//! `verify` finds what happened to the data files of a table, and only that.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::harness::Job;
+use crate::judge;
+
+/// The slice whose file is damaged.
+const HIT: &str = "20130501T000000Z";
+
+fn loaded() -> (Job, PathBuf) {
+    let job = Job::example();
+    let plan = job.run().ended(0).json()["plan"].as_str().unwrap().to_owned();
+    let receipt = job.table().join(format!("_retrofill/receipts/{plan}/{HIT}.1.json"));
+    let receipt: Value = serde_json::from_str(&fs::read_to_string(receipt).unwrap()).unwrap();
+    let file = job.table().join(receipt["anchor"]["files"][0]["path"].as_str().unwrap());
+    (job, file)
+}
+
+/// `verify` ends with 3, blames the slice that was hit and no other.
+#[track_caller]
+fn only_the_hit_slice_is_mismatched(job: &Job) {
+    let ran = job.call("verify", &["--output", "json"]).ended(3);
+    let last = ran.json();
+    assert_eq!(last["status"], "mismatched");
+    assert_eq!(last["slices"]["mismatched"], 1, "{last}");
+    assert_eq!(last["slices"]["verified"], 11, "{last}");
+    assert_eq!(last["exit"], 3);
+    assert!(ran.stderr.contains(HIT) || ran.stdout.contains(HIT), "{}", ran.stderr);
+    assert_eq!(job.count("mismatched"), 1);
+    assert_eq!(job.count("verified"), 11);
+}
+
+#[test]
+fn an_untouched_table_is_verified() {
+    let (job, _) = loaded();
+    let before = job.files();
+    let last = job.call("verify", &["--output", "json"]).ended(0).json();
+    assert_eq!(last["status"], "verified");
+    assert_eq!(last["slices"]["verified"], 12);
+    assert_eq!(last["rows"]["read"], 0);
+    assert_eq!(last["plan_rows"]["read"], 26_115);
+    assert_eq!(before, job.files(), "verify wrote to the table");
+}
+
+#[test]
+fn a_deleted_data_file_is_found() {
+    let (job, file) = loaded();
+    fs::remove_file(file).unwrap();
+    only_the_hit_slice_is_mismatched(&job);
+}
+
+#[test]
+fn a_truncated_data_file_is_found() {
+    let (job, file) = loaded();
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    only_the_hit_slice_is_mismatched(&job);
+}
+
+#[test]
+fn a_damaged_data_file_is_found() {
+    let (job, file) = loaded();
+    let mut bytes = fs::read(&file).unwrap();
+    // The middle of the file is a data page.
+    let middle = bytes.len() / 2;
+    for byte in &mut bytes[middle..middle + 8] {
+        *byte ^= 0x55;
+    }
+    fs::write(&file, bytes).unwrap();
+    only_the_hit_slice_is_mismatched(&job);
+}
+
+#[test]
+fn a_data_file_rewritten_without_some_rows_is_found() {
+    if !judge::here("verify::a_data_file_rewritten_without_some_rows_is_found") {
+        return;
+    }
+    let (job, file) = loaded();
+    let dropped = judge::ask(&job, "thin", &[file.to_str().unwrap()]);
+    assert!(dropped[0]["dropped"].as_u64().unwrap() > 100);
+    only_the_hit_slice_is_mismatched(&job);
+}
