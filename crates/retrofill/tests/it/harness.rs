@@ -164,7 +164,7 @@ impl Job {
         let Ok(mut query) = db.prepare("SELECT state, count(*) FROM slices GROUP BY state") else {
             return BTreeMap::new();
         };
-        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)));
         rows.map(|rows| rows.flatten().collect()).unwrap_or_default()
     }
 
