@@ -25,7 +25,7 @@ fn a_second_runner_stands_back() {
     let mut first = job.start(&[], &[]);
     job.wait_for("loading", 1, &mut first);
     let second = job.run().ended(5);
-    assert!(second.stderr.contains("another runner"), "{}", second.stderr);
+    assert!(second.stderr.contains("is held by process"), "{}", second.stderr);
     first.end().ended(0);
     job.nothing_to_do();
 }
