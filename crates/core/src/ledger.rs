@@ -4,7 +4,9 @@
 //! chain; what it shows as state must equal the fold over its events, which a test checks for
 //! each journal.
 
-use std::collections::BTreeMap;
+mod fold;
+mod state;
+
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -13,73 +15,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{PlanId, SliceId, as_hex};
 use crate::interval::Interval;
 use crate::receipt::Counts;
 
-/// Where a slice stands. Done = verified or empty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// Nothing was done yet.
-    Planned,
-    /// A runner has it in hand.
-    Loading,
-    /// Committed but not proven: only on targets without transactions.
-    Loaded,
-    /// Committed and proven by reading back.
-    Verified,
-    /// Proven to hold nothing to load.
-    Empty,
-    /// Given up after all tries.
-    Failed,
-    /// What was read back is not what was written. A person must look.
-    Mismatched,
-    /// Its source changed, or its receipt or data are gone from the target.
-    Stale,
-    /// A commit's outcome is not known; the receipts will tell.
-    Unknown,
-    /// Halved: its halves stand for it.
-    Split,
-}
-
-impl State {
-    /// All states.
-    pub const ALL: [State; 10] = [
-        State::Planned,
-        State::Loading,
-        State::Loaded,
-        State::Verified,
-        State::Empty,
-        State::Failed,
-        State::Mismatched,
-        State::Stale,
-        State::Unknown,
-        State::Split,
-    ];
-
-    /// Whether nothing is left to do.
-    pub fn is_done(self) -> bool {
-        matches!(self, State::Verified | State::Empty)
-    }
-
-    /// The word in every output.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            State::Planned => "planned",
-            State::Loading => "loading",
-            State::Loaded => "loaded",
-            State::Verified => "verified",
-            State::Empty => "empty",
-            State::Failed => "failed",
-            State::Mismatched => "mismatched",
-            State::Stale => "stale",
-            State::Unknown => "unknown",
-            State::Split => "split",
-        }
-    }
-}
+pub use fold::{Fold, SliceRecord};
+pub use state::{State, next};
 
 /// What happened to a slice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,31 +102,6 @@ impl Outcome {
             (true, _) => State::Verified,
         }
     }
-}
-
-/// The state after an event; an error of kind `Bug` where the event cannot follow.
-pub fn next(state: State, event: &SliceEvent) -> Result<State> {
-    use SliceEvent as E;
-    use State as S;
-    let to = match (state, event) {
-        (S::Verified | S::Empty | S::Split, E::Leased { .. }) => None,
-        (_, E::Leased { .. }) => Some(S::Loading),
-        (S::Planned | S::Loading | S::Failed | S::Stale, E::Split { .. }) => Some(S::Split),
-        (S::Loading, E::Written { .. }) => Some(S::Loading),
-        (S::Loading, E::Proven { .. }) => Some(S::Loading),
-        (S::Loaded, E::Proven { .. }) => Some(S::Verified),
-        (S::Loading | S::Unknown, E::Committed(o)) => Some(o.state()),
-        (S::Split, E::Recovered(_)) => None,
-        (_, E::Recovered(o)) => Some(o.state()),
-        (S::Loading, E::CommitUnknown { .. }) => Some(S::Unknown),
-        (S::Loading | S::Unknown | S::Loaded, E::Failed { .. }) => Some(S::Failed),
-        (S::Loading, E::Released) => Some(S::Planned),
-        (S::Split, E::Mismatched { .. } | E::Stale { .. }) => None,
-        (_, E::Mismatched { .. }) => Some(S::Mismatched),
-        (_, E::Stale { .. }) => Some(S::Stale),
-        _ => None,
-    };
-    to.ok_or_else(|| Error::bug(format!("a {} slice cannot take {event:?}", state.as_str())))
 }
 
 /// An event of the journal.
@@ -271,137 +188,6 @@ pub fn chain_text(previous: &[u8; 32], sequence: u64, at: Timestamp, json: &str)
     hash.update(at.as_nanosecond().to_be_bytes());
     hash.update(json);
     hash.finalize().into()
-}
-
-/// What the fold knows of one slice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SliceRecord {
-    /// The slice or half.
-    pub id: SliceId,
-    /// What it covers.
-    pub interval: Interval,
-    /// Where it stands.
-    pub state: State,
-    /// The generation last leased or committed; 0 before the first.
-    pub generation: u64,
-    /// Tries of this generation so far.
-    pub attempt: u32,
-    /// The last result, where there is one.
-    pub outcome: Option<Outcome>,
-    /// Why it stands so, where that needs a reason.
-    pub reason: Option<String>,
-}
-
-impl SliceRecord {
-    /// A slice or half of which nothing was done yet.
-    pub fn planned(id: SliceId, interval: Interval) -> Self {
-        SliceRecord {
-            id,
-            interval,
-            state: State::Planned,
-            generation: 0,
-            attempt: 0,
-            outcome: None,
-            reason: None,
-        }
-    }
-
-    /// Takes one event. The one place that turns events into state: journals with tables of
-    /// their own call it too.
-    pub fn apply(&mut self, event: &SliceEvent) -> Result<()> {
-        self.state = next(self.state, event).map_err(|e| e.at(format!("slice {}", self.id)))?;
-        self.reason = None;
-        match event {
-            SliceEvent::Leased { generation, attempt } => {
-                self.generation = *generation;
-                self.attempt = *attempt;
-            }
-            SliceEvent::Committed(outcome) | SliceEvent::Recovered(outcome) => {
-                self.generation = outcome.generation;
-                self.outcome = Some(outcome.clone());
-            }
-            SliceEvent::CommitUnknown { reason }
-            | SliceEvent::Failed { reason, .. }
-            | SliceEvent::Mismatched { reason }
-            | SliceEvent::Stale { reason } => self.reason = Some(reason.clone()),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// The two halves that a split at `at` makes.
-    pub fn split(&self, at: Timestamp) -> Result<[SliceRecord; 2]> {
-        let early = Interval::new(self.interval.start(), at)?;
-        let late = Interval::new(at, self.interval.end())?;
-        Ok([
-            SliceRecord::planned(self.id.child(0), early),
-            SliceRecord::planned(self.id.child(1), late),
-        ])
-    }
-}
-
-/// The state of a whole plan: a fold over its events.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fold {
-    /// Every slice and half by start, then id.
-    pub slices: BTreeMap<(Timestamp, SliceId), SliceRecord>,
-    starts: BTreeMap<SliceId, Timestamp>,
-    /// Rejects that belong to no slice.
-    pub unplaced: u64,
-    /// The salt, once the plan is frozen.
-    pub salt: Option<[u8; 16]>,
-}
-
-impl Fold {
-    /// Takes one event.
-    pub fn apply(&mut self, event: &Event) -> Result<()> {
-        let Event::V1(event) = event;
-        match event {
-            EventV1::PlanFrozen { slices, unplaced, salt, .. } => {
-                self.unplaced = *unplaced;
-                self.salt = Some(*salt);
-                for interval in slices {
-                    let record = SliceRecord::planned(SliceId::of(interval.start()), *interval);
-                    self.insert(record);
-                }
-            }
-            EventV1::Slice { slice, what } => {
-                let start = self.starts.get(slice).copied();
-                let record =
-                    start
-                        .and_then(|start| self.slices.get_mut(&(start, slice.clone())))
-                        .ok_or_else(|| Error::bug(format!("slice {slice} is not in the plan")))?;
-                record.apply(what)?;
-                if let SliceEvent::Split { at } = what {
-                    for half in record.split(*at)? {
-                        self.insert(half);
-                    }
-                }
-            }
-            EventV1::RunStarted { .. } | EventV1::RunEnded { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// The fold over all entries.
-    pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Result<Self> {
-        let mut fold = Fold::default();
-        for event in events {
-            fold.apply(event)?;
-        }
-        Ok(fold)
-    }
-
-    fn insert(&mut self, record: SliceRecord) {
-        let start = record.interval.start();
-        self.starts.insert(record.id.clone(), start);
-        self.slices.insert((start, record.id.clone()), record);
-    }
-
-    /// The slices that stand for themselves: everything that was not split, by time.
-    pub fn leaves(&self) -> impl Iterator<Item = &SliceRecord> {
-        self.slices.values().filter(|s| s.state != State::Split)
-    }
 }
 
 /// Who holds a plan.

@@ -75,7 +75,9 @@ pub(super) struct Waiting {
 
 impl Waiting {
     fn refuse(self, error: Error) {
-        // Who asked may be gone; the load then takes its file with it.
+        // The load takes its file with it, before anyone acts on the answer.
+        drop(self.load);
+        // Who asked may be gone.
         let _ = self.reply.send(CommitOutcome::NotCommitted(error));
     }
 

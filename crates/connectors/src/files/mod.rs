@@ -334,3 +334,26 @@ fn panicked(e: tokio::task::JoinError) -> Error {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+fn given() -> crate::testkit::source_suite::Given<tempfile::TempDir> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("a.csv");
+    let row = |i: i64| format!("2020-01-{:02}T{:02}:00:00Z,{i},\"x\ny\"\n", i / 24 + 1, i % 24);
+    let rows: String = (0..240).map(|i| row(i * 77 % 240)).collect();
+    let text = format!("t,v,note\n{rows}gestern,1,x\n");
+    std::fs::write(&path, &text).expect("written");
+    let settings = CsvSettings { path: "*.csv".into(), ..CsvSettings::default() };
+    let source = CsvSource::open(settings, dir.path(), &dir.path().join("state")).expect("opened");
+    crate::testkit::source_suite::Given {
+        source: Arc::new(source),
+        time: "t",
+        change: Box::new(move || {
+            std::fs::write(&path, text.replace(",7,", ",8,")).expect("written");
+        }),
+        _keep: dir,
+    }
+}
+
+#[cfg(test)]
+crate::testkit::conformance!(source: super::given);

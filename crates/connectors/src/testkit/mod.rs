@@ -1,11 +1,38 @@
 //! What every connector is tested with.
 
+pub(crate) mod source_suite;
 pub(crate) mod suite;
 
 /// Runs the contract of [`retrofill_core::connector::Target`] against a fresh target each time.
 /// `$open` is an expression of type `impl Fn() -> (Arc<dyn Target>, impl Any)`; the second part
-/// keeps temporary directories alive.
+/// keeps temporary directories alive. With `source:` the contract of
+/// [`retrofill_core::connector::Source`]; the expression then makes a [`source_suite::Given`].
 macro_rules! conformance {
+    (source: $open:expr) => {
+        mod conformance {
+            use crate::testkit::source_suite as suite;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn slices_add_up_to_the_whole() {
+                suite::slices_add_up(&$open()).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn a_staged_source_gives_the_same_rows() {
+                suite::staged_is_the_same(&$open()).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn every_row_can_be_located() {
+                suite::rows_can_be_located(&$open()).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn a_change_after_the_survey_is_stale() {
+                suite::a_change_is_stale(&$open()).await;
+            }
+        }
+    };
     (target: $open:expr) => {
         mod conformance {
             use crate::testkit::suite;
@@ -54,3 +81,46 @@ macro_rules! conformance {
 }
 
 pub(crate) use conformance;
+
+/// The reference connector passes its own contract.
+mod memory {
+    mod target {
+        crate::testkit::conformance!(target: || {
+            let table = retrofill_core::memory::MemoryTable::default();
+            (std::sync::Arc::new(table) as std::sync::Arc<dyn retrofill_core::connector::Target>, ())
+        });
+    }
+
+    mod source {
+        use std::sync::Arc;
+
+        use retrofill_core::columns::{ColumnType, Precision};
+        use retrofill_core::connector::FieldType;
+        use retrofill_core::memory::{Line, MemorySource, Value};
+
+        use crate::testkit::source_suite::Given;
+
+        fn given() -> Given<()> {
+            let field = |name: &str, ty| FieldType { name: name.into(), ty, nullable: true };
+            let time = ColumnType::Instant { unit: Precision::Second };
+            let columns = vec![field("t", time), field("v", ColumnType::Integer { bits: 64 })];
+            let row = |i: i64| Line::Row(vec![Value::Instant(i * 7_919), Value::Integer(i)]);
+            let mut lines: Vec<_> = (0..150).map(|i| row(i * 37 % 150)).collect();
+            lines.insert(20, Line::Unplaced("no time".into()));
+            let source = MemorySource::new(columns, "t", 10, lines).expect("well formed");
+            let other = source.clone();
+            Given {
+                source: Arc::new(source),
+                time: "t",
+                change: Box::new(move || {
+                    other.change(|lines| {
+                        lines[40] = Line::Row(vec![Value::Instant(7), Value::Integer(-1)]);
+                    });
+                }),
+                _keep: (),
+            }
+        }
+
+        crate::testkit::conformance!(source: super::given);
+    }
+}

@@ -28,7 +28,6 @@ pub(crate) enum Point {
     Commit,
     Abort,
     JournalAppend,
-    JournalRead,
     JournalSlices,
     JournalLease,
     JournalRenew,
@@ -38,6 +37,47 @@ pub(crate) enum Point {
     ScratchRead,
     ScratchDelete,
     ScratchList,
+}
+
+impl Point {
+    /// How much more often faults come where the runner seldom is.
+    fn rarity(self) -> u32 {
+        use Point as P;
+        match self {
+            P::Arrivals | P::ScratchDelete => 10,
+            P::TargetRead | P::SourceLocate | P::ScratchWrite => 4,
+            P::ScratchRename | P::ScratchRead => 4,
+            _ => 1,
+        }
+    }
+
+    pub(crate) const ALL: [Point; 25] = [
+        Point::SourceStage,
+        Point::SourceRead,
+        Point::SourceNext,
+        Point::SourceLocate,
+        Point::Prepare,
+        Point::Receipts,
+        Point::TargetRead,
+        Point::Begin,
+        Point::Held,
+        Point::Write,
+        Point::Seal,
+        Point::ReadBack,
+        Point::Arrivals,
+        Point::Commit,
+        Point::Abort,
+        Point::JournalAppend,
+        Point::JournalSlices,
+        Point::JournalLease,
+        Point::JournalRenew,
+        Point::JournalRelease,
+        Point::ScratchWrite,
+        Point::ScratchRename,
+        Point::ScratchRead,
+        Point::ScratchDelete,
+        Point::ScratchList,
+    ];
 }
 
 /// What can go wrong there.
@@ -93,6 +133,8 @@ struct Inner {
     /// Where each process awaits now.
     last: BTreeMap<Process, Point>,
     live: Option<Live>,
+    /// Processes to be killed or stopped where they await now.
+    wanted: BTreeMap<Process, Fault>,
     trace: Vec<String>,
     tracing: bool,
 }
@@ -118,6 +160,7 @@ impl Chaos {
                 tally: Tally::new(),
                 last: BTreeMap::new(),
                 live: None,
+                wanted: BTreeMap::new(),
                 trace: Vec::new(),
                 tracing,
             })),
@@ -176,7 +219,7 @@ impl Chaos {
     ) -> bool {
         let mut inner = self.inner();
         inner.last.insert(process, point);
-        let chance = inner.permille * weight;
+        let chance = inner.permille * weight * point.rarity();
         if inner.budget == 0 || !inner.dice.permille(chance) {
             return false;
         }
@@ -185,6 +228,11 @@ impl Chaos {
         drop(inner);
         self.note(|| format!("[{process}] {fault:?} at {point:?}"));
         true
+    }
+
+    /// Whether the process is to be killed or stopped now.
+    pub(crate) fn wanted(&self, process: Process) -> Option<Fault> {
+        self.inner().wanted.remove(&process)
     }
 
     /// A number below `n`, by the chance of the faults.
@@ -213,6 +261,12 @@ impl Chaos {
         } else {
             Duration::from_micros(self.below(200) as u64)
         };
+        // Kills come at any poll; where the runner seldom is, some must be aimed.
+        for fault in [Fault::Kill, Fault::Stop] {
+            if point.rarity() > 1 && self.strikes(process, point, fault, 1) {
+                self.inner().wanted.insert(process, fault);
+            }
+        }
         self.world.sleep(process, delay).await;
         let weight = if point == Point::Commit { 6 } else { 2 };
         if self.strikes(process, point, Fault::LiveRows, weight) {

@@ -23,7 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chaos::{Fault, Tally};
+use chaos::{Fault, Point, Tally};
 use story::{Ending, Mishap, play};
 
 /// How many seeds are played, unless the environment says otherwise.
@@ -84,14 +84,33 @@ fn play_all(seeds: u64) -> Sum {
     sum.into_inner().unwrap()
 }
 
+/// Whether this fault can happen at this point; all that can must have happened.
+fn can_happen(point: Point, fault: Fault) -> bool {
+    use Fault as F;
+    use Point as P;
+    match fault {
+        F::Corrupted => matches!(point, P::Held | P::Write | P::ReadBack | P::Arrivals),
+        F::RowRefused => point == P::Write,
+        F::UnknownDone | F::UnknownNotDone | F::UnknownLate | F::Moved => point == P::Commit,
+        // The commit's own faults stand for a lost answer.
+        F::UnavailableAfter | F::OverloadedAfter => !matches!(point, P::Commit | P::SourceNext),
+        F::UnavailableBefore | F::OverloadedBefore | F::Delay | F::LiveRows | F::Kill => true,
+        F::Stop => true,
+    }
+}
+
+fn never_happened(sum: &Sum) -> Vec<(Point, Fault)> {
+    let all = Point::ALL.into_iter().flat_map(|p| Fault::ALL.map(|f| (p, f)));
+    all.filter(|(p, f)| can_happen(*p, *f) && !sum.tally.contains_key(&(*p, *f))).collect()
+}
+
 fn print_table(sum: &Sum) {
-    let points: std::collections::BTreeSet<_> = sum.tally.keys().map(|(point, _)| *point).collect();
     print!("{:<16}", "await point");
     for fault in Fault::ALL {
         print!(" {:>10}", format!("{fault:?}").chars().take(10).collect::<String>());
     }
     println!();
-    for point in points {
+    for point in Point::ALL {
         print!("{:<16}", format!("{point:?}"));
         for fault in Fault::ALL {
             let n = sum.tally.get(&(point, fault)).copied().unwrap_or(0);
@@ -121,4 +140,8 @@ fn every_seed_ends_with_every_slice_proven_once() {
         println!("seed {seed}: {failure}\n  RETROFILL_SIM_SEED={seed} replays it");
     }
     assert!(sum.failures.is_empty(), "{} seeds failed", sum.failures.len());
+    if seeds >= SEEDS {
+        assert_eq!(never_happened(&sum), [], "faults that no seed met");
+        assert!(!sum.mishaps.contains(&0), "mishaps that no seed met");
+    }
 }

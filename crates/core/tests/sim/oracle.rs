@@ -114,107 +114,110 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, wanted: &T) -> Ch
     Err(format!("{what}: found {found:?}, expected {wanted:?}"))
 }
 
-/// The table holds the rows of others and exactly what the source adds to them, and the slices
-/// say so.
-pub(crate) fn judge(
-    setting: &Setting,
-    plan: &Plan,
-    slices: &[SliceRecord],
-    files: &Files,
-) -> Check {
-    let others = setting.others.now();
-    let known = by_key(&others);
-    let mut wanted: Vec<_> = others.iter().map(|row| format!("{row:?}")).collect();
-    let mut covered = plan.range.start();
-    for slice in slices.iter().filter(|s| s.state != State::Split) {
-        if slice.interval.start() != covered {
-            return Err(format!("slices do not join at {covered}"));
-        }
-        covered = slice.interval.end();
-        let fate = fate(setting, &slice.interval, &known);
-        if fate.doomed {
-            same(&format!("doomed slice {}", slice.id), &slice.state, &State::Failed)?;
-            continue;
-        }
-        judge_slice(setting, plan, slice, &fate, files)
-            .map_err(|e| format!("slice {}: {e}", slice.id))?;
-        wanted.extend(fate.present.iter().map(|row| format!("{row:?}")));
-    }
-    same("end of the slices", &covered, &plan.range.end())?;
-    let mut found: Vec<_> = setting.table.rows().iter().map(|row| format!("{row:?}")).collect();
-    found.sort();
-    wanted.sort();
-    let difference = |a: &[String], b: &[String]| {
-        let mut rest = b.to_vec();
-        let extra = a.iter().filter(|row| match rest.iter().position(|r| r == *row) {
-            Some(at) => {
-                rest.swap_remove(at);
-                false
-            }
-            None => true,
-        });
-        extra.cloned().collect::<Vec<_>>()
-    };
-    if found != wanted {
-        return Err(format!(
-            "the table is wrong: missing {:?}, too much {:?}",
-            difference(&wanted, &found),
-            difference(&found, &wanted)
-        ));
-    }
-    receipts(setting, plan)
+/// All that the judgement needs.
+pub(crate) struct Oracle<'a> {
+    pub(crate) setting: &'a Setting,
+    pub(crate) plan: &'a Plan,
+    /// A plan made again after the loss of everything has another salt.
+    pub(crate) salts: &'a [[u8; 16]],
+    pub(crate) files: &'a Files,
 }
 
-fn judge_slice(
-    setting: &Setting,
-    plan: &Plan,
-    slice: &SliceRecord,
-    fate: &Fate,
-    files: &Files,
-) -> Check {
-    let state = if fate.read == 0 { State::Empty } else { State::Verified };
-    same("state", &slice.state, &state)?;
-    let outcome = slice.outcome.as_ref().ok_or("it is done without an outcome")?;
-    let counts = outcome.counts;
-    counts.check().map_err(|e| e.to_string())?;
-    let landed =
-        fate.read - fate.duplicates - fate.rejects.len() as u64 - fate.conflicts.len() as u64;
-    let wanted = Counts {
-        read: fate.read,
-        written: counts.written,
-        already_present: landed - counts.written.min(landed),
-        conflicting: fate.conflicts.len() as u64,
-        duplicate: fate.duplicates,
-        rejected: fate.rejects.len() as u64,
-        ..Counts::default()
-    };
-    same("counts", &counts, &wanted)?;
-    let newest = setting.table.newest();
-    let receipt = newest
-        .receipts
-        .iter()
-        .find(|r| r.is_for(&plan.id, &slice.id, outcome.generation))
-        .ok_or("its receipt is not in the target")?
-        .latest();
-    same("salt of the receipt", &receipt.salt, &plan.salt)?;
-    same("counts of the receipt", &receipt.counts, &counts)?;
-    let (mut rejects, mut conflicts) = (BTreeSet::new(), BTreeSet::new());
-    let listed = receipt.exceptions.as_ref().map(|name| {
-        files.lock().unwrap().get(name).cloned().ok_or(format!("the list {name} is not there"))
-    });
-    let listed = listed.transpose()?.unwrap_or_default();
-    for text in String::from_utf8(listed).map_err(|e| e.to_string())?.lines() {
-        match serde_json::from_str(text).map_err(|e| e.to_string())? {
-            Exception::RejectV1(reject) => rejects.insert(reject.place.line.unwrap_or(0)),
-            Exception::ConflictV1(conflict) => {
-                let second = conflict.time.map_or(0, Timestamp::as_second);
-                let text = conflict.key[0].clone().map_or(Value::Null, Value::Text);
-                conflicts.insert(key(&vec![Value::Instant(second), text]))
+impl Oracle<'_> {
+    /// The table holds the rows of others and exactly what the source adds to them, and the slices
+    /// say so.
+    pub(crate) fn judge(&self, slices: &[SliceRecord]) -> Check {
+        let Oracle { setting, plan, .. } = *self;
+        let others = setting.others.now();
+        let known = by_key(&others);
+        let mut wanted: Vec<_> = others.iter().map(|row| format!("{row:?}")).collect();
+        let mut covered = plan.range.start();
+        for slice in slices.iter().filter(|s| s.state != State::Split) {
+            if slice.interval.start() != covered {
+                return Err(format!("slices do not join at {covered}"));
             }
+            covered = slice.interval.end();
+            let fate = fate(setting, &slice.interval, &known);
+            if fate.doomed {
+                same(&format!("doomed slice {}", slice.id), &slice.state, &State::Failed)?;
+                continue;
+            }
+            self.judge_slice(slice, &fate).map_err(|e| format!("slice {}: {e}", slice.id))?;
+            wanted.extend(fate.present.iter().map(|row| format!("{row:?}")));
+        }
+        same("end of the slices", &covered, &plan.range.end())?;
+        let mut found: Vec<_> = setting.table.rows().iter().map(|row| format!("{row:?}")).collect();
+        found.sort();
+        wanted.sort();
+        let difference = |a: &[String], b: &[String]| {
+            let mut rest = b.to_vec();
+            let extra = a.iter().filter(|row| match rest.iter().position(|r| r == *row) {
+                Some(at) => {
+                    rest.swap_remove(at);
+                    false
+                }
+                None => true,
+            });
+            extra.cloned().collect::<Vec<_>>()
         };
+        if found != wanted {
+            return Err(format!(
+                "the table is wrong: missing {:?}, too much {:?}",
+                difference(&wanted, &found),
+                difference(&found, &wanted)
+            ));
+        }
+        receipts(setting, plan)
     }
-    same("listed rejects", &rejects, &fate.rejects)?;
-    same("listed conflicts", &conflicts, &fate.conflicts)
+
+    fn judge_slice(&self, slice: &SliceRecord, fate: &Fate) -> Check {
+        let Oracle { setting, plan, salts, files } = *self;
+        let state = if fate.read == 0 { State::Empty } else { State::Verified };
+        same("state", &slice.state, &state)?;
+        let outcome = slice.outcome.as_ref().ok_or("it is done without an outcome")?;
+        let counts = outcome.counts;
+        counts.check().map_err(|e| e.to_string())?;
+        let landed =
+            fate.read - fate.duplicates - fate.rejects.len() as u64 - fate.conflicts.len() as u64;
+        let wanted = Counts {
+            read: fate.read,
+            written: counts.written,
+            already_present: landed - counts.written.min(landed),
+            conflicting: fate.conflicts.len() as u64,
+            duplicate: fate.duplicates,
+            rejected: fate.rejects.len() as u64,
+            ..Counts::default()
+        };
+        same("counts", &counts, &wanted)?;
+        let newest = setting.table.newest();
+        let receipt = newest
+            .receipts
+            .iter()
+            .find(|r| r.is_for(&plan.id, &slice.id, outcome.generation))
+            .ok_or("its receipt is not in the target")?
+            .latest();
+        if !salts.contains(&receipt.salt) {
+            return Err("its receipt has a salt that no plan had".into());
+        }
+        same("counts of the receipt", &receipt.counts, &counts)?;
+        let (mut rejects, mut conflicts) = (BTreeSet::new(), BTreeSet::new());
+        let listed = receipt.exceptions.as_ref().map(|name| {
+            files.lock().unwrap().get(name).cloned().ok_or(format!("the list {name} is not there"))
+        });
+        let listed = listed.transpose()?.unwrap_or_default();
+        for text in String::from_utf8(listed).map_err(|e| e.to_string())?.lines() {
+            match serde_json::from_str(text).map_err(|e| e.to_string())? {
+                Exception::RejectV1(reject) => rejects.insert(reject.place.line.unwrap_or(0)),
+                Exception::ConflictV1(conflict) => {
+                    let second = conflict.time.map_or(0, Timestamp::as_second);
+                    let text = conflict.key[0].clone().map_or(Value::Null, Value::Text);
+                    conflicts.insert(key(&vec![Value::Instant(second), text]))
+                }
+            };
+        }
+        same("listed rejects", &rejects, &fate.rejects)?;
+        same("listed conflicts", &conflicts, &fate.conflicts)
+    }
 }
 
 /// No two receipts are for one load.

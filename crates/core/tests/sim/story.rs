@@ -42,10 +42,11 @@ pub(crate) enum Mishap {
     SourceChanged,
     SourceChangedBack,
     Stopped,
+    AskedToEnd,
 }
 
 impl Mishap {
-    pub(crate) const ALL: [Mishap; 8] = [
+    pub(crate) const ALL: [Mishap; 9] = [
         Mishap::Restored,
         Mishap::Dropped,
         Mishap::LedgerLost,
@@ -54,6 +55,7 @@ impl Mishap {
         Mishap::SourceChanged,
         Mishap::SourceChangedBack,
         Mishap::Stopped,
+        Mishap::AskedToEnd,
     ];
 }
 
@@ -61,6 +63,7 @@ impl Mishap {
 struct Run {
     process: Process,
     holder: Holder,
+    stop: Arc<Stop>,
     result: Arc<Mutex<Option<Result<Report>>>>,
 }
 
@@ -80,6 +83,7 @@ struct Story {
     journal: MemoryJournal,
     files: Files,
     plan: Arc<Plan>,
+    salts: Vec<[u8; 16]>,
     cursed: bool,
     stopped: Vec<Run>,
     changed: bool,
@@ -120,6 +124,7 @@ impl Story {
             rules: Rules::default(),
             dice,
             files: Files::default(),
+            salts: vec![plan.salt],
             plan,
             cursed,
             stopped: Vec::new(),
@@ -141,7 +146,7 @@ impl Story {
         }
         self.calm()?;
         let slices = self.finish()?;
-        oracle::judge(&self.setting, &self.plan, &slices, &self.files)?;
+        self.judge(&slices)?;
         self.nothing_more(&slices)?;
         self.verify()?;
         self.damage()
@@ -162,6 +167,7 @@ impl Story {
             started: "0".into(),
         };
         let job = self.job(process, holder.clone());
+        let stop = Arc::clone(&job.stop);
         let result = Arc::new(Mutex::new(None));
         let give = Arc::clone(&result);
         let work = async move {
@@ -170,7 +176,7 @@ impl Story {
         };
         self.world.spawn(process, Box::pin(work));
         self.chaos.note(|| format!("[{process}] starts"));
-        Run { process, holder, result }
+        Run { process, holder, stop, result }
     }
 
     fn job(&self, process: Process, holder: Holder) -> Job {
@@ -211,6 +217,7 @@ impl Story {
             3..=4 => (u64::MAX, polls),
             _ => (polls, u64::MAX),
         };
+        let ask = if self.dice.permille(80) { polls / 2 } else { u64::MAX };
         let resume = self.dice.below(polls as usize + 1) as u64;
         for poll in 0..POLLS {
             if poll == resume {
@@ -223,13 +230,21 @@ impl Story {
                 self.exit(&run);
                 return Ok(());
             }
-            if poll == kill {
-                self.chaos.count_at_last(run.process, Fault::Kill);
+            let wanted = self.chaos.wanted(run.process);
+            if poll == ask {
+                self.ask(&run);
+            }
+            if poll == kill || wanted == Some(Fault::Kill) {
+                if poll == kill {
+                    self.chaos.count_at_last(run.process, Fault::Kill);
+                }
                 self.bury(&run);
                 return Ok(());
             }
-            if poll == stop {
-                self.chaos.count_at_last(run.process, Fault::Stop);
+            if poll == stop || wanted == Some(Fault::Stop) {
+                if poll == stop {
+                    self.chaos.count_at_last(run.process, Fault::Stop);
+                }
                 self.mishaps[Mishap::Stopped as usize] += 1;
                 self.world.stop(run.process);
                 self.stopped.push(run);
@@ -240,6 +255,17 @@ impl Story {
             }
         }
         Err("the run does not end".into())
+    }
+
+    /// As a signal does: finish what is in hand, or roll it back.
+    fn ask(&mut self, run: &Run) {
+        self.mishaps[Mishap::AskedToEnd as usize] += 1;
+        self.chaos.note(|| format!("[{}] is asked to end", run.process));
+        if self.dice.permille(500) {
+            run.stop.gracefully();
+        } else {
+            run.stop.now();
+        }
     }
 
     /// The process is gone for good, and everybody can see that.
@@ -278,6 +304,8 @@ impl Story {
         let mishap = Mishap::ALL[self.dice.below(7)];
         let table = &self.setting.table;
         match mishap {
+            // Rows without a key are safe against this only while no runner is at work.
+            Mishap::Restored | Mishap::Dropped if !alone && !self.setting.keyed() => return,
             Mishap::Restored => {
                 self.excuse();
                 let version = self.dice.below(table.version() + 1);
@@ -329,8 +357,12 @@ impl Story {
     /// Makes the plan again, as after the loss of the state dir.
     fn replan(&mut self) {
         self.change_back();
+        while self.server.is_busy() {
+            self.world.step();
+        }
         let id = self.plan.id.clone();
         self.plan = Arc::new(self.setting.plan(salt(&mut self.dice)));
+        self.salts.push(self.plan.salt);
         assert_eq!(self.plan.id, id, "the same spec and source make the same plan");
     }
 
@@ -447,8 +479,17 @@ impl Story {
         }
         let select = vec![State::Mismatched];
         let report = self.run_calmly(Options { select, ..Options::default() })?;
-        oracle::judge(&self.setting, &self.plan, &report.slices, &self.files)
-            .map_err(|e| format!("after a damage: {e}"))
+        self.judge(&report.slices).map_err(|e| format!("after a damage: {e}"))
+    }
+
+    fn judge(&self, slices: &[SliceRecord]) -> Result<(), String> {
+        let oracle = oracle::Oracle {
+            setting: &self.setting,
+            plan: &self.plan,
+            salts: &self.salts,
+            files: &self.files,
+        };
+        oracle.judge(slices)
     }
 
     fn verified(&mut self) -> Result<Vec<runner::Finding>, String> {

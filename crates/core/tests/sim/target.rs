@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
@@ -51,9 +51,14 @@ impl Server {
         self.world.spawn(SERVER, Box::pin(work));
     }
 
+    /// Whether a commit is still under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.late.load(Ordering::SeqCst) > 0
+    }
+
     /// Receipts tell how every commit asked for before them ended.
     async fn settled(&self, process: Process) {
-        while self.late.load(Ordering::SeqCst) > 0 {
+        while self.is_busy() {
             self.world.sleep(process, Duration::from_millis(100)).await;
         }
     }
@@ -118,7 +123,8 @@ impl Target for FaultyTarget {
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {
         let load = self.caller.around(Point::Begin, self.inner.begin(slice)).await?;
         self.caller.rules.begun(self.caller.process, &slice.slice);
-        Ok(Box::new(FaultyLoad { inner: Some(load), target: self.clone(), slice: slice.clone() }))
+        let (target, slice) = (self.clone(), slice.clone());
+        Ok(Box::new(FaultyLoad { inner: Some(load), target, slice, damaged: Arc::default() }))
     }
 }
 
@@ -127,6 +133,8 @@ struct FaultyLoad {
     inner: Option<Box<dyn Load>>,
     target: FaultyTarget,
     slice: SliceLoad,
+    /// Rows of this load were damaged. Once: two equal damages would hide each other.
+    damaged: Arc<AtomicBool>,
 }
 
 impl Drop for FaultyLoad {
@@ -156,6 +164,7 @@ impl FaultyLoad {
             columns: Arc::clone(&self.slice.columns),
             point,
             cursed: cursed && point == Point::ReadBack,
+            damaged: Arc::clone(&self.damaged),
         }
     }
 }
@@ -170,7 +179,9 @@ impl Load for FaultyLoad {
     async fn write(&mut self, mut rows: RecordBatch) -> Result<Vec<Refused>> {
         let caller = self.target.caller.clone();
         caller.before(Point::Write).await?;
-        if caller.chaos.strikes(caller.process, Point::Write, Fault::Corrupted, 3) {
+        let whole = !self.damaged.load(Ordering::SeqCst);
+        if whole && caller.chaos.strikes(caller.process, Point::Write, Fault::Corrupted, 3) {
+            self.damaged.store(true, Ordering::SeqCst);
             rows = damaged(&caller, &self.slice.columns, &rows, false)?;
         }
         let refused = self.inner().write(rows).await?;
@@ -199,6 +210,7 @@ impl Load for FaultyLoad {
     async fn commit(self: Box<Self>, receipt: Receipt) -> CommitOutcome {
         let (caller, slice, target) =
             (self.target.caller.clone(), self.slice.clone(), self.target.clone());
+        let damaged = Arc::clone(&self.damaged);
         caller.rules.commits(caller.process, &slice.slice);
         let inner = self.take();
         if let Err(e) = caller.before(Point::Commit).await {
@@ -226,7 +238,8 @@ impl Load for FaultyLoad {
             CommitOutcome::Moved(inner) => {
                 caller.chaos.count_at_last(caller.process, Fault::Moved);
                 caller.rules.begun(caller.process, &slice.slice);
-                CommitOutcome::Moved(Box::new(FaultyLoad { inner: Some(inner), target, slice }))
+                let inner = Some(inner);
+                CommitOutcome::Moved(Box::new(FaultyLoad { inner, target, slice, damaged }))
             }
             other => other,
         }
@@ -245,19 +258,21 @@ struct FaultySink<'a> {
     columns: Arc<Columns>,
     point: Point,
     cursed: bool,
+    damaged: Arc<AtomicBool>,
 }
 
 #[async_trait]
 impl RowSink for FaultySink<'_> {
     async fn push(&mut self, rows: RecordBatch) -> Result<()> {
         let Caller { process, chaos, .. } = &self.caller;
-        let some = rows.num_rows() > 0;
+        let some = rows.num_rows() > 0 && !self.damaged.load(Ordering::SeqCst);
         let cursed = self.cursed && some;
         let weight = if self.point == Point::Arrivals { 30 } else { 3 };
         if cursed {
             chaos.count_at_last(*process, Fault::Corrupted);
         }
         if cursed || (some && chaos.strikes(*process, self.point, Fault::Corrupted, weight)) {
+            self.damaged.store(true, Ordering::SeqCst);
             let rows = damaged(&self.caller, &self.columns, &rows, true)?;
             return self.inner.push(rows).await;
         }

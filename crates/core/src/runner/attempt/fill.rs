@@ -1,0 +1,228 @@
+//! Deciding for every row of the source what becomes of it, and writing what is missing.
+
+use std::collections::HashSet;
+
+use arrow::array::{Array, BooleanArray};
+use arrow::compute::filter_record_batch;
+use futures::StreamExt as _;
+
+use super::super::Happening;
+use super::super::held::{Copies, Held, Standing};
+use super::super::repeats::{Fate, prefix, repeated};
+use super::super::sinks::{Hashed, Taken, hash};
+use super::{Attempt, request};
+use crate::columns::Columns;
+use crate::connector::{Load, SourceBatch};
+use crate::digest::RowHashes;
+use crate::error::{Error, Result};
+use crate::id::hex;
+use crate::planted::{self, Bug};
+use crate::reject::{Conflict, Reject};
+use crate::spec::Mode;
+
+impl Attempt<'_> {
+    /// Reads held and source rows and writes what is missing. Gives the prefixes that repeat.
+    pub(super) async fn fill(&mut self, load: &mut dyn Load) -> Result<HashSet<u64>> {
+        self.hold(load).await?;
+        let request = request(self.shared, self.slice);
+        let mut rows = self.shared.job.source.read(&request).await?;
+        self.blocks = std::mem::take(&mut rows.blocks);
+        while let Some(batch) = rows.batches.next().await {
+            self.shared.go_on()?;
+            self.shared.env().reached("read");
+            self.take(load, batch?).await?;
+        }
+        let keyed = self.slice.mode != Mode::Append && !planted::is(Bug::DuplicateKept);
+        if !keyed {
+            return Ok(HashSet::new());
+        }
+        let mut again = repeated(&mut self.prefixes);
+        again.retain(|p| !self.repeats.prefixes.contains(p));
+        Ok(again)
+    }
+
+    async fn hold(&mut self, load: &mut dyn Load) -> Result<()> {
+        if planted::is(Bug::SkipHeld) {
+            return Ok(());
+        }
+        let plan = &self.shared.job.plan;
+        let sink = Taken::new(self.shared.env(), &self.hasher, &self.slice.interval, &plan.columns);
+        // Append writes whatever is held, but never twice what an earlier generation wrote.
+        let append = self.slice.mode == Mode::Append;
+        let mut sink = if append && !self.again { sink } else { sink.keeping() };
+        load.held(&mut sink).await?;
+        let kept = sink.kept.unwrap_or_default();
+        if append {
+            self.copies = Copies::new(&kept);
+        } else {
+            self.held = Held::new(kept);
+        }
+        self.digests.before = sink.sum.digest();
+        Ok(())
+    }
+
+    async fn take(&mut self, load: &mut dyn Load, batch: SourceBatch) -> Result<()> {
+        let SourceBatch { rows, ordinals, rejects, filtered } = batch;
+        let read = rows.num_rows() as u64 + rejects.len() as u64 + filtered;
+        self.counts.read += read;
+        self.counts.filtered += filtered;
+        for reject in rejects {
+            self.refuse(reject)?;
+        }
+        let hashed = hash(self.shared.env(), &self.hasher, rows).await?;
+        let write = self.decide(&hashed, &ordinals).await?;
+        self.write(load, &hashed, &ordinals, &write).await?;
+        self.shared.job.watch.on(&Happening::Rows(read));
+        Ok(())
+    }
+
+    fn refuse(&mut self, reject: Reject) -> Result<()> {
+        if !planted::is(Bug::RejectUncounted) {
+            self.counts.rejected += 1;
+        }
+        self.exceptions.reject(reject)
+    }
+
+    /// For each row whether it is to be written; counts and lists the others.
+    async fn decide(&mut self, hashed: &Hashed, ordinals: &[u64]) -> Result<Vec<bool>> {
+        let incomplete = incomplete(self, hashed);
+        let mut refused = Vec::new();
+        let mut write = vec![false; hashed.hashes.len()];
+        for (row, hashes) in hashed.hashes.iter().enumerate() {
+            if let Some(column) = incomplete.as_ref().and_then(|i| i[row].clone()) {
+                refused.push((ordinals[row], Some(column), "NULL in a key or in the time"));
+                continue;
+            }
+            match self.repeats.fates.get(&ordinals[row]) {
+                Some(Fate::Duplicate) => self.counts.duplicate += 1,
+                Some(Fate::Rejected) => {
+                    refused.push((ordinals[row], None, "unequal rows of the source share its key"));
+                }
+                None => {
+                    self.digests.read.add_row(hashes);
+                    if self.slice.mode != Mode::Append {
+                        self.prefixes.push(prefix(hashes));
+                    }
+                    write[row] = self.place(hashed, row)?;
+                }
+            }
+        }
+        self.refuse_all(refused).await?;
+        Ok(write)
+    }
+
+    /// Whether a row that stays is to be written, by what is held.
+    fn place(&mut self, hashed: &Hashed, row: usize) -> Result<bool> {
+        let hashes = &hashed.hashes[row];
+        if self.copies.take(hashes) {
+            self.counts.already_present += 1;
+            self.digests.present.add_row(hashes);
+            return Ok(false);
+        }
+        if self.held.is_empty() {
+            return Ok(true);
+        }
+        match self.held.standing(hashes) {
+            Standing::New => Ok(true),
+            Standing::Present => {
+                self.counts.already_present += 1;
+                self.digests.present.add_row(hashes);
+                Ok(false)
+            }
+            Standing::Conflict(_) if planted::is(Bug::ConflictOverwritten) => Ok(true),
+            Standing::Conflict(live) => {
+                self.counts.conflicting += 1;
+                self.digests.conflict_source.add_row(hashes);
+                let held = RowHashes { key: hashes.key, row: live };
+                self.digests.conflict_live.add_row(&held);
+                let conflict = conflict(&self.shared.job.plan.columns, hashed, row, live)?;
+                self.exceptions.conflict(conflict)?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Refuses rows that only we can refuse; the source tells where they stand.
+    async fn refuse_all(&mut self, rows: Vec<(u64, Option<String>, &str)>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let job = &self.shared.job;
+        let ordinals: Vec<_> = rows.iter().map(|r| r.0).collect();
+        let places = job.source.locate(&job.plan.survey, &ordinals).await?;
+        for ((_, column, reason), (place, text)) in rows.into_iter().zip(places) {
+            self.refuse(Reject { place, column, reason: reason.into(), text })?;
+        }
+        Ok(())
+    }
+
+    async fn write(
+        &mut self,
+        load: &mut dyn Load,
+        hashed: &Hashed,
+        ordinals: &[u64],
+        write: &[bool],
+    ) -> Result<()> {
+        let chosen: Vec<_> = (0..write.len()).filter(|row| write[*row]).collect();
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        let rows = if chosen.len() == write.len() {
+            hashed.rows.clone()
+        } else {
+            let mask = BooleanArray::from(write.to_vec());
+            filter_record_batch(&hashed.rows, &mask)
+                .map_err(|e| Error::bug("a batch cannot be filtered").because(e))?
+        };
+        self.shared.env().reached("write");
+        let mut refused = load.write(rows).await?;
+        refused.sort_by_key(|r| r.row);
+        let mut refused = refused.into_iter().peekable();
+        let mut list = Vec::new();
+        for (place, &row) in chosen.iter().enumerate() {
+            if let Some(r) = refused.next_if(|r| r.row == place) {
+                list.push((ordinals[row], r.column, r.reason))
+            } else {
+                self.counts.written += 1;
+                self.written.add(&hashed.hashes[row], hashed.times[row]);
+            }
+        }
+        let list: Vec<_> = list.iter().map(|(o, c, r)| (*o, c.clone(), r.as_str())).collect();
+        self.refuse_all(list).await
+    }
+}
+
+/// For each row the first of time and key columns that is NULL; none where no column has NULLs.
+fn incomplete(attempt: &Attempt<'_>, hashed: &Hashed) -> Option<Vec<Option<String>>> {
+    let width = attempt.shared.job.plan.columns.key_width();
+    let columns = &hashed.rows.columns()[..width];
+    if columns.iter().all(|c| c.null_count() == 0) {
+        return None;
+    }
+    let schema = hashed.rows.schema();
+    let name = |row| {
+        let null = columns.iter().position(|c| c.is_null(row));
+        null.map(|i| schema.field(i).name().clone())
+    };
+    Some((0..hashed.rows.num_rows()).map(name).collect())
+}
+
+fn conflict(columns: &Columns, hashed: &Hashed, row: usize, live: u128) -> Result<Conflict> {
+    let text = |column: usize| -> Result<Option<String>> {
+        let array = hashed.rows.column(column);
+        if array.is_null(row) {
+            return Ok(None);
+        }
+        arrow::util::display::array_value_to_string(array, row)
+            .map(Some)
+            .map_err(|e| Error::bug("a key cannot be shown as text").because(e))
+    };
+    let hashes = &hashed.hashes[row];
+    Ok(Conflict {
+        time: hashed.times[row].and_then(|t| jiff::Timestamp::from_nanosecond(t).ok()),
+        key: (1..columns.key_width()).map(text).collect::<Result<_>>()?,
+        key_hash: hex(&hashes.key.to_be_bytes()),
+        source_hash: hex(&hashes.row.to_be_bytes()),
+        live_hash: hex(&live.to_be_bytes()),
+    })
+}

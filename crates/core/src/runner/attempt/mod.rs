@@ -1,0 +1,138 @@
+//! One try at one slice: held, read, decide, write, seal, read back, compare, commit.
+
+mod fill;
+mod prove;
+
+use std::collections::HashSet;
+
+use super::Shared;
+use super::exceptions::Exceptions;
+use super::held::{Copies, Held};
+use super::repeats::Repeats;
+use super::sinks::Summer;
+use crate::connector::{Load, ReadRequest, SliceLoad};
+use crate::digest::Hasher;
+use crate::error::{Error, Result};
+use crate::interval::Interval;
+use crate::ledger::Outcome;
+use crate::planted::{self, Bug};
+use crate::receipt::{Counts, Digests, Receipt};
+
+/// How a try ended that did not fail.
+pub(super) enum Ended {
+    /// In the target and proven.
+    Committed(Outcome),
+    /// The commit's outcome could not be learnt.
+    Unknown(Error),
+    /// Keys repeat in the source; they must be decided before the slice is written.
+    Repeats(HashSet<u64>),
+    /// Live rows with keys of ours arrived meanwhile: decide again.
+    Overtaken,
+}
+
+/// The state of one try.
+pub(super) struct Attempt<'a> {
+    shared: &'a Shared,
+    slice: &'a SliceLoad,
+    hasher: Hasher,
+    repeats: &'a Repeats,
+    /// The target has a receipt of an earlier generation of this slice.
+    again: bool,
+    held: Held,
+    copies: Copies,
+    counts: Counts,
+    digests: Digests,
+    written: Summer,
+    exceptions: Exceptions,
+    /// Leading bytes of the key hashes of every source row that stays.
+    prefixes: Vec<u64>,
+    blocks: Vec<String>,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        slice: &'a SliceLoad,
+        repeats: &'a Repeats,
+        again: bool,
+    ) -> Self {
+        let plan = &shared.job.plan;
+        Attempt {
+            shared,
+            slice,
+            hasher: Hasher::new(&plan.columns, &plan.salt),
+            repeats,
+            again,
+            held: Held::default(),
+            copies: Copies::default(),
+            counts: Counts::default(),
+            digests: Digests::default(),
+            written: Summer::new(&slice.interval),
+            exceptions: Exceptions::default(),
+            prefixes: Vec::new(),
+            blocks: Vec::new(),
+        }
+    }
+
+    /// Does the try. Whatever happens, nothing is left behind but a commit.
+    pub(super) async fn run(mut self) -> Result<Ended> {
+        let mut load = self.shared.job.target.begin(self.slice).await?;
+        let written = self.fill(load.as_mut()).await;
+        let repeats = match written {
+            Ok(repeats) => repeats,
+            Err(e) => return Err(abort(load, e).await),
+        };
+        if !repeats.is_empty() {
+            load.abort().await?;
+            return Ok(Ended::Repeats(repeats));
+        }
+        let receipt = match self.prove(load.as_mut()).await {
+            Ok(receipt) => receipt,
+            Err(e) => return Err(abort(load, e).await),
+        };
+        self.commit(load, receipt).await
+    }
+}
+
+/// The journal's result of a receipt.
+pub(super) fn outcome(receipt: &Receipt) -> Outcome {
+    let r = receipt.latest();
+    Outcome {
+        generation: r.generation,
+        counts: r.counts,
+        digest: r.digests.after.to_hex(),
+        proven: true,
+        at: r.at,
+    }
+}
+
+/// What a try asks of the source.
+pub(super) fn request(shared: &Shared, slice: &SliceLoad) -> ReadRequest {
+    ReadRequest {
+        interval: if planted::is(Bug::HalfOpenOffByOne) {
+            closed(&slice.interval)
+        } else {
+            slice.interval
+        },
+        columns: slice.columns.clone(),
+        survey: shared.job.plan.survey.clone(),
+    }
+}
+
+/// The interval with its end, as the planted bug has it.
+fn closed(interval: &Interval) -> Interval {
+    let end = interval.end() + std::time::Duration::from_nanos(1);
+    Interval::new(interval.start(), end).unwrap_or(*interval)
+}
+
+/// Ends a load after an error; the error stays the first one.
+async fn abort(load: Box<dyn Load>, error: Error) -> Error {
+    if planted::is(Bug::RetryWithoutAbort) {
+        std::mem::forget(load);
+        return error;
+    }
+    if let Err(e) = load.abort().await {
+        tracing::warn!("a failed load could not be cleaned up: {e}");
+    }
+    error
+}

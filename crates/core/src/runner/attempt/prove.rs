@@ -1,0 +1,215 @@
+//! Proving what was written by reading it back, and committing it with its receipt.
+
+use super::super::repeats::prefix;
+use super::super::sinks::{Summer, Taken};
+use super::super::{exceptions, unknown};
+use super::{Attempt, Ended, abort, outcome};
+use crate::connector::{CommitOutcome, Load};
+use crate::digest::{Digest, ENCODING, PARTS_FROM_ROWS};
+use crate::error::{Error, Kind, Result};
+use crate::ledger::{Event, SliceEvent};
+use crate::planted::{self, Bug};
+use crate::receipt::{Digests, Receipt, ReceiptV1};
+
+impl Attempt<'_> {
+    /// Seals, reads back and compares; gives the receipt to commit.
+    pub(super) async fn prove(&mut self, load: &mut dyn Load) -> Result<Receipt> {
+        self.counts.check()?;
+        let shared = self.shared;
+        if !planted::is(Bug::SkipBarrier) {
+            load.seal().await?;
+        }
+        let written = SliceEvent::Written { rows: self.counts.written };
+        self.journal(written).await?;
+        self.digests.written =
+            std::mem::replace(&mut self.written, Summer::new(&self.slice.interval)).digest();
+        let mut expected = self.digests.before.clone();
+        expected.add(&self.digests.written);
+        let plan = &shared.job.plan;
+        let mut sink = Taken::new(shared.env(), &self.hasher, &self.slice.interval, &plan.columns);
+        if planted::is(Bug::SkipReadBack) {
+            self.digests.after = expected;
+        } else {
+            shared.env().reached("read-back");
+            load.read_back(&mut sink).await?;
+            self.digests.after = sink.sum.digest();
+            compare(&expected, &self.digests.after)?;
+        }
+        self.journal(SliceEvent::Proven { digest: self.digests.after.to_hex() }).await?;
+        let exceptions = self
+            .exceptions
+            .write(
+                shared.env().scratch().as_ref(),
+                &self.slice.slice,
+                self.slice.generation,
+                self.slice.attempt,
+            )
+            .await?;
+        Ok(self.receipt(exceptions))
+    }
+
+    async fn journal(&self, what: SliceEvent) -> Result<()> {
+        let shared = self.shared;
+        let event = Event::slice(&self.slice.slice, what);
+        shared.job.journal.append(&shared.lease.lease, vec![event], false).await
+    }
+
+    fn receipt(&self, exceptions: Option<String>) -> Receipt {
+        let (plan, slice) = (&self.shared.job.plan, self.slice);
+        let thin = |d: &Digest| d.clone().without_parts();
+        let d = &self.digests;
+        let many = d.after.count >= PARTS_FROM_ROWS;
+        Receipt::V1(ReceiptV1 {
+            plan: slice.plan.clone(),
+            slice: slice.slice.clone(),
+            generation: slice.generation,
+            interval: slice.interval,
+            mode: slice.mode,
+            policies: Vec::new(),
+            encoding: ENCODING.into(),
+            fingerprint: plan.columns.fingerprint(),
+            salt: if planted::is(Bug::SaltLost) { [0; 16] } else { plan.salt },
+            blocks: self.blocks.clone(),
+            counts: self.counts,
+            digests: Digests {
+                read: thin(&d.read),
+                written: thin(&d.written),
+                removed: thin(&d.removed),
+                present: thin(&d.present),
+                conflict_source: thin(&d.conflict_source),
+                conflict_live: thin(&d.conflict_live),
+                before: thin(&d.before),
+                after: if many { d.after.clone() } else { thin(&d.after) },
+            },
+            at: self.shared.env().now(),
+            exceptions,
+            anchor: serde_json::Value::Null,
+        })
+    }
+
+    pub(super) async fn commit(
+        mut self,
+        mut load: Box<dyn Load>,
+        mut receipt: Receipt,
+    ) -> Result<Ended> {
+        if planted::is(Bug::LedgerBeforeCommit) {
+            let event = Event::slice(&self.slice.slice, SliceEvent::Committed(outcome(&receipt)));
+            let lease = &self.shared.lease.lease;
+            self.shared.job.journal.append(lease, vec![event], true).await?;
+        }
+        loop {
+            if let Err(e) = self.shared.go_on() {
+                return Err(self.give_up(load, &receipt, e).await);
+            }
+            self.shared.env().reached("commit");
+            match load.commit(receipt.clone()).await {
+                CommitOutcome::Committed => return self.committed(&receipt).await,
+                CommitOutcome::NotCommitted(e) => {
+                    self.discard(&receipt).await;
+                    return Err(e);
+                }
+                CommitOutcome::Unknown(e) => return self.resolve(&receipt, e).await,
+                CommitOutcome::Moved(moved) => {
+                    load = moved;
+                    match self.overtaken(load.as_mut(), &mut receipt).await {
+                        Ok(false) => {}
+                        Ok(true) => {
+                            load.abort().await?;
+                            self.discard(&receipt).await;
+                            return Ok(Ended::Overtaken);
+                        }
+                        Err(e) => return Err(self.give_up(load, &receipt, e).await),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in the rows that arrived since `held`; true where one of them has a key of ours.
+    async fn overtaken(&mut self, load: &mut dyn Load, receipt: &mut Receipt) -> Result<bool> {
+        let plan = &self.shared.job.plan;
+        let mut sink =
+            Taken::new(self.shared.env(), &self.hasher, &self.slice.interval, &plan.columns)
+                .keeping();
+        load.arrivals(&mut sink).await?;
+        if planted::is(Bug::ArrivalsIgnored) {
+            return Ok(false);
+        }
+        let arrived = sink.kept.unwrap_or_default();
+        // `prefixes` was sorted by the search for repeats.
+        if arrived.iter().any(|h| self.prefixes.binary_search(&prefix(h)).is_ok()) {
+            return Ok(true);
+        }
+        let sum = sink.sum.digest();
+        let digests = &mut receipt.latest_mut().digests;
+        digests.before.add(&sum.clone().without_parts());
+        self.digests.after.add(&sum);
+        let many = self.digests.after.count >= PARTS_FROM_ROWS;
+        digests.after = if many {
+            self.digests.after.clone()
+        } else {
+            self.digests.after.clone().without_parts()
+        };
+        // The arrivals decide over our own rows: what was heard of them is proven too.
+        let mut sink =
+            Taken::new(self.shared.env(), &self.hasher, &self.slice.interval, &plan.columns);
+        if !planted::is(Bug::ArrivalsUnproven) {
+            load.read_back(&mut sink).await?;
+            compare(&self.digests.after, &sink.sum.digest())?;
+        }
+        Ok(false)
+    }
+
+    async fn resolve(&self, receipt: &Receipt, reason: Error) -> Result<Ended> {
+        if planted::is(Bug::UnknownTakenForCommitted) {
+            return self.committed(receipt).await;
+        }
+        match unknown::resolve(self.shared, self.slice, reason).await? {
+            unknown::Resolved::Committed(receipt) => self.committed(&receipt).await,
+            unknown::Resolved::NotCommitted(e) => {
+                self.discard(receipt).await;
+                Err(e)
+            }
+            unknown::Resolved::Unknown(e) => Ok(Ended::Unknown(e)),
+        }
+    }
+
+    async fn committed(&self, receipt: &Receipt) -> Result<Ended> {
+        self.shared.env().reached("ledger");
+        exceptions::publish(self.shared.env(), receipt).await;
+        Ok(Ended::Committed(outcome(receipt)))
+    }
+
+    async fn give_up(&self, load: Box<dyn Load>, receipt: &Receipt, error: Error) -> Error {
+        self.discard(receipt).await;
+        abort(load, error).await
+    }
+
+    async fn discard(&self, receipt: &Receipt) {
+        if let Some(name) = &receipt.latest().exceptions {
+            let scratch = self.shared.env().scratch();
+            if let Err(e) = exceptions::discard(scratch.as_ref(), name).await {
+                tracing::warn!("{name} of a failed try stays behind: {e}");
+            }
+        }
+    }
+}
+
+fn compare(expected: &Digest, found: &Digest) -> Result<()> {
+    if expected.matches(found) {
+        return Ok(());
+    }
+    let part = expected.parts.iter().zip(&found.parts).position(|(a, b)| a != b);
+    let place = part.map_or_else(String::new, |p| format!(", first in part {} of 64", p + 1));
+    Err(Error::new(
+        Kind::Mismatch,
+        format!(
+            "read back {} rows with digest {}, expected {} rows with digest {}{place}",
+            found.count,
+            found.to_hex(),
+            expected.count,
+            expected.to_hex()
+        ),
+    )
+    .hint("a trigger, a rule, a damaged disk or a bug changed what was written"))
+}
