@@ -9,7 +9,7 @@ use xtask::metrics::Metrics;
 use crate::harness::Job;
 use crate::judge;
 
-const ROWS: u64 = 60_000;
+const ROWS: u64 = 300_000;
 
 /// The writer beside the runner; stops when it is told to.
 struct Writer<'a> {
@@ -45,7 +45,7 @@ fn live_rows_stay_and_no_key_stands_twice() {
     if !judge::here("live::live_rows_stay_and_no_key_stands_twice") {
         return;
     }
-    let job = Job::metrics(&Metrics::new(ROWS, 6), "limits: { rows_per_second: 6000 }");
+    let job = Job::metrics(&Metrics::new(ROWS, 33), "limits: { rows_per_second: 25000 }");
     let writer = Writer::start(&job);
     while writer.commits() < 4 {
         std::thread::sleep(std::time::Duration::from_millis(20));
