@@ -214,6 +214,8 @@ pub trait Target: Source {
     async fn prepare(&self, columns: &Columns) -> Result<()>;
 
     /// All receipts, of any plan, whose interval overlaps this one and whose table is this table.
+    /// They tell how every commit that was asked for before ended: one that may still be under
+    /// way is waited for, else an unknown commit could land after it was taken for lost.
     async fn receipts(&self, within: &Interval) -> Result<Vec<Found>>;
 
     /// Starts the load of a slice.
