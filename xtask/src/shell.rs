@@ -57,9 +57,24 @@ pub fn command(program: impl AsRef<OsStr>, args: &[&str]) -> Command {
     command
 }
 
-/// `cargo` of the running toolchain.
+/// `cargo` of the running toolchain, in an environment as if it were called from a shell.
 pub fn cargo(args: &[&str]) -> Command {
-    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), args)
+    let mut command = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), args);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_of_outer_cargo) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Variables that `cargo run` sets for this program. Build scripts watch some of them (the one of
+/// `ring` does): if they were passed on, half of the dependencies would be built again whenever
+/// `cargo xtask` follows `cargo run`, and the other way round.
+fn is_of_outer_cargo(name: &str) -> bool {
+    let outer = ["CARGO", "CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_MANIFEST_LINKS"];
+    let prefixes = ["CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    outer.contains(&name) || prefixes.iter().any(|p| name.starts_with(p))
 }
 
 /// The command as one would type it.
@@ -113,4 +128,22 @@ pub fn watch(command: &mut Command, mut see: impl FnMut(&str)) -> Done<bool> {
         see(&line);
     }
     Ok(child.wait()?.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inner_cargo_does_not_see_the_outer_one() {
+        assert!(is_of_outer_cargo("CARGO_PKG_NAME"));
+        assert!(is_of_outer_cargo("CARGO_MANIFEST_DIR"));
+        for kept in ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_TERM_COLOR", "CARGO_BUILD_JOBS"] {
+            assert!(!is_of_outer_cargo(kept), "{kept}");
+        }
+        // Tests run under cargo, which sets these.
+        let removed = cargo(&[]);
+        let gone = removed.get_envs().any(|(n, v)| n == "CARGO_MANIFEST_DIR" && v.is_none());
+        assert!(gone);
+    }
 }

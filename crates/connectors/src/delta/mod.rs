@@ -184,7 +184,7 @@ impl Target for DeltaTarget {
             atomic: true,
             receipts: true,
             modes: &[Mode::FillMissing, Mode::Append],
-            rerun: "a slice is committed together with its receipt, so a rerun writes nothing twice",
+            rerun: "a slice and its receipt are one commit, so a rerun writes nothing twice",
             fidelity: "times are kept to the microsecond",
         }
     }

@@ -86,8 +86,8 @@ pub(crate) use conformance;
 mod memory {
     mod target {
         crate::testkit::conformance!(target: || {
-            let table = retrofill_core::memory::MemoryTable::default();
-            (std::sync::Arc::new(table) as std::sync::Arc<dyn retrofill_core::connector::Target>, ())
+            let table = std::sync::Arc::new(retrofill_core::memory::MemoryTable::default());
+            (table as std::sync::Arc<dyn retrofill_core::connector::Target>, ())
         });
     }
 

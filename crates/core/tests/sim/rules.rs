@@ -91,7 +91,7 @@ impl Rules {
             };
             if !there(outcome.generation) {
                 self.inner().broken.push(format!(
-                    "the journal says slice {slice} generation {} is committed; the target does not",
+                    "slice {slice} generation {} is committed by the journal, not by the target",
                     outcome.generation
                 ));
             }

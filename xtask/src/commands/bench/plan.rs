@@ -37,8 +37,9 @@ pub(super) fn run(args: &[String]) -> Done {
     let look_peak = median(looks.iter().map(|m| m.peak_mib));
     let body = format!(
         "## {slices} slices\n\n\
-         `cargo xtask bench plan`: a file of {slices} rows, one every ten seconds, `every: {every}`. \
-         `plan` includes the survey of the file; `status` looks at a ledger after 20 s of loading. \
+         `cargo xtask bench plan`: a file of {slices} rows, one every ten seconds, and \
+         `every: {every}`. `plan` includes the survey of the file; `status` looks at a ledger \
+         after 20 s of loading. \
          Medians of {RUNS} calls of the program.\n\n\
          | | s | peak MiB |\n|---|---|---|\n\
          | `retrofill plan` | {plan:.2} | {peak:.0} |\n\
