@@ -46,13 +46,14 @@ impl Bench {
         }
         // `--keep-build` measures what is there, to look at one change twice.
         if !has(args, "--keep-build") {
-            let build = ["build", "--workspace", "--profile", "dist", "--bin", "retrofill"];
+            let profile = profile();
+            let build = ["build", "--workspace", "--profile", &profile, "--bin", "retrofill"];
             shell::run(&mut cargo(&build))?;
         }
         let dir = target_dir().join("bench").join(name);
         clear(&dir)?;
         fs::create_dir_all(&dir)?;
-        Ok(Bench { dir, program: built("dist", "retrofill") })
+        Ok(Bench { dir, program: built(&profile(), "retrofill") })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -101,6 +102,12 @@ impl Bench {
         clear(&self.path(out))?;
         used["seconds"].as_f64().ok_or_else(|| Failure::new(format!("{name} printed {used}")))
     }
+}
+
+/// The profile that is measured: `dist`, or another by `RETROFILL_BENCH_PROFILE`, which the page
+/// then names.
+fn profile() -> String {
+    std::env::var("RETROFILL_BENCH_PROFILE").unwrap_or_else(|_| "dist".into())
 }
 
 fn python_script(name: &str) -> std::process::Command {
