@@ -128,7 +128,7 @@ impl DeltaTarget {
 }
 
 fn prepare(shared: &Shared, columns: &Columns) -> Result<()> {
-    for column in columns.iter() {
+    for column in columns {
         let kept =
             schema::keeps(column.ty).map_err(|e| e.at(format!("column `{}`", column.name)))?;
         if kept != column.ty {

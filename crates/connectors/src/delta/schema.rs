@@ -229,7 +229,7 @@ pub(super) fn new_schema(columns: &Columns) -> Result<String> {
 
 /// Checks that rows of the plan can be stored in the table as it is.
 pub(super) fn check_fit(columns: &Columns, table: &[FieldType]) -> Result<()> {
-    for column in columns.iter() {
+    for column in columns {
         let Some(there) = table.iter().find(|f| f.name == column.name) else {
             return Err(Error::config(format!("the table has no column `{}`", column.name))
                 .hint("columns are never added; leave it out of the plan or add it to the table"));

@@ -46,12 +46,11 @@ pub async fn execute(ctx: &Context, args: &PlanArgs) -> Result<Exit, Failure> {
     let opened = args.job.open(ctx.state_dir.as_deref())?;
     let screen = Screen::new(ctx.output);
     let parts = Parts::open(&opened.job)?;
-    let planned = match opened.plan {
-        Some(plan) => Some(plan),
-        None => {
-            let made = opened.job.plan(&parts, false, Some(screen.survey())).await?;
-            made.map(|(plan, _)| plan)
-        }
+    let planned = if opened.plan.is_some() {
+        opened.plan
+    } else {
+        let made = opened.job.plan(&parts, false, Some(screen.survey())).await?;
+        made.map(|(plan, _)| plan)
     };
     screen.finish();
     let Some(plan) = planned else {

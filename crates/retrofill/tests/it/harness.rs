@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use xtask::metrics::Metrics;
 
 /// How long anything may take before a test gives up on it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A job: spec, source files, target `out`.
 pub(crate) struct Job {

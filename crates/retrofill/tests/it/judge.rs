@@ -26,7 +26,8 @@ pub(crate) fn here(test: &str) -> bool {
     let required = std::env::var("RETROFILL_REQUIRE").unwrap_or_default();
     assert!(!required.split(',').any(|r| r == "python"), "{test} needs the Python packages");
     // Not `println!`: the harness would swallow it.
-    writeln!(std::io::stdout(), "skipped: {test} (python)").unwrap();
+    let mut out = std::io::stdout();
+    writeln!(out, "skipped: {test} (python)").unwrap();
     false
 }
 
