@@ -41,6 +41,9 @@ pub enum Origin {
     Resumed,
     /// The earlier plan was finished and its source has grown: a plan of what is new.
     Grown,
+    /// The earlier plan was finished; files of its source have changed, but hold nothing after
+    /// its end.
+    Touched,
 }
 
 impl Job {
@@ -143,12 +146,7 @@ impl Job {
         let end = frozen.range.end();
         match self.fresh(parts, Some(end), progress).await {
             Ok(Some((plan, _))) => Ok(Some((plan, Origin::Grown))),
-            Ok(None) => Ok(Some((frozen, Origin::Resumed))),
-            // Nothing new after the end: the growth lies inside of what was proven.
-            Err(e) if e.kind() == Kind::Config => {
-                tracing::debug!("the source changed, but nothing after {end} is new: {e}");
-                Ok(Some((frozen, Origin::Resumed)))
-            }
+            Ok(None) => Ok(Some((frozen, Origin::Touched))),
             Err(e) => Err(e),
         }
     }

@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use retrofill::cli::{Cli, dispatch, start_logging};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(&cli.globals);

@@ -62,7 +62,8 @@ pub struct Inputs {
 pub enum Frozen {
     /// A plan.
     Plan(Box<Plan>),
-    /// The source is empty, and the spec says that this is fine.
+    /// The source is empty, and the spec says that this is fine; or nothing in it comes after
+    /// [`Inputs::after`].
     NothingThere,
 }
 
@@ -82,6 +83,9 @@ pub fn freeze(inputs: Inputs) -> Result<Frozen> {
         };
     };
     let limits = Limits { seen, settled: settled(&spec, now)?, after };
+    if after.is_some_and(|after| seen.end().min(limits.settled) <= after) {
+        return Ok(Frozen::NothingThere);
+    }
     let (every, range, intervals) = match spec.range.every {
         Some(every) => {
             let range = range(&spec, &limits, every, &zone)?;

@@ -46,9 +46,16 @@ pub(super) async fn work(
         screen.finish();
         return Ok(None);
     };
-    if origin == Origin::Grown {
-        let from = plan.range.start();
-        ctx.output.note(&format!("the source has grown: rows from {from} on are planned anew"));
+    match origin {
+        Origin::Grown => {
+            let from = plan.range.start();
+            ctx.output.note(&format!("the source has grown: rows from {from} on are planned"));
+        }
+        Origin::Touched => ctx.output.note(
+            "files of the source have changed, but hold nothing after the proven range; changes \
+             inside of it are not loaded",
+        ),
+        Origin::Fresh | Origin::Resumed => {}
     }
     let plan = Arc::new(plan);
     let options = options(&plan)?;
@@ -82,7 +89,7 @@ pub(super) async fn work(
     let standing = standing.ok_or_else(|| Error::bug("the ledger does not know the plan"))?;
     let mut summary = sum_up(&plan, &standing, began.elapsed().as_secs_f64());
     summary.rows = report.rows;
-    if origin != Origin::Resumed {
+    if matches!(origin, Origin::Fresh | Origin::Grown) {
         summary.rows.read += plan.survey.unplaced;
         summary.rows.rejected += plan.survey.unplaced;
     }

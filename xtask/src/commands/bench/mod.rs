@@ -48,12 +48,20 @@ impl Bench {
         if !has(args, "--keep-build") {
             let profile = profile();
             let build = ["build", "--workspace", "--profile", &profile, "--bin", "retrofill"];
+            let build = [&build[..], &["--example", "hash_cost"]].concat();
             shell::run(&mut cargo(&build))?;
         }
         let dir = target_dir().join("bench").join(name);
         clear(&dir)?;
         fs::create_dir_all(&dir)?;
         Ok(Bench { dir, program: built(&profile(), "retrofill") })
+    }
+
+    /// CPU seconds that encoding and hashing this many rows takes on one core.
+    fn hash_cost(&self, rows: u64) -> Done<f64> {
+        let program = built(&profile(), "examples/hash_cost");
+        let text = shell::output(std::process::Command::new(program).arg(rows.to_string()))?;
+        text.trim().parse().map_err(|_| Failure::new("hash_cost printed no number"))
     }
 
     fn path(&self, name: &str) -> PathBuf {
