@@ -57,13 +57,6 @@ impl Bench {
         Ok(Bench { dir, program: built(&profile(), "retrofill") })
     }
 
-    /// CPU seconds that encoding and hashing this many rows takes on one core.
-    fn hash_cost(&self, rows: u64) -> Done<f64> {
-        let program = built(&profile(), "examples/hash_cost");
-        let text = shell::output(std::process::Command::new(program).arg(rows.to_string()))?;
-        text.trim().parse().map_err(|_| Failure::new("hash_cost printed no number"))
-    }
-
     fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
@@ -110,6 +103,13 @@ impl Bench {
         clear(&self.path(out))?;
         used["seconds"].as_f64().ok_or_else(|| Failure::new(format!("{name} printed {used}")))
     }
+}
+
+/// CPU seconds that encoding and hashing this many rows takes on one core.
+fn hash_cost(rows: u64) -> Done<f64> {
+    let program = built(&profile(), "examples/hash_cost");
+    let text = shell::output(std::process::Command::new(program).arg(rows.to_string()))?;
+    text.trim().parse().map_err(|_| Failure::new("hash_cost printed no number"))
 }
 
 /// The profile that is measured: `dist`, or another by `RETROFILL_BENCH_PROFILE`, which the page

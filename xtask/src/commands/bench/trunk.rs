@@ -62,7 +62,7 @@ pub(super) fn run(args: &[String]) -> Done {
     }
     figures.polars = bench.rival("polars", "metrics.csv", "polars")?;
     figures.deltalake = bench.rival("deltalake", "metrics.csv", "deltalake")?;
-    figures.hash = bench.hash_cost(rows)?;
+    figures.hash = super::hash_cost(rows)?;
     if !has(args, "--no-big") {
         figures.big = Some(big(&bench, rows * 10)?);
     }
@@ -99,7 +99,8 @@ fn body(figures: &Figures) -> String {
         "## CSV to Delta".to_owned(),
         String::new(),
         format!(
-            "`cargo xtask bench trunk`, profile `{}`: a generated file of {} rows and 10 columns, {:.0} MB, in \
+            "`cargo xtask bench trunk`, profile `{}`: a generated file of {} rows and 10 columns, \
+             {:.0} MB, in \
              the page cache. `retrofill run` starts each time without table and state; it plans, \
              loads, reads back, keeps receipts and ledger, and syncs to disk. The others write \
              only. Runs of retrofill and DuckDB alternate; the table shows medians.",
