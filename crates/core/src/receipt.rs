@@ -93,6 +93,8 @@ pub struct Digests {
 pub struct ReceiptV1 {
     /// The plan.
     pub plan: PlanId,
+    /// SHA-256 of the spec's identity, hex: a later plan of the same spec takes the slice over.
+    pub spec_hash: String,
     /// The slice (or a half of one).
     pub slice: SliceId,
     /// Counts up each time the slice is loaded again on purpose.

@@ -1,6 +1,7 @@
 //! From what the user names on the command line to something that can run: connectors, state
 //! dir, journal and frozen plan.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::id::hex;
 use retrofill_core::ledger::{Event, EventV1, Journal as _, State};
 use retrofill_core::plan::{Frozen, Inputs, Plan, freeze, resolve_columns};
+use retrofill_core::receipt::ReceiptV1;
 use retrofill_core::reject::Exception;
 use retrofill_core::spec::Spec;
 
@@ -39,11 +41,10 @@ pub enum Origin {
     Fresh,
     /// Frozen earlier; goes on.
     Resumed,
-    /// The earlier plan was finished and its source has grown: a plan of what is new.
+    /// The source covers another range than it did: a new plan, which takes over what is proven.
     Grown,
-    /// The earlier plan was finished; files of its source have changed, but hold nothing after
-    /// its end.
-    Touched,
+    /// Files of the source have changed within the same slices.
+    Changed,
 }
 
 impl Job {
@@ -56,7 +57,8 @@ impl Job {
             state_dir: state_dir.unwrap_or(loaded.state_dir),
             spec,
             as_written: loaded.raw,
-            base_dir: loaded.base_dir,
+            // A plan may be run from another directory than it was made in.
+            base_dir: std::path::absolute(&loaded.base_dir).unwrap_or(loaded.base_dir),
         }
     }
 
@@ -126,12 +128,12 @@ impl Job {
     ) -> Result<Option<(Plan, Origin)>> {
         let frozen = self.frozen()?.filter(|_| !replan);
         let Some(frozen) = frozen else {
-            return self.fresh(parts, None, progress).await;
+            return self.fresh(parts, progress).await;
         };
         let finished = self.is_finished(parts, &frozen).await?;
         if frozen.spec_hash != hex(&self.spec.hash()) {
             if finished {
-                return self.fresh(parts, None, progress).await;
+                return self.fresh(parts, progress).await;
             }
             return Err(Error::new(
                 Kind::Fenced,
@@ -140,15 +142,14 @@ impl Job {
             .hint("finish it with the old spec, or drop it with `--replan`"));
         }
         let frozen = frozen.with(&self.spec);
-        if !finished || !self.has_grown(parts, &frozen).await? {
+        if !self.has_changed(parts, &frozen).await? {
             return Ok(Some((frozen, Origin::Resumed)));
         }
-        let end = frozen.range.end();
-        match self.fresh(parts, Some(end), progress).await {
-            Ok(Some((plan, _))) => Ok(Some((plan, Origin::Grown))),
-            Ok(None) => Ok(Some((frozen, Origin::Touched))),
-            Err(e) => Err(e),
-        }
+        let fresh = self.fresh(parts, progress).await?;
+        Ok(fresh.map(|(plan, _)| {
+            let origin = if plan.id == frozen.id { Origin::Changed } else { Origin::Grown };
+            (plan, origin)
+        }))
     }
 
     async fn is_finished(&self, parts: &Parts, plan: &Plan) -> Result<bool> {
@@ -158,7 +159,14 @@ impl Job {
         }))
     }
 
-    async fn has_grown(&self, parts: &Parts, plan: &Plan) -> Result<bool> {
+    /// Whether a survey would find other files, or rows that have settled meanwhile.
+    async fn has_changed(&self, parts: &Parts, plan: &Plan) -> Result<bool> {
+        let end = plan.range.end();
+        let settled = parts.env.now().checked_sub(plan.spec.range.settle).ok();
+        let open = plan.later > 0 && plan.spec.range.to.is_none_or(|to| to > end);
+        if open && settled.is_some_and(|s| s.as_second() > end.as_second()) {
+            return Ok(true);
+        }
         let now = parts.source.stamps().await?;
         Ok(now.is_some_and(|now| now != plan.survey.files))
     }
@@ -167,7 +175,6 @@ impl Job {
     async fn fresh(
         &self,
         parts: &Parts,
-        after: Option<Timestamp>,
         progress: Option<ProgressFn>,
     ) -> Result<Option<(Plan, Origin)>> {
         let table = parts.target.table().await?;
@@ -183,18 +190,24 @@ impl Job {
             table.as_deref(),
             parts.target.as_ref(),
         )?;
-        let frozen = freeze(Inputs {
+        let inputs = Inputs {
             spec: self.spec.clone(),
             as_written: self.as_written.clone(),
             base_dir: self.base_dir.display().to_string(),
             survey,
             columns,
             notes,
-            after,
+            cuts: Vec::new(),
             now: parts.env.now(),
             salt: salt()?,
-        })?;
-        let Frozen::Plan(mut plan) = frozen else { return Ok(None) };
+        };
+        let Frozen::Plan(mut plan) = freeze(inputs.clone())? else { return Ok(None) };
+        let cuts = earlier_cuts(parts, &plan).await?;
+        if !cuts.is_empty()
+            && let Frozen::Plan(again) = freeze(Inputs { cuts, ..inputs })?
+        {
+            plan = again;
+        }
         if let Some(salt) = self.known_salt(parts, &plan).await? {
             plan.salt = salt;
         }
@@ -220,9 +233,25 @@ impl Job {
             }
         }
         let found = parts.target.receipts(&plan.range).await?;
-        let ours = found.iter().map(|f| f.receipt.latest()).find(|r| r.plan == plan.id);
-        Ok(ours.map(|r| r.salt))
+        let of = |wanted: &dyn Fn(&ReceiptV1) -> bool| {
+            found.iter().map(|f| f.receipt.latest()).find(|r| wanted(r)).map(|r| r.salt)
+        };
+        Ok(of(&|r| r.plan == plan.id).or_else(|| of(&|r| r.spec_hash == plan.spec_hash)))
     }
+}
+
+/// Where earlier plans of the same spec cut between the plan's own boundaries.
+async fn earlier_cuts(parts: &Parts, plan: &Plan) -> Result<Vec<Timestamp>> {
+    let found = parts.target.receipts(&plan.range).await?;
+    let earlier = |r: &&ReceiptV1| r.plan != plan.id && r.spec_hash == plan.spec_hash;
+    let ends = |r: &ReceiptV1| [r.interval.start(), r.interval.end()];
+    let receipts = found.iter().map(|f| f.receipt.latest());
+    let mut cuts: BTreeSet<_> = receipts.filter(earlier).flat_map(ends).collect();
+    for slice in &plan.slices {
+        cuts.remove(&slice.interval.start());
+        cuts.remove(&slice.interval.end());
+    }
+    Ok(cuts.into_iter().collect())
 }
 
 /// Lines that belong to no slice are listed beside the rejects of the slices.

@@ -366,7 +366,9 @@ fn failed(loads: usize) -> Vec<Result<String>> {
 fn anchor(shared: &Shared, waiting: &mut Waiting, table_id: &str, version: u64) -> Result<String> {
     let load = &waiting.load;
     check_file(shared, load)?;
-    let anchor = receipts::anchor(table_id, version, load.written.as_ref());
+    let rows_held = waiting.receipt.latest().digests.before.count > 0;
+    let held = if rows_held { &load.base.files[..] } else { &[] };
+    let anchor = receipts::anchor(table_id, version, load.written.as_ref(), held);
     waiting.receipt.latest_mut().anchor = anchor;
     receipts::write_body(shared.log.durable(), &load.slice, &waiting.receipt)
 }

@@ -53,6 +53,7 @@ fn slice(hour: usize) -> SliceLoad {
 fn receipt(slice: &SliceLoad) -> Receipt {
     Receipt::V1(ReceiptV1 {
         plan: slice.plan.clone(),
+        spec_hash: String::new(),
         slice: slice.slice.clone(),
         generation: slice.generation,
         interval: slice.interval,

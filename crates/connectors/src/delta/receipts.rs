@@ -5,6 +5,7 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use retrofill_core::connector::{Found, SliceLoad, Standing};
@@ -18,6 +19,7 @@ use serde_json::Value;
 use super::Shared;
 use super::datafile::{Written, plain};
 use super::durable::Durable;
+use super::state::DataFile;
 
 /// Where the bodies lie; the underscore keeps VACUUM away.
 pub(super) const RECEIPTS: &str = "_retrofill/receipts";
@@ -50,8 +52,18 @@ fn body_path(plan: &PlanId, slice: &SliceId, generation: u64) -> String {
 }
 
 /// The anchor of a receipt that is about to be committed.
-pub(super) fn anchor(table_id: &str, version: u64, written: Option<&Written>) -> Value {
-    let files = written.iter().map(|w| AnchorFile { path: w.path.clone(), size: w.size }).collect();
+///
+/// Beside the file that was written it names those that hold rows of the slice already: the proof
+/// is about all of them.
+pub(super) fn anchor(
+    table_id: &str,
+    version: u64,
+    written: Option<&Written>,
+    held: &[Arc<DataFile>],
+) -> Value {
+    let written = written.iter().map(|w| AnchorFile { path: w.path.clone(), size: w.size });
+    let held = held.iter().map(|f| AnchorFile { path: f.path.to_string(), size: f.size });
+    let files = written.chain(held).collect();
     let anchor = Anchor { table_id: table_id.to_owned(), version, files };
     serde_json::to_value(anchor).expect("an anchor is plain JSON")
 }

@@ -6,13 +6,16 @@ use retrofill_core::columns::ColumnType;
 /// Digits that a 64-bit float is trusted with.
 pub(super) const FLOAT_DIGITS: usize = 17;
 
+/// Every whole number of so many digits is exact in a 64-bit float.
+const EXACT_DIGITS: usize = 15;
+
 /// What the values of one column look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Seen(u8);
 
 impl Seen {
     const INTEGER: u8 = 1;
-    /// A whole number with more digits than a float is trusted with.
+    /// A whole number that no 64-bit float equals.
     const WIDE: u8 = 2;
     const FLOAT: u8 = 4;
     const BOOL: u8 = 8;
@@ -148,12 +151,12 @@ fn number(text: &[u8]) -> u8 {
         return Seen::TEXT;
     }
     if number.plain {
-        if number.whole.len() <= FLOAT_DIGITS {
+        if number.whole.len() <= EXACT_DIGITS {
             return Seen::INTEGER;
         }
-        if lexical_core::parse::<i64>(text).is_ok() {
-            let wide = number.significant() > FLOAT_DIGITS;
-            return Seen::INTEGER | if wide { Seen::WIDE } else { 0 };
+        if let Ok(value) = lexical_core::parse::<i64>(text) {
+            let exact = (value as f64) as i128 == i128::from(value);
+            return Seen::INTEGER | if exact { 0 } else { Seen::WIDE };
         }
     }
     let short = number.whole.len() + number.fraction.len() <= FLOAT_DIGITS;

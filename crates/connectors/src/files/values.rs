@@ -241,13 +241,27 @@ fn integer<T: TryFrom<i64>>(text: &[u8]) -> Result<T, Reason> {
 fn float64(text: &[u8]) -> Result<f64, Reason> {
     check_digits(text, FLOAT_DIGITS)?;
     let value = lexical_float(text).ok_or("is not a number")?;
+    check_whole(text, 15, value)?;
     check_range(text, value)
+}
+
+/// Refuses a whole number that the float does not equal. `exact` digits always fit.
+#[inline]
+fn check_whole(text: &[u8], exact: usize, value: f64) -> Result<(), Reason> {
+    if text.len() > exact
+        && let Ok(whole) = lexical_core::parse::<i128>(text)
+        && value as i128 != whole
+    {
+        return Err("is a whole number that the column's float cannot keep".into());
+    }
+    Ok(())
 }
 
 fn float32(text: &[u8]) -> Result<f32, Reason> {
     check_digits(text, SHORT_FLOAT_DIGITS)?;
     let value = std::str::from_utf8(text).ok().and_then(|t| t.parse::<f32>().ok());
     let value = value.ok_or("is not a number")?;
+    check_whole(text, 7, f64::from(value))?;
     check_range(text, f64::from(value)).map(|_| value)
 }
 
@@ -345,7 +359,9 @@ mod tests {
             assert!(float64(text.as_bytes()).is_err(), "{text}");
         }
         assert_eq!(float32(b"0.1"), Ok(0.1));
-        assert_eq!(float32(b"16777217"), Ok(16_777_216.0));
+        assert!(float32(b"16777217").is_err());
+        assert_eq!(float32(b"16777216"), Ok(16_777_216.0));
+        assert!(float64(b"9007199254740993").is_err());
         assert!(float32(b"10.357019999999999").is_err());
         assert!(float32(b"1e39").is_err());
     }

@@ -127,6 +127,7 @@ fn receipt(load: &SliceLoad, written: &Digest, before: &Digest) -> Receipt {
     };
     Receipt::V1(ReceiptV1 {
         plan: load.plan.clone(),
+        spec_hash: String::new(),
         slice: load.slice.clone(),
         generation: load.generation,
         interval: load.interval,

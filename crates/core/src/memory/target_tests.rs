@@ -47,6 +47,7 @@ fn slice() -> SliceLoad {
 
 fn receipt(slice: &SliceLoad) -> Receipt {
     Receipt::V1(ReceiptV1 {
+        spec_hash: String::new(),
         plan: slice.plan.clone(),
         slice: slice.slice.clone(),
         generation: slice.generation,

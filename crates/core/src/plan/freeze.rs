@@ -35,7 +35,7 @@ const LADDER: [Every; 12] = [
 ];
 
 /// What a plan is made of.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Inputs {
     /// The spec.
     pub spec: Spec,
@@ -49,8 +49,9 @@ pub struct Inputs {
     pub columns: Columns,
     /// What the user should know so far.
     pub notes: Vec<String>,
-    /// Only what comes from here on: a finished plan has done the rest.
-    pub after: Option<Timestamp>,
+    /// Where earlier plans of the same spec cut, off the grid: the new slices are cut there too,
+    /// so that what is proven can be taken over.
+    pub cuts: Vec<Timestamp>,
     /// The time of planning.
     pub now: Timestamp,
     /// For the digests; a plan that the target knows already keeps the salt it had.
@@ -62,15 +63,13 @@ pub struct Inputs {
 pub enum Frozen {
     /// A plan.
     Plan(Box<Plan>),
-    /// The source is empty, and the spec says that this is fine; or nothing in it comes after
-    /// [`Inputs::after`].
+    /// The source is empty, and the spec says that this is fine.
     NothingThere,
 }
 
 /// Makes the plan. A pure function: the same inputs give the same plan.
 pub fn freeze(inputs: Inputs) -> Result<Frozen> {
-    let Inputs { spec, as_written, base_dir, survey, columns, mut notes, after, now, salt } =
-        inputs;
+    let Inputs { spec, as_written, base_dir, survey, columns, mut notes, cuts, now, salt } = inputs;
     spec.check()?;
     let zone = zone(&spec.range.timezone)?;
     let Some(seen) = seen(&survey)? else {
@@ -82,10 +81,7 @@ pub fn freeze(inputs: Inputs) -> Result<Frozen> {
             }
         };
     };
-    let limits = Limits { seen, settled: settled(&spec, now)?, after };
-    if after.is_some_and(|after| seen.end().min(limits.settled) <= after) {
-        return Ok(Frozen::NothingThere);
-    }
+    let limits = Limits { seen, settled: settled(&spec, now)? };
     let (every, range, intervals) = match spec.range.every {
         Some(every) => {
             let range = range(&spec, &limits, every, &zone)?;
@@ -93,6 +89,7 @@ pub fn freeze(inputs: Inputs) -> Result<Frozen> {
         }
         None => auto(&spec, &survey, &limits, &zone)?,
     };
+    let intervals = cut(intervals, cuts)?;
     let rows = estimate::rows(&survey, &intervals);
     let slices: Vec<_> = intervals
         .into_iter()
@@ -126,6 +123,23 @@ pub fn freeze(inputs: Inputs) -> Result<Frozen> {
     })))
 }
 
+/// Cuts intervals, which are in order, wherever one of the instants lies inside.
+fn cut(intervals: Vec<Interval>, mut cuts: Vec<Timestamp>) -> Result<Vec<Interval>> {
+    cuts.sort_unstable();
+    let mut out = Vec::with_capacity(intervals.len() + cuts.len());
+    let mut next = cuts.into_iter().peekable();
+    for mut rest in intervals {
+        while let Some(at) = next.next_if(|at| *at < rest.end()) {
+            if at > rest.start() {
+                out.push(Interval::new(rest.start(), at)?);
+                rest = Interval::new(at, rest.end())?;
+            }
+        }
+        out.push(rest);
+    }
+    Ok(out)
+}
+
 /// What the source holds, as an interval that ends one unit after the latest time.
 fn seen(survey: &Survey) -> Result<Option<Interval>> {
     let Some((min, max)) = survey.time_range() else { return Ok(None) };
@@ -148,16 +162,14 @@ fn settled(spec: &Spec, now: Timestamp) -> Result<Timestamp> {
 struct Limits {
     seen: Interval,
     settled: Timestamp,
-    after: Option<Timestamp>,
 }
 
 fn range(spec: &Spec, limits: &Limits, every: Every, zone: &TimeZone) -> Result<Interval> {
-    let Limits { seen, settled, after } = *limits;
+    let Limits { seen, settled } = *limits;
     let from = match spec.range.from {
         Some(from) => from,
         None => every.floor(seen.start(), zone)?,
     };
-    let from = after.map_or(from, |after| from.max(after));
     let to = match spec.range.to {
         Some(to) => to,
         None => every.ceil(seen.end(), zone)?,

@@ -78,6 +78,10 @@ pub(super) async fn drive(
         return drive.split().await;
     }
     drive.pace().await;
+    if drive.shared.job.stop.is_asked() {
+        let stopped = Error::new(Kind::Stopped, "stopped by request");
+        return Ok(drive.driven(Counts::default(), Some(stopped)));
+    }
     drive.work().await
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::env::{Env, Scratch};
 use crate::error::{Error, Result};
-use crate::id::SliceId;
+use crate::id::{PlanId, SliceId};
 use crate::planted::{self, Bug};
 use crate::receipt::Receipt;
 use crate::reject::{Conflict, Exception, Reject};
@@ -36,6 +36,7 @@ impl Exceptions {
     pub(super) async fn write(
         &self,
         scratch: &dyn Scratch,
+        plan: &PlanId,
         slice: &SliceId,
         generation: u64,
         attempt: u32,
@@ -43,7 +44,7 @@ impl Exceptions {
         if self.lines.is_empty() {
             return Ok(None);
         }
-        let name = format!("rejects/{slice}.{generation}.{attempt}.jsonl");
+        let name = format!("rejects/{plan:.8}.{slice}.{generation}.{attempt}.jsonl");
         if !planted::is(Bug::ExceptionsLost) {
             scratch.write(&unfinished(&name), &self.lines).await?;
         }

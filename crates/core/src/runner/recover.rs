@@ -2,7 +2,7 @@
 //! is believed: a receipt without an entry was committed before a crash, an entry without a
 //! receipt is about data that is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{Happening, Shared, exceptions};
 use crate::connector::{Found, ReadRequest, RowSink as _, Standing};
@@ -10,9 +10,9 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Kind, Result};
 use crate::id::SliceId;
 use crate::interval::Interval;
-use crate::ledger::{Event, SliceEvent, SliceRecord, State};
+use crate::ledger::{Event, EventV1, SliceEvent, SliceRecord, State};
 use crate::planted::{self, Bug};
-use crate::receipt::Receipt;
+use crate::receipt::{Receipt, ReceiptV1};
 use crate::spec::Mode;
 use crate::survey::Survey;
 
@@ -44,15 +44,18 @@ impl Receipts {
 /// Reads all receipts that overlap the plan.
 pub(super) async fn receipts(shared: &Shared) -> Result<Receipts> {
     let plan = &shared.job.plan;
+    let slices: HashSet<Interval> = plan.slices.iter().map(|s| s.interval).collect();
     let mut out = Receipts { ours: BTreeMap::new(), others: Vec::new() };
     for found in shared.job.target.receipts(&plan.range).await? {
         let r = found.receipt.latest();
-        if r.plan != plan.id {
+        // An earlier plan of the same spec proved the very same slice: it is taken over.
+        let taken = r.spec_hash == plan.spec_hash && slices.contains(&r.interval);
+        if r.plan != plan.id && !taken {
             out.others.push(found.receipt);
             continue;
         }
-        let newer =
-            out.ours.get(&r.slice).is_none_or(|old| old.receipt.latest().generation < r.generation);
+        let rank = |r: &ReceiptV1| (r.plan == plan.id, r.generation, r.at);
+        let newer = out.ours.get(&r.slice).is_none_or(|old| rank(old.receipt.latest()) < rank(r));
         if newer {
             out.ours.insert(r.slice.clone(), found);
         }
@@ -88,10 +91,28 @@ pub(super) async fn recover(shared: &Shared) -> Result<(Vec<SliceRecord>, Receip
         }
         out.insert((record.interval.start(), record.id.clone()), record);
     }
+    say(shared, &events);
     if !events.is_empty() {
         job.journal.append(&shared.lease.lease, events, true).await?;
     }
     Ok((out.into_values().collect(), receipts))
+}
+
+/// Tells which slices are loaded again; many with one reason in one line.
+fn say(shared: &Shared, events: &[Event]) {
+    let mut reasons: BTreeMap<&str, Vec<&SliceId>> = BTreeMap::new();
+    for Event::V1(event) in events {
+        if let EventV1::Slice { slice, what: SliceEvent::Stale { reason } } = event {
+            reasons.entry(reason).or_default().push(slice);
+        }
+    }
+    for (reason, slices) in reasons {
+        let text = match slices[..] {
+            [one] => format!("slice {one} is loaded again: {reason}"),
+            _ => format!("{} slices are loaded again: {reason}", slices.len()),
+        };
+        shared.job.watch.on(&Happening::Note(text));
+    }
 }
 
 /// Whether a receipt of a half of this slice exists.
@@ -127,7 +148,7 @@ async fn settle(
     let Some(found) = found else {
         if record.state.is_done() && !planted::is(Bug::MissingReceiptIgnored) {
             let reason = "its receipt is gone from the target";
-            stale(shared, record, events, reason.into())?;
+            stale(record, events, reason.into())?;
         }
         return Ok(());
     };
@@ -138,10 +159,13 @@ async fn settle(
     if news {
         note(events, record, SliceEvent::Recovered(outcome(receipt)))?;
     }
+    if !same_source(shared, record, receipt) {
+        return stale(record, events, "its source has changed".into());
+    }
     let Standing::Recheck(why) = &found.standing else { return Ok(()) };
     match still_there(shared, receipt).await {
         Ok(None) => Ok(()),
-        Ok(Some(difference)) => stale(shared, record, events, format!("{why}; {difference}")),
+        Ok(Some(difference)) => stale(record, events, format!("{why}; {difference}")),
         Err(e) if e.kind() == Kind::Mismatch => {
             shared.job.watch.on(&Happening::Note(format!("slice {}: {e}", record.id)));
             note(events, record, SliceEvent::Mismatched { reason: e.to_string() })
@@ -150,14 +174,14 @@ async fn settle(
     }
 }
 
-fn stale(
-    shared: &Shared,
-    record: &mut SliceRecord,
-    events: &mut Vec<Event>,
-    reason: String,
-) -> Result<()> {
-    let text = format!("slice {} is loaded again: {reason}", record.id);
-    shared.job.watch.on(&Happening::Note(text));
+/// Whether the blocks that the slice was read from are those of the plan's survey.
+fn same_source(shared: &Shared, record: &SliceRecord, receipt: &Receipt) -> bool {
+    let blocks = &receipt.latest().blocks;
+    let now = shared.job.plan.survey.overlapping(&record.interval).map(|(_, b)| &b.hash);
+    planted::is(Bug::StaleBlockAccepted) || now.eq(blocks)
+}
+
+fn stale(record: &mut SliceRecord, events: &mut Vec<Event>, reason: String) -> Result<()> {
     note(events, record, SliceEvent::Stale { reason })
 }
 

@@ -102,7 +102,7 @@ async fn one(
             Err(e) => return Err(e),
         },
     };
-    settle(shared, &mut record, &judgement, found).await?;
+    settle(shared, count_only, &mut record, &judgement, found).await?;
     let counts = record.outcome.as_ref().map_or_else(Counts::default, |o| o.counts);
     shared.job.watch.on(&Happening::Rows(counts.read));
     shared.job.watch.on(&Happening::Slice(record.id.clone(), record.state, counts));
@@ -112,13 +112,17 @@ async fn one(
 /// Journals a change of state.
 async fn settle(
     shared: &Shared,
+    count_only: bool,
     record: &mut SliceRecord,
     judgement: &Judgement,
     receipt: Option<&ReceiptV1>,
 ) -> Result<()> {
     let event = match judgement {
         Judgement::Verified | Judgement::Extra { .. } => match (record.state, receipt) {
-            (State::Mismatched, Some(receipt)) => {
+            // Only a full proof of the newest load takes a mismatch back.
+            (State::Mismatched, Some(receipt))
+                if !count_only && receipt.generation >= record.generation =>
+            {
                 let receipt = crate::receipt::Receipt::V1(receipt.clone());
                 SliceEvent::Recovered(super::attempt::outcome(&receipt))
             }

@@ -210,7 +210,7 @@ impl Setting {
             survey,
             columns,
             notes,
-            after: None,
+            cuts: Vec::new(),
             now: Timestamp::from_second(BASE + 1_000_000).unwrap(),
             salt,
         };

@@ -134,11 +134,7 @@ impl Summary {
     /// The first screen.
     pub fn text(&self) -> String {
         if self.nothing_to_do {
-            return format!(
-                "nothing to do: {} of {} slices already proven\n",
-                grouped(self.slices.done()),
-                grouped(self.slices.total)
-            );
+            return self.idle();
         }
         let mut out = format!(
             "{}: {} -> {}      {}, {}\n",
@@ -173,6 +169,25 @@ impl Summary {
         }
         out.push_str(self.next());
         out.push('\n');
+        out
+    }
+
+    /// What a run says that found no slice to do.
+    fn idle(&self) -> String {
+        let (done, total) = (grouped(self.slices.done()), grouped(self.slices.total));
+        let mut out = if self.slices.done() == self.slices.total {
+            format!("nothing to do: {done} of {total} slices already proven\n")
+        } else {
+            let mut out = format!("no slice selected: {}\n", self.standing());
+            for trouble in self.troubles.iter().take(MAX_TROUBLES) {
+                let _ = writeln!(out, "  {trouble}");
+            }
+            out
+        };
+        if self.exit == Exit::Rejects {
+            let rejected = count(self.plan_rows.rejected, "row");
+            let _ = writeln!(out, "  {rejected} rejected, more than rejects.max\n{}", self.next());
+        }
         out
     }
 

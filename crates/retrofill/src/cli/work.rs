@@ -47,14 +47,13 @@ pub(super) async fn work(
         return Ok(None);
     };
     match origin {
-        Origin::Grown => {
-            let from = plan.range.start();
-            ctx.output.note(&format!("the source has grown: rows from {from} on are planned"));
+        Origin::Grown => ctx.output.note(&format!(
+            "the source has grown: planned anew over {}; proven slices are kept",
+            plan.range
+        )),
+        Origin::Changed => {
+            ctx.output.note("the source has changed: slices whose blocks differ are loaded again");
         }
-        Origin::Touched => ctx.output.note(
-            "files of the source have changed, but hold nothing after the proven range; changes \
-             inside of it are not loaded",
-        ),
         Origin::Fresh | Origin::Resumed => {}
     }
     let plan = Arc::new(plan);
@@ -169,6 +168,17 @@ fn facts(
         rejects: plan.spec.rejects.exceeded(summary.plan_rows.rejected, surveyed),
         failed: chosen(State::Failed) || chosen(State::Stale) || chosen(State::Unknown),
         stopped: stopped == Some(Kind::Stopped),
+    }
+}
+
+/// Removes what an earlier command said: one that fails must not leave it standing.
+pub(super) fn forget_summary(file: Option<&Path>) -> Result<(), Failure> {
+    let Some(path) = file else { return Ok(()) };
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::config(format!("{} cannot be written", path.display())).because(e).into())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod example;
 mod exec;
+mod growth;
 mod harness;
 mod inputs;
 mod judge;

@@ -70,6 +70,7 @@ pub(crate) fn slice(hour: i64, generation: u64) -> SliceLoad {
 pub(crate) fn receipt(slice: &SliceLoad) -> Receipt {
     Receipt::V1(ReceiptV1 {
         plan: slice.plan.clone(),
+        spec_hash: String::new(),
         slice: slice.slice.clone(),
         generation: slice.generation,
         interval: slice.interval,

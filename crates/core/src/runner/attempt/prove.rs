@@ -40,6 +40,7 @@ impl Attempt<'_> {
             .exceptions
             .write(
                 shared.env().scratch().as_ref(),
+                &self.slice.plan,
                 &self.slice.slice,
                 self.slice.generation,
                 self.slice.attempt,
@@ -61,6 +62,7 @@ impl Attempt<'_> {
         let many = d.after.count >= PARTS_FROM_ROWS;
         Receipt::V1(ReceiptV1 {
             plan: slice.plan.clone(),
+            spec_hash: plan.spec_hash.clone(),
             slice: slice.slice.clone(),
             generation: slice.generation,
             interval: slice.interval,
