@@ -178,6 +178,27 @@ pub struct Found {
     pub standing: Standing,
 }
 
+/// A commit that the target's own record knows of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The plan.
+    pub plan: PlanId,
+    /// The slice or a half of one.
+    pub slice: SliceId,
+    /// Its newest generation.
+    pub generation: u64,
+}
+
+/// What a target knows of commits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The receipts, of any plan, whose interval overlaps what was asked for and whose table is
+    /// this table.
+    pub found: Vec<Found>,
+    /// The commits, of any plan and interval, whose receipt is gone or cannot be read.
+    pub lost: Vec<Commit>,
+}
+
 /// One load of one slice.
 #[derive(Debug, Clone)]
 pub struct SliceLoad {
@@ -195,6 +216,9 @@ pub struct SliceLoad {
     pub columns: Arc<Columns>,
     /// How held rows are treated.
     pub mode: Mode,
+    /// What an earlier load of the slice wrote may be gone or damaged: the target takes the
+    /// wreck out in the same commit, if nothing of anybody else is lost with it.
+    pub repair: bool,
 }
 
 /// Where rows go: a source that can be loaded.
@@ -213,10 +237,14 @@ pub trait Target: Source {
     /// Creates the table or checks that it fits. Idempotent.
     async fn prepare(&self, columns: &Columns) -> Result<()>;
 
-    /// All receipts, of any plan, whose interval overlaps this one and whose table is this table.
-    /// They tell how every commit that was asked for before ended: one that may still be under
-    /// way is waited for, else an unknown commit could land after it was taken for lost.
-    async fn receipts(&self, within: &Interval) -> Result<Vec<Found>>;
+    /// What the target knows of commits in this interval. It tells how every commit that was
+    /// asked for before ended: one that may still be under way is waited for, else an unknown
+    /// commit could land after it was taken for lost.
+    async fn receipts(&self, within: &Interval) -> Result<Known>;
+
+    /// Whether any generation of this slice, of a part of it or of one that it is a part of was
+    /// ever committed to this table, whether or not its receipt can still be read.
+    async fn is_committed(&self, plan: &PlanId, slice: &SliceId) -> Result<bool>;
 
     /// Starts the load of a slice.
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>>;
@@ -306,4 +334,8 @@ pub trait Load: Send {
 
     /// Leaves nothing behind.
     async fn abort(self: Box<Self>) -> Result<()>;
+
+    /// Ends a load that only looked: `held` gave exactly what this receipt says. The receipt is
+    /// put on the rows as they lie now, so that the next run need not look again.
+    async fn refresh(self: Box<Self>, receipt: Receipt) -> Result<()>;
 }

@@ -76,6 +76,13 @@ pub trait Scratch: Send + Sync {
     /// Creates the file (emptying one that is there) with these bytes and makes them durable.
     async fn write(&self, name: &str, bytes: &[u8]) -> Result<()>;
 
+    /// Adds bytes at the end of the file, creating it where there is none. Not durable before
+    /// `sync`.
+    async fn append(&self, name: &str, bytes: &[u8]) -> Result<()>;
+
+    /// Makes what was appended to the file durable.
+    async fn sync(&self, name: &str) -> Result<()>;
+
     /// Gives a file its final name, durably; one that is there is replaced.
     async fn rename(&self, from: &str, to: &str) -> Result<()>;
 

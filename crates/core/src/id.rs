@@ -117,6 +117,13 @@ impl SliceId {
         self.0.rsplit_once('.').map(|(parent, _)| SliceId(parent.into()))
     }
 
+    /// Whether this is the other one, a part of it, or contains it.
+    pub fn is_kin(&self, other: &SliceId) -> bool {
+        let (short, long) =
+            if self.0.len() <= other.0.len() { (self, other) } else { (other, self) };
+        long.0.strip_prefix(&short.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+
     /// As persisted.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -138,6 +145,16 @@ mod tests {
         assert_eq!(unhex::<3>(&hex(&[0, 0xab, 0xff])), Some([0, 0xab, 0xff]));
         assert_eq!(unhex::<2>("abc"), None);
         assert_eq!(unhex::<1>("zz"), None);
+    }
+
+    #[test]
+    fn halves_are_kin_of_their_parents_alone() {
+        let id = |s: &str| SliceId::new(s);
+        for (a, b, kin) in
+            [("x", "x", true), ("x", "x.0.1", true), ("x.0", "x.1", false), ("x.1", "x.10", false)]
+        {
+            assert_eq!((id(a).is_kin(&id(b)), id(b).is_kin(&id(a))), (kin, kin), "{a} {b}");
+        }
     }
 
     #[test]

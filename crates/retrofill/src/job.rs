@@ -232,7 +232,7 @@ impl Job {
                 return Ok(Some(salt));
             }
         }
-        let found = parts.target.receipts(&plan.range).await?;
+        let found = parts.target.receipts(&plan.range).await?.found;
         let of = |wanted: &dyn Fn(&ReceiptV1) -> bool| {
             found.iter().map(|f| f.receipt.latest()).find(|r| wanted(r)).map(|r| r.salt)
         };
@@ -242,7 +242,7 @@ impl Job {
 
 /// Where earlier plans of the same spec cut between the plan's own boundaries.
 async fn earlier_cuts(parts: &Parts, plan: &Plan) -> Result<Vec<Timestamp>> {
-    let found = parts.target.receipts(&plan.range).await?;
+    let found = parts.target.receipts(&plan.range).await?.found;
     let earlier = |r: &&ReceiptV1| r.plan != plan.id && r.spec_hash == plan.spec_hash;
     let ends = |r: &ReceiptV1| [r.interval.start(), r.interval.end()];
     let receipts = found.iter().map(|f| f.receipt.latest());

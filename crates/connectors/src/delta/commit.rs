@@ -186,7 +186,7 @@ fn rounds(shared: &Shared, mut waiting: Vec<Waiting>) -> Option<u64> {
             }
         };
         for (waiting, verdict) in sorted.answered {
-            answer(shared, waiting, verdict);
+            answer(waiting, verdict);
         }
         waiting = sorted.later;
         let version = sorted.version + 1;
@@ -251,11 +251,11 @@ fn sort(state: &mut State, batch: Vec<Waiting>) -> Sorted {
         answered: Vec::new(),
     };
     let mut apps = HashSet::new();
-    for waiting in batch {
+    for mut waiting in batch {
         if waiting.reply.is_closed() {
             continue;
         }
-        match judge(state, &waiting) {
+        match judge(state, &mut waiting) {
             Verdict::Ready => {
                 // Two loads that touch the same rows are decided one after the other.
                 let interval = waiting.load.slice.interval;
@@ -272,11 +272,12 @@ fn sort(state: &mut State, batch: Vec<Waiting>) -> Sorted {
     sorted
 }
 
-fn judge(state: &State, waiting: &Waiting) -> Verdict {
-    let load = &waiting.load;
+fn judge(state: &State, waiting: &mut Waiting) -> Verdict {
+    let app_id = waiting.app_id();
+    let load = &mut waiting.load;
     let slice = &load.slice;
     let generation = i64::try_from(slice.generation).unwrap_or(i64::MAX);
-    if state.txn(&waiting.app_id()).is_some_and(|version| version >= generation) {
+    if state.txn(&app_id).is_some_and(|version| version >= generation) {
         return Verdict::Committed;
     }
     let moved = |what: &str| {
@@ -299,6 +300,7 @@ fn judge(state: &State, waiting: &Waiting) -> Verdict {
                 return moved("files with rows of the slice were removed or rewritten");
             }
             files.retain(|f| f.path != gone.path);
+            load.wreck.retain(|f| f.path != gone.path);
         }
         files.extend(change.added.iter().filter(|f| f.may_hold(time, &slice.interval)).cloned());
     }
@@ -308,7 +310,7 @@ fn judge(state: &State, waiting: &Waiting) -> Verdict {
     Verdict::Moved(Arrived { version: state.version, files })
 }
 
-fn answer(shared: &Shared, mut waiting: Waiting, verdict: Verdict) {
+fn answer(mut waiting: Waiting, verdict: Verdict) {
     match verdict {
         Verdict::Moved(arrived) => {
             waiting.load.arrived = Some(arrived);
@@ -316,8 +318,7 @@ fn answer(shared: &Shared, mut waiting: Waiting, verdict: Verdict) {
             let _ = waiting.reply.send(CommitOutcome::Moved(waiting.load));
         }
         Verdict::Committed => {
-            let slice = &waiting.load.slice;
-            let error = receipts::already_committed(shared, slice);
+            let error = receipts::already_committed(&waiting.load.slice);
             waiting.refuse(error);
         }
         Verdict::Refused(error) => waiting.refuse(error),
@@ -370,7 +371,10 @@ fn anchor(shared: &Shared, waiting: &mut Waiting, table_id: &str, version: u64) 
     let held = if rows_held { &load.base.files[..] } else { &[] };
     let anchor = receipts::anchor(table_id, version, load.written.as_ref(), held);
     waiting.receipt.latest_mut().anchor = anchor;
-    receipts::write_body(shared.log.durable(), &load.slice, &waiting.receipt)
+    let path =
+        receipts::write_body(shared.log.durable(), &load.slice, &load.word, &waiting.receipt)?;
+    waiting.load.body = Some(path.clone());
+    Ok(path)
 }
 
 /// A foreign VACUUM takes files that no log entry names yet.
@@ -403,6 +407,7 @@ fn put(shared: &Shared, ready: &[Waiting], version: u64) -> Created {
         .map(|w| Part {
             slice: &w.load.slice,
             written: w.load.written.as_ref(),
+            wreck: &w.load.wreck,
             receipt: &w.receipt,
         })
         .collect();

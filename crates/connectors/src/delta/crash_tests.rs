@@ -47,6 +47,7 @@ fn slice(hour: usize) -> SliceLoad {
         interval,
         columns: columns(),
         mode: Mode::FillMissing,
+        repair: false,
     }
 }
 
@@ -160,12 +161,12 @@ fn check(disk: &CrashDisk, done: &[usize], files: &HashMap<String, bytes::Bytes>
         assert_eq!(Some(&bytes), files.get(&*file.path), "{} is torn", file.path);
     }
     let found = receipts::find(&target.shared, &interval(0, SLICES)).unwrap();
-    for receipt in &found {
+    for receipt in &found.found {
         assert_eq!(receipt.standing, Standing::Sound);
     }
     for hour in done {
         let slice = slice(*hour);
-        let is_ours = found.iter().filter(|f| f.receipt.is_for(&slice.plan, &slice.slice, 1));
+        let is_ours = found.found.iter().filter(|f| f.receipt.is_for(&slice.plan, &slice.slice, 1));
         assert_eq!(is_ours.count(), 1, "slice {hour} was acknowledged but is gone");
     }
 }
@@ -217,7 +218,7 @@ async fn rerun(disk: CrashDisk, done: &[usize]) {
     assert_eq!(table.version(), Some(version));
     assert_eq!(table.get_file_uris().unwrap().count(), files);
     for hour in 0..SLICES {
-        let there = target.receipts(&interval(hour, hour + 1)).await.unwrap();
+        let there = target.receipts(&interval(hour, hour + 1)).await.unwrap().found;
         if there.is_empty() {
             assert!(!done.contains(&hour));
             assert!(load(&target, hour).await.unwrap());
@@ -239,7 +240,7 @@ async fn a_full_disk_at_any_change_loses_and_doubles_nothing() {
         let untouched = disk.fails_later();
         disk.fail_after(-1);
         failed += usize::from(first.is_err());
-        let found = target.receipts(&interval(1, 2)).await.unwrap().len();
+        let found = target.receipts(&interval(1, 2)).await.unwrap().found.len();
         if matches!(first, Ok(true)) {
             assert_eq!(found, 1, "acknowledged at {changes}");
         }

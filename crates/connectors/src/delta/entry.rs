@@ -1,10 +1,11 @@
 //! The log entries that retrofill writes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use deltalake::kernel::transaction::CommitData;
-use deltalake::kernel::{Action, Add, CommitInfo, Transaction};
+use deltalake::kernel::{Action, Add, CommitInfo, Remove, Transaction};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use retrofill_core::columns::Columns;
 use retrofill_core::connector::SliceLoad;
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use super::datafile::Written;
 use super::receipts;
 use super::schema;
+use super::state::DataFile;
 
 /// Who wrote an entry.
 const ENGINE: &str = concat!("retrofill/", env!("CARGO_PKG_VERSION"));
@@ -25,6 +27,8 @@ const ENGINE: &str = concat!("retrofill/", env!("CARGO_PKG_VERSION"));
 pub(super) struct Part<'a> {
     pub(super) slice: &'a SliceLoad,
     pub(super) written: Option<&'a Written>,
+    /// Files of ours that are gone or damaged.
+    pub(super) wreck: &'a [Arc<DataFile>],
     pub(super) receipt: &'a Receipt,
 }
 
@@ -44,6 +48,7 @@ pub(super) fn of_loads(parts: &[Part<'_>], version: u64) -> Result<Bytes> {
     let mut actions = vec![info(&operation, now, parts, version)];
     let mut txns = Vec::new();
     for part in parts {
+        actions.extend(part.wreck.iter().map(|f| remove(f, now)));
         actions.extend(part.written.map(|w| add(w, part.receipt.latest().at.as_millisecond())));
         txns.push(Transaction {
             app_id: receipts::app_id(&part.slice.plan, &part.slice.slice),
@@ -72,7 +77,9 @@ fn info(operation: &DeltaOperation, now: i64, parts: &[Part<'_>], version: u64) 
         timestamp: Some(now),
         engine_info: Some(ENGINE.to_owned()),
         read_version: version.checked_sub(1),
-        is_blind_append: Some(parts.iter().all(|p| p.slice.mode == Mode::Append)),
+        is_blind_append: Some(
+            parts.iter().all(|p| p.slice.mode == Mode::Append && p.wreck.is_empty()),
+        ),
         info: HashMap::from([("operationMetrics".to_owned(), metrics)]),
         ..operation.get_commit_info()
     })
@@ -87,6 +94,16 @@ fn add(written: &Written, now: i64) -> Action {
         data_change: true,
         stats: Some(written.stats.clone()),
         ..Add::default()
+    })
+}
+
+fn remove(file: &DataFile, now: i64) -> Action {
+    Action::Remove(Remove {
+        path: file.path.to_string(),
+        data_change: true,
+        deletion_timestamp: Some(now),
+        size: i64::try_from(file.size).ok(),
+        ..Remove::default()
     })
 }
 

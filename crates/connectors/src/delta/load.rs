@@ -11,9 +11,10 @@ use retrofill_core::receipt::Receipt;
 
 use super::commit::OpenLoad;
 use super::datafile::{FileWriter, Written};
+use super::durable::random_name;
 use super::scan::{self, Scan};
 use super::state::{DataFile, State, micros};
-use super::{Shared, schema};
+use super::{Shared, receipts, schema};
 
 /// The state of the table that a load's decisions rest on.
 #[derive(Debug, Clone)]
@@ -37,14 +38,21 @@ pub(super) struct Arrived {
 
 /// See [`Load`].
 pub(super) struct DeltaLoad {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     pub(super) slice: SliceLoad,
     /// Columns of the data file, in the table's order.
     fields: Vec<FieldType>,
+    /// Distinguishes what this load leaves on the disk from what any other one leaves.
+    pub(super) word: String,
     pub(super) base: Base,
+    /// Data files of earlier loads of this slice that are gone or damaged: they leave the table
+    /// with the commit.
+    pub(super) wreck: Vec<Arc<DataFile>>,
     pub(super) arrived: Option<Arrived>,
     writer: Option<FileWriter>,
     pub(super) written: Option<Written>,
+    /// The body of the receipt, once it is written.
+    pub(super) body: Option<String>,
     /// Set once the data file belongs to the table, or may.
     pub(super) keep: bool,
     sealed: bool,
@@ -60,21 +68,25 @@ impl DeltaLoad {
         let files = state.overlapping(&slice.columns.time().name, &slice.interval);
         let base = Base { epoch: state.epoch, version: state.version, files };
         let open = shared.committer.open();
+        let word = random_name().map_err(|e| Error::unavailable("no random numbers").because(e))?;
         Ok(DeltaLoad {
             shared,
             slice,
             fields,
+            word,
             base,
+            wreck: Vec::new(),
             arrived: None,
             writer: None,
             written: None,
+            body: None,
             keep: false,
             sealed: false,
             open,
         })
     }
 
-    fn scan(&self, files: Vec<Arc<DataFile>>) -> Scan {
+    pub(super) fn scan(&self, files: Vec<Arc<DataFile>>) -> Scan {
         let (columns, interval) = (self.slice.columns.clone(), Some(self.slice.interval));
         Scan { columns, interval, files }
     }
@@ -124,10 +136,12 @@ impl DeltaLoad {
 
 impl Drop for DeltaLoad {
     fn drop(&mut self) {
-        if let Some(written) = self.written.take()
-            && !self.keep
-        {
-            self.shared.log.durable().discard(&written.path);
+        if self.keep {
+            return;
+        }
+        let written = self.written.take().map(|w| w.path);
+        for path in written.into_iter().chain(self.body.take()) {
+            self.shared.log.durable().discard(&path);
         }
     }
 }
@@ -209,6 +223,16 @@ impl Load for DeltaLoad {
                 Err(durable.error("remove", &written.path, e))
             }
             _ => Ok(()),
+        })
+        .await
+    }
+
+    async fn refresh(self: Box<Self>, receipt: Receipt) -> Result<()> {
+        super::blocking(move || {
+            let at = (self.word.as_str(), self.base.version);
+            let held: &[Arc<DataFile>] =
+                if receipt.latest().digests.after.count > 0 { &self.base.files } else { &[] };
+            receipts::refresh(&self.shared, &self.slice, at, held, receipt)
         })
         .await
     }

@@ -2,8 +2,10 @@
 //!
 //! A load writes one data file, proves it, and hands it to the table's one committer, which puts
 //! the files of neighbouring slices into the log as one entry, with a transaction per slice and
-//! generation. Only `add` actions are ever written: what is in the table stays. Nothing counts
-//! as written before it is synced: data files and receipts first, the log entry last.
+//! generation. Only `add` actions are written: what is in the table stays. The one exception is a
+//! data file of ours that is gone or damaged, which goes with the commit that loads it anew.
+//! Nothing counts as written before it is synced: data files and receipts first, the log entry
+//! last.
 
 mod checkpoint;
 mod commit;
@@ -25,6 +27,7 @@ mod state;
 mod stats;
 mod store;
 mod upkeep;
+mod wreck;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,10 +36,11 @@ use std::sync::atomic::AtomicU64;
 use async_trait::async_trait;
 use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{
-    Capabilities, FieldType, Found, Load, ReadRequest, Rows, SliceLoad, Source, SurveyRequest,
+    Capabilities, FieldType, Known, Load, ReadRequest, Rows, SliceLoad, Source, SurveyRequest,
     Target,
 };
 use retrofill_core::error::{Error, Result};
+use retrofill_core::id::{PlanId, SliceId};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
 use retrofill_core::spec::Mode;
@@ -202,9 +206,18 @@ impl Target for DeltaTarget {
         self.with(move |shared| prepare(shared, &columns)).await
     }
 
-    async fn receipts(&self, within: &Interval) -> Result<Vec<Found>> {
+    async fn receipts(&self, within: &Interval) -> Result<Known> {
         let within = *within;
         self.with(move |shared| receipts::find(shared, &within)).await
+    }
+
+    async fn is_committed(&self, plan: &PlanId, slice: &SliceId) -> Result<bool> {
+        let (plan, slice) = (plan.clone(), slice.clone());
+        self.with(move |shared| {
+            let known = shared.log.newest(|state| receipts::is_committed(state, &plan, &slice))?;
+            Ok(known.unwrap_or(false))
+        })
+        .await
     }
 
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {
@@ -216,9 +229,10 @@ impl Target for DeltaTarget {
         self.with(move |shared| {
             let at = shared.clone();
             let load = shared.log.newest(|state| DeltaLoad::new(at, slice, state))?;
-            let load = load.unwrap_or_else(|| {
+            let mut load = load.unwrap_or_else(|| {
                 Err(Error::unavailable("there is no table; it was not prepared or was deleted"))
             })?;
+            load.find_wreck()?;
             Ok(Box::new(load) as Box<dyn Load>)
         })
         .await

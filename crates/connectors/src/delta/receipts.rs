@@ -1,14 +1,16 @@
 //! Receipts: a body per slice and generation beside the log, bound to it by a transaction.
 //!
 //! A body counts only while the table's own log says that exactly this generation was the last
-//! to be committed for the slice.
+//! to be committed for the slice. Its name ends with a random word of the load that wrote it: two
+//! runners that both believe they hold the plan never overwrite each other's.
 
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use retrofill_core::connector::{Found, SliceLoad, Standing};
+use retrofill_core::connector::{Commit, Found, Known, SliceLoad, Standing};
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::id::{PlanId, SliceId};
 use retrofill_core::interval::Interval;
@@ -18,8 +20,8 @@ use serde_json::Value;
 
 use super::Shared;
 use super::datafile::{Written, plain};
-use super::durable::Durable;
-use super::state::DataFile;
+use super::durable::{Durable, parent};
+use super::state::{DataFile, State};
 
 /// Where the bodies lie; the underscore keeps VACUUM away.
 pub(super) const RECEIPTS: &str = "_retrofill/receipts";
@@ -39,6 +41,9 @@ struct Anchor {
 struct AnchorFile {
     path: String,
     size: u64,
+    /// It was written by this very load, and so holds rows of this slice alone.
+    #[serde(default)]
+    own: bool,
 }
 
 /// The application id of a slice's transactions.
@@ -46,9 +51,19 @@ pub(super) fn app_id(plan: &PlanId, slice: &SliceId) -> String {
     format!("retrofill/{plan}/{slice}")
 }
 
-fn body_path(plan: &PlanId, slice: &SliceId, generation: u64) -> String {
-    let (plan, slice) = (plain(plan.as_str()), plain(slice.as_str()));
-    format!("{RECEIPTS}/{plan}/{slice}.{generation}.json")
+/// The plan and slice of an application id.
+fn parse_app_id(app_id: &str) -> Option<(PlanId, SliceId)> {
+    let (plan, slice) = app_id.strip_prefix("retrofill/")?.split_once('/')?;
+    Some((PlanId::new(plan), SliceId::new(slice)))
+}
+
+fn body_dir(plan: &PlanId) -> String {
+    format!("{RECEIPTS}/{}", plain(plan.as_str()))
+}
+
+/// What the names of all bodies of a load begin with.
+fn body_prefix(slice: &SliceId, generation: u64) -> String {
+    format!("{}.{generation}.", plain(slice.as_str()))
 }
 
 /// The anchor of a receipt that is about to be committed.
@@ -61,17 +76,28 @@ pub(super) fn anchor(
     written: Option<&Written>,
     held: &[Arc<DataFile>],
 ) -> Value {
-    let written = written.iter().map(|w| AnchorFile { path: w.path.clone(), size: w.size });
-    let held = held.iter().map(|f| AnchorFile { path: f.path.to_string(), size: f.size });
+    let written = written.iter().map(|w| {
+        let path = w.path.clone();
+        AnchorFile { path, size: w.size, own: true }
+    });
+    let held = held.iter().map(|f| {
+        let path = f.path.to_string();
+        AnchorFile { path, size: f.size, own: false }
+    });
     let files = written.chain(held).collect();
-    let anchor = Anchor { table_id: table_id.to_owned(), version, files };
+    to_json(&Anchor { table_id: table_id.to_owned(), version, files })
+}
+
+fn to_json(anchor: &Anchor) -> Value {
     serde_json::to_value(anchor).expect("an anchor is plain JSON")
 }
 
-/// Writes the body; its name is durable once its directory is synced. Gives its path.
+/// Writes the body; its name is durable once its directory is synced. Gives its path. `word` is
+/// the load's own.
 pub(super) fn write_body(
     durable: &Durable,
     slice: &SliceLoad,
+    word: &str,
     receipt: &Receipt,
 ) -> Result<String> {
     if !receipt.is_for(&slice.plan, &slice.slice, slice.generation) {
@@ -80,7 +106,8 @@ pub(super) fn write_body(
             slice.slice, slice.generation
         )));
     }
-    let path = body_path(&slice.plan, &slice.slice, slice.generation);
+    let prefix = body_prefix(&slice.slice, slice.generation);
+    let path = format!("{}/{prefix}{word}.json", body_dir(&slice.plan));
     let bytes = serde_json::to_vec(receipt)
         .map_err(|e| Error::bug("a receipt cannot be written as JSON").because(e))?;
     durable.replace_unsynced(&path, &bytes).map_err(|e| durable.error("write", &path, e))?;
@@ -88,38 +115,37 @@ pub(super) fn write_body(
 }
 
 /// The error for a load whose generation the log has already.
-pub(super) fn already_committed(shared: &Shared, slice: &SliceLoad) -> Error {
-    let path = body_path(&slice.plan, &slice.slice, slice.generation);
+pub(super) fn already_committed(slice: &SliceLoad) -> Error {
     let what = format!(
         "slice {} generation {} of plan {} is committed already",
         slice.slice, slice.generation, slice.plan
     );
-    match shared.log.durable().disk().stat(&path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => Error::config(format!(
-            "{what}, but its receipt `{}` is missing",
-            shared.log.durable().disk().describe(&path)
-        ))
-        .hint("put the file back, or load the slice again as the next generation"),
-        _ => Error::new(Kind::Fenced, what)
-            .hint("another runner has committed this slice; its receipt lies in the table"),
-    }
+    Error::new(Kind::Fenced, what)
+        .hint("another runner has committed this slice; its receipt lies in the table")
 }
 
-/// All receipts that count and overlap the interval. Blocks.
-pub(super) fn find(shared: &Shared, within: &Interval) -> Result<Vec<Found>> {
-    let Some(table_id) = shared.log.newest(|state| state.metadata.id.clone())? else {
-        return Ok(Vec::new());
-    };
-    let durable = shared.log.durable();
+/// Paths of the bodies whose name begins so, of every plan.
+fn bodies(durable: &Durable, prefix: &str) -> Result<Vec<String>> {
     let mut bodies = Vec::new();
     for plan in list(durable, RECEIPTS)?.into_iter().filter(|e| e.is_dir) {
         let dir = format!("{RECEIPTS}/{}", plan.name);
-        for body in list(durable, &dir)? {
+        for body in list(durable, &dir)?.into_iter().filter(|b| b.name.starts_with(prefix)) {
             if Path::new(&body.name).extension().is_some_and(|e| e == "json") {
                 bodies.push(format!("{dir}/{}", body.name));
             }
         }
     }
+    Ok(bodies)
+}
+
+/// What is known of commits: receipts that count and overlap the interval, and the transactions
+/// without a receipt. Blocks.
+pub(super) fn find(shared: &Shared, within: &Interval) -> Result<Known> {
+    let Some(table_id) = shared.log.newest(|state| state.metadata.id.clone())? else {
+        return Ok(Known::default());
+    };
+    let durable = shared.log.durable();
+    let bodies = bodies(durable, "")?;
     let threads = thread::available_parallelism().map_or(2, usize::from).min(8);
     let share = bodies.len().div_ceil(threads).max(SHARE);
     let read = thread::scope(|scope| {
@@ -129,18 +155,19 @@ pub(super) fn find(shared: &Shared, within: &Interval) -> Result<Vec<Found>> {
             .collect();
         parts.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
     });
-    let mut found = Vec::new();
+    let mut receipts = Vec::new();
     for part in read {
-        let part = part.map_err(|_| Error::bug("a thread that reads receipts ended early"))??;
-        found.extend(part.into_iter().filter(|r| r.latest().interval.overlaps(within)));
+        receipts.extend(part.map_err(|_| Error::bug("a thread that reads receipts ended early"))??);
     }
-    let mut standing = stand(shared, &table_id, found);
-    standing.sort_by(|a, b| {
+    let (confirmed, lost) = confirm(shared, &table_id, receipts);
+    let within = confirmed.into_iter().filter(|c| c.receipt.latest().interval.overlaps(within));
+    let mut found = best(within.map(|c| c.stand(durable)).collect());
+    found.sort_by(|a, b| {
         let key =
             |f: &Found| (f.receipt.latest().interval.start(), f.receipt.latest().slice.clone());
         key(a).cmp(&key(b))
     });
-    Ok(standing)
+    Ok(Known { found, lost })
 }
 
 fn list(durable: &Durable, dir: &str) -> Result<Vec<super::disk::Entry>> {
@@ -170,37 +197,131 @@ fn read_bodies(durable: &Durable, paths: &[String]) -> Result<Vec<Receipt>> {
     Ok(found)
 }
 
-/// Keeps the receipts that the log confirms, each with how its data stand.
-fn stand(shared: &Shared, table_id: &str, receipts: Vec<Receipt>) -> Vec<Found> {
-    let mut confirmed = Vec::new();
-    shared.log.seen(|state| {
+/// Whether the slice, a part of it or one that it is a part of has a transaction.
+pub(super) fn is_committed(state: &State, plan: &PlanId, slice: &SliceId) -> bool {
+    let mut kin = std::iter::successors(Some(slice.clone()), SliceId::parent);
+    kin.any(|id| state.txn(&app_id(plan, &id)).is_some())
+        || state.has_txn_below(&format!("{}.", app_id(plan, slice)))
+}
+
+/// A receipt that the log confirms.
+struct Confirmed {
+    receipt: Receipt,
+    anchor: Anchor,
+    /// A file of it that is no longer part of the table.
+    moved: Option<String>,
+}
+
+/// The receipts that the log confirms, and the transactions that have none.
+fn confirm(
+    shared: &Shared,
+    table_id: &str,
+    receipts: Vec<Receipt>,
+) -> (Vec<Confirmed>, Vec<Commit>) {
+    let look = |state: &mut State| {
+        let mut confirmed = Vec::new();
+        let mut known = HashSet::new();
         for receipt in receipts {
             let r = receipt.latest();
-            let generation = i64::try_from(r.generation).unwrap_or(-1);
-            if state.txn(&app_id(&r.plan, &r.slice)) != Some(generation) {
+            let app_id = app_id(&r.plan, &r.slice);
+            if state.txn(&app_id) != i64::try_from(r.generation).ok() {
                 continue;
             }
             let Ok(anchor) = serde_json::from_value::<Anchor>(r.anchor.clone()) else { continue };
             if anchor.table_id != table_id {
                 continue;
             }
-            let missing = anchor
-                .files
-                .iter()
-                .find(|f| state.active(&f.path).is_none_or(|active| active.size != f.size));
-            let moved = missing.map(|f| format!("`{}` is no longer part of the table", f.path));
-            confirmed.push((receipt, anchor, moved));
+            let gone = |f: &&AnchorFile| state.active(&f.path).is_none_or(|a| a.size != f.size);
+            let moved = anchor.files.iter().find(gone);
+            let moved = moved.map(|f| format!("`{}` is no longer part of the table", f.path));
+            known.insert(app_id);
+            confirmed.push(Confirmed { receipt, anchor, moved });
         }
+        let lost = state.txns().filter(|(app_id, _)| !known.contains(*app_id));
+        let lost = lost.filter_map(|(app_id, version)| {
+            let (plan, slice) = parse_app_id(app_id)?;
+            Some(Commit { plan, slice, generation: u64::try_from(version).ok()? })
+        });
+        (confirmed, lost.collect())
+    };
+    shared.log.seen(look).unwrap_or_default()
+}
+
+impl Confirmed {
+    /// With how its data stand, and the version it was put on.
+    fn stand(self, durable: &Durable) -> (u64, Found) {
+        let Confirmed { receipt, anchor, moved } = self;
+        let moved = moved.or_else(|| anchor.files.iter().find_map(|f| damage(durable, f)));
+        let standing = moved.map_or(Standing::Sound, Standing::Recheck);
+        (anchor.version, Found { receipt, standing })
+    }
+}
+
+/// One receipt per slice of a plan. There are more of one generation after a crash between body
+/// and log entry, or after a race of two runners: what stands sound is believed first, then the
+/// newest. The others differ at most in what was there before.
+fn best(found: Vec<(u64, Found)>) -> Vec<Found> {
+    let mut best: HashMap<String, (u64, Found)> = HashMap::new();
+    for (version, found) in found {
+        let r = found.receipt.latest();
+        let rank = |version: u64, f: &Found| {
+            (f.standing == Standing::Sound, version, f.receipt.latest().at)
+        };
+        let key = app_id(&r.plan, &r.slice);
+        let old = best.get(&key);
+        if old.is_none_or(|(v, old)| rank(*v, old) < rank(version, &found)) {
+            best.insert(key, (version, found));
+        }
+    }
+    best.into_values().map(|(_, found)| found).collect()
+}
+
+/// Puts a receipt, whose slice was found whole, on the files that hold it at this version, and
+/// takes its other bodies away. Blocks.
+pub(super) fn refresh(
+    shared: &Shared,
+    load: &SliceLoad,
+    (word, version): (&str, u64),
+    held: &[Arc<DataFile>],
+    mut receipt: Receipt,
+) -> Result<()> {
+    let Ok(old) = serde_json::from_value::<Anchor>(receipt.latest().anchor.clone()) else {
+        return Err(Error::bug("a receipt without its anchor was found whole"));
+    };
+    let own: HashSet<_> = old.files.into_iter().filter(|f| f.own).map(|f| f.path).collect();
+    let files = held.iter().map(|f| {
+        let path = f.path.to_string();
+        AnchorFile { own: own.contains(&path), path, size: f.size }
     });
+    let new = Anchor { table_id: old.table_id, version, files: files.collect() };
+    receipt.latest_mut().anchor = to_json(&new);
     let durable = shared.log.durable();
-    confirmed
-        .into_iter()
-        .map(|(receipt, anchor, moved)| {
-            let moved = moved.or_else(|| anchor.files.iter().find_map(|f| damage(durable, f)));
-            let standing = moved.map_or(Standing::Sound, Standing::Recheck);
-            Found { receipt, standing }
-        })
-        .collect()
+    let path = write_body(durable, load, word, &receipt)?;
+    let dir = body_dir(&load.plan);
+    durable.disk().sync_dir(&dir).map_err(|e| durable.error("sync", &dir, e))?;
+    let prefix = body_prefix(&load.slice, load.generation);
+    for old in bodies(durable, &prefix)? {
+        if old != path && parent(&old) == dir {
+            durable.discard(&old);
+        }
+    }
+    Ok(())
+}
+
+/// The data files that loads of this very slice wrote, whatever their plan, with their receipts:
+/// they hold rows of it alone. Blocks.
+pub(super) fn own_files(durable: &Durable, load: &SliceLoad) -> Result<HashMap<String, Receipt>> {
+    let paths = bodies(durable, &format!("{}.", plain(load.slice.as_str())))?;
+    let mut own = HashMap::new();
+    for receipt in read_bodies(durable, &paths)? {
+        let r = receipt.latest();
+        let Ok(anchor) = serde_json::from_value::<Anchor>(r.anchor.clone()) else { continue };
+        if r.interval == load.interval {
+            let files = anchor.files.into_iter().filter(|f| f.own);
+            own.extend(files.map(|f| (f.path, receipt.clone())));
+        }
+    }
+    Ok(own)
 }
 
 fn damage(durable: &Durable, file: &AnchorFile) -> Option<String> {

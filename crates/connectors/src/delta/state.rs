@@ -105,7 +105,7 @@ pub(super) struct State {
     /// The table's columns.
     pub(super) fields: Vec<FieldType>,
     files: HashMap<Arc<str>, Arc<DataFile>>,
-    txns: HashMap<String, i64>,
+    txns: BTreeMap<String, i64>,
     changes: Vec<Change>,
     indexes: HashMap<String, TimeIndex>,
     names: HashSet<Arc<str>>,
@@ -220,6 +220,17 @@ impl State {
     /// The version of an application's last transaction.
     pub(super) fn txn(&self, app_id: &str) -> Option<i64> {
         self.txns.get(app_id).copied()
+    }
+
+    /// Every application's last transaction.
+    pub(super) fn txns(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.txns.iter().map(|(app_id, version)| (app_id.as_str(), *version))
+    }
+
+    /// Whether an application whose id begins so has a transaction.
+    pub(super) fn has_txn_below(&self, prefix: &str) -> bool {
+        let mut from = self.txns.range(prefix.to_owned()..);
+        from.next().is_some_and(|(app_id, _)| app_id.starts_with(prefix))
     }
 
     /// What the versions after this one changed; none where that is no longer known.

@@ -111,6 +111,7 @@ fn load(interval: Interval, generation: u64) -> SliceLoad {
         interval,
         columns: columns(),
         mode: Mode::FillMissing,
+        repair: generation > 1,
     }
 }
 
@@ -233,7 +234,7 @@ pub(crate) async fn leaves_nothing<K>(open: &impl Open<K>) {
     filled(target.as_ref(), &slice, &batch).await.abort().await.expect("aborted");
     drop(filled(target.as_ref(), &slice, &batch).await);
     assert_eq!(visible(target.as_ref(), slice.interval).await.count, 0);
-    assert!(target.receipts(&slice.interval).await.expect("asked").is_empty());
+    assert!(target.receipts(&slice.interval).await.expect("asked").found.is_empty());
     done(target.as_ref(), &slice, &batch).await;
 }
 
@@ -310,14 +311,14 @@ pub(crate) async fn hostile<K>(open: &impl Open<K>) {
 
 pub(crate) async fn receipts<K>(open: &impl Open<K>) {
     let (target, _keep) = fresh(open).await;
-    assert!(target.receipts(&hours(0, 100)).await.expect("asked").is_empty());
+    assert!(target.receipts(&hours(0, 100)).await.expect("asked").found.is_empty());
     done(target.as_ref(), &load(hours(0, 10), 1), &rows(&[0], "a", 3)).await;
     done(target.as_ref(), &load(hours(10, 20), 1), &rows(&[], "a", 3)).await;
     done(target.as_ref(), &load(hours(20, 30), 1), &rows(&[25 * HOUR], "a", 3)).await;
     let of = |from, to| {
         let target = target.clone();
         async move {
-            let found = target.receipts(&hours(from, to)).await.expect("asked");
+            let found = target.receipts(&hours(from, to)).await.expect("asked").found;
             assert!(found.iter().all(|f| f.standing == Standing::Sound), "{found:?}");
             let mut starts: Vec<_> = found
                 .iter()
@@ -330,7 +331,7 @@ pub(crate) async fn receipts<K>(open: &impl Open<K>) {
     assert_eq!(of(0, 100).await, [0, 10, 20]);
     assert_eq!(of(10, 20).await, [10]);
     assert_eq!(of(9, 11).await, [0, 10]);
-    let found = target.receipts(&hours(0, 1)).await.expect("asked");
+    let found = target.receipts(&hours(0, 1)).await.expect("asked").found;
     let slice = load(hours(0, 10), 1);
     let r = found[0].receipt.latest();
     let written = digest(&rows(&[0], "a", 3));

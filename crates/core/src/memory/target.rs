@@ -16,10 +16,11 @@ use serde_json::json;
 use super::value::{Row, from_batch, time_of, to_batch};
 use crate::columns::{ColumnType, Columns};
 use crate::connector::{
-    Capabilities, CommitOutcome, FieldType, Found, Load, ReadRequest, Refused, RowSink, Rows,
-    SliceLoad, Source, SourceBatch, Standing, SurveyRequest, Target,
+    Capabilities, Commit, CommitOutcome, FieldType, Found, Known, Load, ReadRequest, Refused,
+    RowSink, Rows, SliceLoad, Source, SourceBatch, Standing, SurveyRequest, Target,
 };
 use crate::error::{Error, Kind, Result};
+use crate::id::{PlanId, SliceId};
 use crate::interval::Interval;
 use crate::receipt::Receipt;
 use crate::reject::Place;
@@ -45,6 +46,8 @@ pub struct Snapshot {
     pub rows: Vec<(u64, Row)>,
     /// Receipts committed with them.
     pub receipts: Vec<Receipt>,
+    /// Commits whose receipt was lost.
+    pub lost: Vec<Commit>,
 }
 
 /// A table in memory; clones are handles to the same table.
@@ -131,6 +134,17 @@ impl MemoryTable {
         self.change(|s| {
             let rewritten = s.rewritten + 1;
             *s = Snapshot { rewritten, ..(*old).clone() };
+        });
+    }
+
+    /// Receipts are lost or damaged; that there was a commit is still known.
+    pub fn lose_receipts(&self, mut which: impl FnMut(&Receipt) -> bool) {
+        self.change(|s| {
+            for receipt in s.receipts.extract_if(.., |r| which(r)) {
+                let r = receipt.latest();
+                let (plan, slice) = (r.plan.clone(), r.slice.clone());
+                s.lost.push(Commit { plan, slice, generation: r.generation });
+            }
         });
     }
 
@@ -248,7 +262,7 @@ impl Target for MemoryTable {
         Err(Error::config("the table in memory has other columns than the plan"))
     }
 
-    async fn receipts(&self, within: &Interval) -> Result<Vec<Found>> {
+    async fn receipts(&self, within: &Interval) -> Result<Known> {
         let now = self.newest();
         let anchor = now.anchor();
         let found = |receipt: &Receipt| Found {
@@ -260,7 +274,14 @@ impl Target for MemoryTable {
             },
         };
         let overlapping = now.receipts.iter().filter(|r| r.latest().interval.overlaps(within));
-        Ok(overlapping.map(found).collect())
+        Ok(Known { found: overlapping.map(found).collect(), lost: now.lost.clone() })
+    }
+
+    async fn is_committed(&self, plan: &PlanId, slice: &SliceId) -> Result<bool> {
+        let now = self.newest();
+        let receipts = now.receipts.iter().map(|r| (&r.latest().plan, &r.latest().slice));
+        let mut all = receipts.chain(now.lost.iter().map(|c| (&c.plan, &c.slice)));
+        Ok(all.any(|(p, s)| p == plan && slice.is_kin(s)))
     }
 
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {
@@ -358,7 +379,10 @@ impl Load for MemoryLoad {
         let mut versions = table.versions();
         let newest = Arc::clone(versions.last().expect("the first version is never removed"));
         let twice = |r: &Receipt| r.is_for(&slice.plan, &slice.slice, slice.generation);
-        if newest.receipts.iter().any(twice) {
+        let lost = |c: &Commit| {
+            (&c.plan, &c.slice, c.generation) == (&slice.plan, &slice.slice, slice.generation)
+        };
+        if newest.receipts.iter().any(twice) || newest.lost.iter().any(lost) {
             let message = format!("slice {} has a receipt already", slice.slice);
             return CommitOutcome::NotCommitted(Error::new(Kind::Fenced, message));
         }
@@ -381,6 +405,17 @@ impl Load for MemoryLoad {
     }
 
     async fn abort(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn refresh(self: Box<Self>, receipt: Receipt) -> Result<()> {
+        let anchor = self.base.anchor();
+        self.table.change(|s| {
+            if s.anchor() == anchor {
+                let same = s.receipts.iter_mut().filter(|r| **r == receipt);
+                same.for_each(|r| r.latest_mut().anchor = anchor.clone());
+            }
+        });
         Ok(())
     }
 }

@@ -42,6 +42,7 @@ fn slice() -> SliceLoad {
         interval,
         columns: Arc::new(columns()),
         mode: Mode::FillMissing,
+        repair: false,
     }
 }
 
@@ -94,11 +95,11 @@ fn a_load_sees_its_slice_only_and_nothing_shows_before_the_commit() {
     assert_eq!(table.rows().len(), 3);
     assert!(matches!(block_on(load.commit(receipt(&slice))), CommitOutcome::Committed));
     assert_eq!(table.rows().last(), Some(&row(11, 4)));
-    let found = block_on(table.receipts(&slice.interval)).unwrap();
+    let found = block_on(table.receipts(&slice.interval)).unwrap().found;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].standing, Standing::Sound);
     table.rewrite(|_| {});
-    let found = block_on(table.receipts(&slice.interval)).unwrap();
+    let found = block_on(table.receipts(&slice.interval)).unwrap().found;
     assert!(matches!(found[0].standing, Standing::Recheck(_)));
 }
 
@@ -168,6 +169,6 @@ fn restoring_takes_rows_and_receipts_back() {
     assert!(matches!(block_on(load.commit(receipt(&slice))), CommitOutcome::Committed));
     table.restore(version);
     assert_eq!(table.rows(), [row(10, 1)]);
-    assert!(block_on(table.receipts(&slice.interval)).unwrap().is_empty());
+    assert!(block_on(table.receipts(&slice.interval)).unwrap().found.is_empty());
     assert_eq!(table.version(), version + 2);
 }

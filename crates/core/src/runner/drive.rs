@@ -41,6 +41,8 @@ struct Drive {
     mismatches: u32,
     overtaken: u32,
     again: bool,
+    /// Held rows beyond the slice's share of memory end the try.
+    bounded: bool,
     repeats: Repeats,
 }
 
@@ -51,18 +53,27 @@ enum Then {
     End(SliceEvent, Option<Error>),
 }
 
-/// Drives one slice; `again` says that a receipt of an earlier load of it is in the target.
-/// An error means that the journal cannot be written.
+/// What the target knows of earlier loads of a slice.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    /// A receipt of one is there.
+    pub(super) again: bool,
+    /// The generation of one whose receipt is lost, or 0.
+    pub(super) lost: u64,
+}
+
+/// Drives one slice. An error means that the journal cannot be written.
 pub(super) async fn drive(
     shared: Arc<Shared>,
     record: SliceRecord,
     estimate: u64,
-    again: bool,
+    before: Before,
 ) -> Result<Driven> {
     let generation = match record.state {
         State::Stale | State::Mismatched => record.generation + 1,
         _ => record.generation.max(1),
     };
+    let generation = generation.max(before.lost + 1);
     let drive = Drive {
         shared,
         record,
@@ -71,25 +82,23 @@ pub(super) async fn drive(
         overloads: 0,
         mismatches: 0,
         overtaken: 0,
-        again,
+        again: before.again,
+        bounded: true,
         repeats: Repeats::default(),
     };
     if drive.too_large(estimate) && drive.can_split() {
         return drive.split().await;
     }
     drive.pace().await;
-    if drive.shared.job.stop.is_asked() {
-        let stopped = Error::new(Kind::Stopped, "stopped by request");
-        return Ok(drive.driven(Counts::default(), Some(stopped)));
+    match drive.shared.may_begin() {
+        Ok(()) => drive.work().await,
+        Err(stopped) => Ok(drive.driven(Counts::default(), Some(stopped))),
     }
-    drive.work().await
 }
 
 impl Drive {
     fn too_large(&self, estimate: u64) -> bool {
-        let limits = &self.shared.job.plan.spec.limits;
-        let share = limits.memory / limits.concurrency.unwrap_or(2).max(1) as u64;
-        estimate.saturating_mul(BYTES_PER_ROW) > share
+        estimate.saturating_mul(BYTES_PER_ROW) > self.shared.share()
     }
 
     fn can_split(&self) -> bool {
@@ -101,7 +110,7 @@ impl Drive {
     async fn pace(&self) {
         loop {
             let wait = self.shared.throttle.wait(self.shared.env());
-            if wait.is_zero() || self.shared.job.stop.is_asked() {
+            if wait.is_zero() || self.shared.may_begin().is_err() {
                 return;
             }
             let note = format!("waiting {:.1} s for limits.rows_per_second", wait.as_secs_f64());
@@ -125,11 +134,16 @@ impl Drive {
                 }
                 Ok(Ended::Repeats(_)) => return Err(Error::bug("repeats were left undecided")),
                 Ok(Ended::Overtaken) => self.after_overtaken(),
+                Ok(Ended::TooLarge) if self.can_split() => Then::Split,
+                Ok(Ended::TooLarge) => {
+                    self.bounded = false;
+                    Then::Again
+                }
                 Err(e) if e.kind() == Kind::Fenced => self.after_fenced(e).await?,
                 Err(e) => self.after_error(e),
             };
             match then {
-                Then::Again => self.back_off().await,
+                Then::Again => back_off(&self.shared, self.tries).await,
                 Then::Split => return self.split().await,
                 Then::End(event, stops) => {
                     self.journal(event, true).await?;
@@ -144,7 +158,8 @@ impl Drive {
         let shared = self.shared.clone();
         let slice = self.load();
         loop {
-            let attempt = Attempt::new(&shared, &slice, &self.repeats, self.again);
+            let share = if self.bounded { shared.share() } else { u64::MAX };
+            let attempt = Attempt::new(&shared, &slice, &self.repeats, self.again, share);
             // On the heap: a try holds the state of every phase.
             let ended = Box::pin(attempt.run()).await?;
             let Ended::Repeats(found) = ended else { return Ok(ended) };
@@ -166,6 +181,7 @@ impl Drive {
             interval: self.record.interval,
             columns: plan.columns.clone(),
             mode: plan.spec.write.mode,
+            repair: self.generation > 1,
         }
     }
 
@@ -251,25 +267,6 @@ impl Drive {
         self.shared.job.watch.on(&Happening::Note(note));
     }
 
-    /// Waits before the next try: doubling, capped, with up to half of it taken off by chance.
-    async fn back_off(&self) {
-        let retry = &self.shared.job.plan.spec.retry;
-        if self.tries == 0 {
-            return;
-        }
-        let doubled = retry.backoff.saturating_mul(1 << (self.tries - 1).min(16));
-        let longest = doubled.min(retry.max_backoff);
-        let jitter = self.shared.env().random() % 512;
-        let wait = longest.mul_f64(1.0 - jitter as f64 / 1024.0);
-        let step = Duration::from_millis(250);
-        let mut left = wait;
-        while !left.is_zero() && !self.shared.job.stop.is_asked() {
-            let nap = left.min(step);
-            self.shared.env().sleep(nap).await;
-            left = left.saturating_sub(nap);
-        }
-    }
-
     async fn split(mut self) -> Result<Driven> {
         let Some((early, _)) = self.record.interval.halves() else {
             return Err(Error::bug("one time unit cannot be split"));
@@ -292,6 +289,26 @@ impl Drive {
         let what = Happening::Slice(self.record.id.clone(), self.record.state, counts);
         self.shared.job.watch.on(&what);
         Driven { record: self.record, counts, halves: None, stops }
+    }
+}
+
+/// Waits after this many failed tries: doubling, capped, with up to half of it taken off by
+/// chance.
+pub(super) async fn back_off(shared: &Shared, tries: u32) {
+    let retry = &shared.job.plan.spec.retry;
+    if tries == 0 {
+        return;
+    }
+    let doubled = retry.backoff.saturating_mul(1 << (tries - 1).min(16));
+    let longest = doubled.min(retry.max_backoff);
+    let jitter = shared.env().random() % 512;
+    let wait = longest.mul_f64(1.0 - jitter as f64 / 1024.0);
+    let step = Duration::from_millis(250);
+    let mut left = wait;
+    while !left.is_zero() && !shared.job.stop.is_asked() {
+        let nap = left.min(step);
+        shared.env().sleep(nap).await;
+        left = left.saturating_sub(nap);
     }
 }
 

@@ -1,22 +1,44 @@
 //! The list of rejects and conflicts of one attempt, written aside and renamed after commit.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::connector::SliceLoad;
 use crate::env::{Env, Scratch};
 use crate::error::{Error, Result};
-use crate::id::{PlanId, SliceId};
 use crate::planted::{self, Bug};
 use crate::receipt::Receipt;
 use crate::reject::{Conflict, Exception, Reject};
 
+/// Lines held in memory at most, in bytes.
+const HELD: u64 = 1 << 20;
+
 /// What one attempt could not load. JSON lines in the state dir.
-#[derive(Debug, Default)]
 pub(super) struct Exceptions {
+    scratch: Arc<dyn Scratch>,
+    name: String,
+    /// Lines that are not in the file yet.
     lines: Vec<u8>,
+    /// So many bytes of them at most.
+    most: usize,
+    /// Some are in the unfinished file.
+    spilled: bool,
 }
 
 impl Exceptions {
+    /// Of one attempt, which may use so many bytes of memory for everything.
+    pub(super) fn new(scratch: Arc<dyn Scratch>, slice: &SliceLoad, share: u64) -> Self {
+        let SliceLoad { plan, slice, generation, attempt, .. } = slice;
+        Exceptions {
+            scratch,
+            name: format!("rejects/{plan:.8}.{slice}.{generation}.{attempt}.jsonl"),
+            lines: Vec::new(),
+            most: (share / 64).min(HELD) as usize,
+            spilled: false,
+        }
+    }
+
     pub(super) fn reject(&mut self, reject: Reject) -> Result<()> {
         self.push(&Exception::RejectV1(reject))
     }
@@ -32,23 +54,46 @@ impl Exceptions {
         Ok(())
     }
 
-    /// Writes the list under its unfinished name; gives the final name. None where it is empty.
-    pub(super) async fn write(
-        &self,
-        scratch: &dyn Scratch,
-        plan: &PlanId,
-        slice: &SliceId,
-        generation: u64,
-        attempt: u32,
-    ) -> Result<Option<String>> {
-        if self.lines.is_empty() {
+    /// Puts the lines into the unfinished file where they have become too many.
+    pub(super) async fn spill(&mut self) -> Result<()> {
+        if self.lines.len() <= self.most {
+            return Ok(());
+        }
+        let part = unfinished(&self.name);
+        if !std::mem::replace(&mut self.spilled, true) {
+            // An earlier look at the same attempt may have left one.
+            self.scratch.delete(&part).await?;
+        }
+        self.scratch.append(&part, &self.lines).await?;
+        self.lines.clear();
+        Ok(())
+    }
+
+    /// Makes the list durable under its unfinished name; gives the final name. None where it is
+    /// empty.
+    pub(super) async fn write(&mut self) -> Result<Option<String>> {
+        if self.lines.is_empty() && !self.spilled {
             return Ok(None);
         }
-        let name = format!("rejects/{plan:.8}.{slice}.{generation}.{attempt}.jsonl");
         if !planted::is(Bug::ExceptionsLost) {
-            scratch.write(&unfinished(&name), &self.lines).await?;
+            let part = unfinished(&self.name);
+            if self.spilled {
+                self.scratch.append(&part, &self.lines).await?;
+                self.scratch.sync(&part).await?;
+            } else {
+                self.scratch.write(&part, &self.lines).await?;
+            }
         }
-        Ok(Some(name))
+        Ok(Some(self.name.clone()))
+    }
+
+    /// Removes what a try that ends before its proof has spilled.
+    pub(super) async fn drop_spilled(&mut self) {
+        if std::mem::take(&mut self.spilled)
+            && let Err(e) = discard(self.scratch.as_ref(), &self.name).await
+        {
+            tracing::debug!("{} of a failed try stays behind: {e}", self.name);
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod verify;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use crate::connector::{Source, Target};
 use crate::env::Env;
@@ -146,6 +147,8 @@ struct Shared {
     job: Job,
     lease: lease::Beat,
     throttle: Throttle,
+    /// When `limits.max_runtime` is used up, by the clock that never goes back.
+    deadline: Option<Duration>,
 }
 
 impl Shared {
@@ -159,5 +162,22 @@ impl Shared {
             return Err(Error::new(Kind::Stopped, "stopped by request"));
         }
         self.lease.check(self.env())
+    }
+
+    /// An error where no other slice may begin.
+    fn may_begin(&self) -> Result<()> {
+        if self.job.stop.is_asked() {
+            return Err(Error::new(Kind::Stopped, "stopped by request"));
+        }
+        if self.deadline.is_some_and(|at| self.env().uptime() >= at) {
+            return Err(Error::new(Kind::Stopped, "`limits.max_runtime` is used up"));
+        }
+        Ok(())
+    }
+
+    /// Bytes that one slice in hand may take.
+    fn share(&self) -> u64 {
+        let limits = &self.job.plan.spec.limits;
+        limits.memory / limits.concurrency.unwrap_or(2).max(1) as u64
     }
 }

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{Happening, Shared, exceptions};
-use crate::connector::{Found, ReadRequest, RowSink as _, Standing};
-use crate::digest::{Digest, Hasher};
+use crate::connector::{Commit, Found, ReadRequest, RowSink as _, SliceLoad, Standing};
+use crate::digest::Hasher;
 use crate::error::{Error, Kind, Result};
 use crate::id::SliceId;
 use crate::interval::Interval;
@@ -22,9 +22,14 @@ use super::sinks::Taken;
 use futures::StreamExt as _;
 
 /// Receipts of this plan by slice, the newest generation each; and the others.
+#[derive(Default)]
 pub(super) struct Receipts {
     pub(super) ours: BTreeMap<SliceId, Found>,
     others: Vec<Receipt>,
+    /// Generations of this plan whose receipt is lost.
+    lost: BTreeMap<SliceId, u64>,
+    /// Commits of other plans whose receipt is lost.
+    lost_others: Vec<Commit>,
 }
 
 impl Receipts {
@@ -39,14 +44,28 @@ impl Receipts {
         }
         false
     }
+
+    /// The newest generation of the slice that was committed and whose receipt is lost, or 0.
+    pub(super) fn lost(&self, id: &SliceId) -> u64 {
+        self.lost.get(id).copied().unwrap_or(0)
+    }
 }
 
 /// Reads all receipts that overlap the plan.
 pub(super) async fn receipts(shared: &Shared) -> Result<Receipts> {
     let plan = &shared.job.plan;
     let slices: HashSet<Interval> = plan.slices.iter().map(|s| s.interval).collect();
-    let mut out = Receipts { ours: BTreeMap::new(), others: Vec::new() };
-    for found in shared.job.target.receipts(&plan.range).await? {
+    let mut out = Receipts::default();
+    let known = shared.job.target.receipts(&plan.range).await?;
+    for commit in known.lost {
+        if commit.plan == plan.id {
+            let generation = out.lost.entry(commit.slice).or_default();
+            *generation = commit.generation.max(*generation);
+        } else {
+            out.lost_others.push(commit);
+        }
+    }
+    for found in known.found {
         let r = found.receipt.latest();
         // An earlier plan of the same spec proved the very same slice: it is taken over.
         let taken = r.spec_hash == plan.spec_hash && slices.contains(&r.interval);
@@ -146,7 +165,8 @@ async fn settle(
         generation >= wanted || planted::is(Bug::ReceiptOfOtherGeneration)
     });
     let Some(found) = found else {
-        if record.state.is_done() && !planted::is(Bug::MissingReceiptIgnored) {
+        let known = record.state.is_done() || receipts.lost(&record.id) > record.generation;
+        if known && !planted::is(Bug::MissingReceiptIgnored) {
             let reason = "its receipt is gone from the target";
             stale(record, events, reason.into())?;
         }
@@ -163,7 +183,7 @@ async fn settle(
         return stale(record, events, "its source has changed".into());
     }
     let Standing::Recheck(why) = &found.standing else { return Ok(()) };
-    match still_there(shared, receipt).await {
+    match still_there(shared, record, receipt).await {
         Ok(None) => Ok(()),
         Ok(Some(difference)) => stale(record, events, format!("{why}; {difference}")),
         Err(e) if e.kind() == Kind::Mismatch => {
@@ -185,23 +205,41 @@ fn stale(record: &mut SliceRecord, events: &mut Vec<Event>, reason: String) -> R
     note(events, record, SliceEvent::Stale { reason })
 }
 
-/// Reads the slice back and compares it with its receipt; tells what differs.
-async fn still_there(shared: &Shared, receipt: &Receipt) -> Result<Option<String>> {
-    let after = &receipt.latest().digests.after;
-    let now = digest_now(shared, receipt).await?;
-    Ok((!now.matches(after)).then(|| {
-        format!("the target holds {} rows of it, its receipt says {}", now.count, after.count)
-    }))
-}
-
-/// The digest of what the target holds of a slice, under the salt of its receipt.
-pub(super) async fn digest_now(shared: &Shared, receipt: &Receipt) -> Result<Digest> {
-    let plan = &shared.job.plan;
-    let r = receipt.latest();
+/// Reads the slice back and compares it with its receipt; tells what differs. Where nothing does,
+/// the receipt is put on the rows as they lie now.
+async fn still_there(
+    shared: &Shared,
+    record: &SliceRecord,
+    receipt: &Receipt,
+) -> Result<Option<String>> {
+    let (plan, r) = (&shared.job.plan, receipt.latest());
+    let slice = SliceLoad {
+        plan: r.plan.clone(),
+        slice: r.slice.clone(),
+        generation: r.generation,
+        attempt: record.attempt,
+        interval: r.interval,
+        columns: plan.columns.clone(),
+        mode: r.mode,
+        repair: false,
+    };
     let hasher = Hasher::new(&plan.columns, &r.salt);
     let mut sink = Taken::new(shared.env(), &hasher, &r.interval, &plan.columns);
-    held_rows(shared, &r.interval, &mut sink).await?;
-    Ok(sink.sum.digest())
+    let mut load = shared.job.target.begin(&slice).await?;
+    if let Err(e) = load.held(&mut sink).await {
+        return Err(super::attempt::abort(load, e).await);
+    }
+    let (now, after) = (sink.sum.digest(), &r.digests.after);
+    if now.matches(after) {
+        if let Err(e) = load.refresh(receipt.clone()).await {
+            // The next run looks again.
+            tracing::debug!("the receipt of slice {} was not refreshed: {e}", r.slice);
+        }
+        return Ok(None);
+    }
+    load.abort().await?;
+    let (now, after) = (now.count, after.count);
+    Ok(Some(format!("the target holds {now} rows of it, its receipt says {after}")))
 }
 
 /// Streams what the target holds of an interval, outside of any load.
@@ -232,6 +270,13 @@ pub(super) fn refuse_overlap(
 ) -> Result<()> {
     if shared.job.plan.spec.write.mode != Mode::Append {
         return Ok(());
+    }
+    if let Some(commit) = receipts.lost_others.first().filter(|_| !todo.is_empty()) {
+        return Err(Error::config(format!(
+            "plan {} has loaded its slice {} into this table, but the receipt is lost",
+            commit.plan, commit.slice
+        ))
+        .hint("mode append might write its rows a second time; `--again` does it all the same"));
     }
     for receipt in &receipts.others {
         let r = receipt.latest();

@@ -35,6 +35,11 @@ pub(super) fn prefix(hashes: &RowHashes) -> u64 {
     (hashes.key >> 64) as u64
 }
 
+/// The leading bytes of a row hash, for rows without a key.
+pub(super) fn row_prefix(hashes: &RowHashes) -> u64 {
+    (hashes.row >> 64) as u64
+}
+
 /// The prefixes that occur more than once. Sorts the list.
 pub(super) fn repeated(prefixes: &mut [u64]) -> HashSet<u64> {
     prefixes.sort_unstable();

@@ -7,11 +7,11 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 
-use super::drive::{Driven, drive};
+use super::drive::{self, Driven, drive};
 use super::lease::Beat;
 use super::{Happening, Job, Options, Report, Shared, recover};
 use crate::env::spawn;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::id::SliceId;
 use crate::interval::Interval;
 use crate::ledger::{Event, EventV1, SliceRecord, State};
@@ -32,8 +32,10 @@ pub(super) async fn start(job: Job) -> Result<Arc<Shared>> {
     let asked = job.env.uptime();
     let lease = job.journal.lease(&job.plan.id, &job.holder).await?;
     let lease = Beat::start(&job.env, job.journal.clone(), lease, asked);
-    let throttle = Throttle::new(job.plan.spec.limits.rows_per_second);
-    Ok(Arc::new(Shared { job, lease, throttle }))
+    let limits = &job.plan.spec.limits;
+    let throttle = Throttle::new(limits.rows_per_second);
+    let deadline = limits.max_runtime.map(|longest| asked.saturating_add(longest));
+    Ok(Arc::new(Shared { job, lease, throttle, deadline }))
 }
 
 /// Gives the lease back.
@@ -47,7 +49,7 @@ pub(super) async fn finish(shared: &Shared) {
 
 async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
     let job = &shared.job;
-    let (records, receipts) = recover::recover(shared).await?;
+    let (records, receipts) = recovered(shared).await?;
     let mut all: BTreeMap<SliceId, SliceRecord> =
         records.into_iter().map(|r| (r.id.clone(), r)).collect();
     let todo = choose(job, options, all.values())?;
@@ -77,6 +79,24 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
     slices.sort_by(|a, b| (a.interval.start(), &a.id).cmp(&(b.interval.start(), &b.id)));
     report.slices = slices;
     Ok(report)
+}
+
+/// Recovery; what is unavailable for a moment is asked again, as a slice would be.
+async fn recovered(shared: &Arc<Shared>) -> Result<(Vec<SliceRecord>, recover::Receipts)> {
+    let retry = &shared.job.plan.spec.retry;
+    let mut tries = 1;
+    loop {
+        match recover::recover(shared).await {
+            Err(e) if e.kind().is_transient() && tries < retry.attempts => {
+                let note = format!("ledger and target are compared again: {e}");
+                shared.job.watch.on(&Happening::Note(note));
+                drive::back_off(shared, tries).await;
+                shared.go_on()?;
+                tries += 1;
+            }
+            other => return other,
+        }
+    }
 }
 
 /// The slices this invocation takes in hand, in order.
@@ -130,27 +150,23 @@ async fn slices(
     let done = all.values().filter(|r| r.state.is_done()).count() as u64;
     let rows = todo.iter().map(|r| estimate(&mut estimates, &r.id)).sum();
     job.watch.on(&Happening::Began { slices: todo.len() as u64, rows, done });
-    let began = job.env.uptime();
     let limits = &job.plan.spec.limits;
     let concurrency = limits.concurrency.unwrap_or(2).max(1);
     let mut queue: VecDeque<_> = todo.into();
     let mut work: Work = FuturesUnordered::new();
     let mut lost = None;
     loop {
-        if report.stopped.is_none() {
-            let late =
-                limits.max_runtime.is_some_and(|m| job.env.uptime().saturating_sub(began) >= m);
-            if late {
-                report.stopped = Some(Error::new(Kind::Stopped, "`limits.max_runtime` is used up"));
-            } else if job.stop.is_asked() && !queue.is_empty() {
-                report.stopped = Some(Error::new(Kind::Stopped, "stopped by request"));
-            }
+        if report.stopped.is_none() && !queue.is_empty() {
+            report.stopped = shared.may_begin().err();
         }
         while report.stopped.is_none() && lost.is_none() && work.len() < concurrency {
             let Some(record) = queue.pop_front() else { break };
             let rows = estimate(&mut estimates, &record.id);
-            let again = receipts.loaded_before(&record.id);
-            work.push(spawn(job.env.as_ref(), drive(shared.clone(), record, rows, again)));
+            let before = drive::Before {
+                again: receipts.loaded_before(&record.id),
+                lost: receipts.lost(&record.id),
+            };
+            work.push(spawn(job.env.as_ref(), drive(shared.clone(), record, rows, before)));
         }
         let Some(ended) = work.next().await else { break };
         match ended? {

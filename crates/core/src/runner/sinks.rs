@@ -110,6 +110,8 @@ pub(super) struct Taken<'a> {
     columns: &'a Columns,
     pub(super) sum: Summer,
     pub(super) kept: Option<Vec<RowHashes>>,
+    /// So many rows are kept at most.
+    most: u64,
 }
 
 impl<'a> Taken<'a> {
@@ -126,6 +128,7 @@ impl<'a> Taken<'a> {
             columns,
             sum: Summer::new(interval),
             kept: None,
+            most: u64::MAX,
         }
     }
 
@@ -133,6 +136,17 @@ impl<'a> Taken<'a> {
     pub(super) fn keeping(mut self) -> Self {
         self.kept = Some(Vec::new());
         self
+    }
+
+    /// Keeps no more than fits into so many bytes.
+    pub(super) fn at_most(mut self, bytes: u64) -> Self {
+        self.most = bytes / size_of::<RowHashes>() as u64;
+        self
+    }
+
+    /// Whether there were more rows than could be kept.
+    pub(super) fn is_full(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.len() as u64 > self.most)
     }
 }
 
@@ -152,7 +166,9 @@ impl RowSink for Taken<'_> {
             }
             self.sum.add(hashes, *time);
         }
-        if let Some(kept) = &mut self.kept {
+        if !self.is_full()
+            && let Some(kept) = &mut self.kept
+        {
             kept.extend(hashed.hashes);
         }
         Ok(())

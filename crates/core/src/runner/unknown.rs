@@ -35,8 +35,9 @@ pub(super) async fn resolve(shared: &Shared, slice: &SliceLoad, reason: Error) -
     let mut last = reason;
     for _ in 0..TRIES {
         match shared.job.target.receipts(&slice.interval).await {
-            Ok(found) => {
-                let ours = found
+            Ok(known) => {
+                let ours = known
+                    .found
                     .into_iter()
                     .map(|f| f.receipt)
                     .find(|r| r.is_for(&slice.plan, &slice.slice, generation_of(r, slice)));

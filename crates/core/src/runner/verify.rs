@@ -11,9 +11,10 @@ use super::run::{finish, start};
 use super::sinks::{Taken, hash};
 use super::{Happening, Job, Options, Shared, exceptions};
 use crate::connector::SliceLoad;
-use crate::digest::Hasher;
+use crate::digest::{Hasher, RowHashes};
 use crate::error::{Kind, Result};
 use crate::id::unhex;
+use crate::interval::Interval;
 use crate::ledger::{Event, SliceEvent, SliceRecord, State};
 use crate::receipt::{Counts, ReceiptV1};
 use crate::reject::{Exception, Place};
@@ -27,6 +28,9 @@ pub enum Judgement {
     Extra {
         /// How many more rows the target holds than its receipt says.
         rows: u64,
+        /// How many of them repeat a row of the source that was there already. Whoever wrote
+        /// them, it was no load with this receipt.
+        doubled: u64,
     },
     /// Rows of the source are not in the target, or not as they were loaded.
     Mismatched {
@@ -152,16 +156,11 @@ async fn judge(
     if now.matches(after) || (count_only && now.count == after.count) {
         return Ok(Judgement::Verified);
     }
-    let sink = Taken::new(shared.env(), &hasher, &record.interval, &plan.columns);
-    let mut sink = sink.keeping();
-    held_rows(shared, &record.interval, &mut sink).await?;
-    let mut target: HashMap<u128, Vec<u128>> = HashMap::new();
-    for hashes in sink.kept.take().unwrap_or_default() {
-        target.entry(hashes.key).or_default().push(hashes.row);
-    }
-    match compare_with_source(shared, record, receipt, &hasher, &mut target).await {
-        Ok((0, 0)) => Ok(Judgement::Extra { rows: now.count.saturating_sub(after.count) }),
-        Ok((missing, changed)) => Ok(Judgement::Mismatched {
+    match compare_all(shared, record, receipt, &hasher).await {
+        Ok(Differences { missing: 0, changed: 0, doubled }) => {
+            Ok(Judgement::Extra { rows: now.count.saturating_sub(after.count), doubled })
+        }
+        Ok(Differences { missing, changed, .. }) => Ok(Judgement::Mismatched {
             missing,
             changed,
             reason: format!(
@@ -179,27 +178,132 @@ async fn judge(
     }
 }
 
-/// Rows of the source that are missing in the target, and that are there with another value,
-/// without those that were listed as conflicts or rejects when they were loaded.
-async fn compare_with_source(
+/// Bytes that the comparison takes per row.
+const BYTES_PER_ROW: u64 = 128;
+
+/// How the rows of the source stand in the target.
+#[derive(Default)]
+struct Differences {
+    /// Their key is not there.
+    missing: u64,
+    /// Their key is there with another value.
+    changed: u64,
+    /// They are there more than once.
+    doubled: u64,
+}
+
+/// Compares source and target, in as many steps as memory asks for.
+async fn compare_all(
     shared: &Shared,
     record: &SliceRecord,
     receipt: &ReceiptV1,
     hasher: &Hasher,
-    target: &mut HashMap<u128, Vec<u128>>,
-) -> Result<(u64, u64)> {
+) -> Result<Differences> {
+    let listed = Listed::read(shared, receipt).await?;
+    let most = (shared.share() / BYTES_PER_ROW) as usize;
+    let mut all = Differences::default();
+    let mut todo = vec![record.interval];
+    while let Some(interval) = todo.pop() {
+        let halves = interval.halves();
+        let most = if halves.is_some() { most } else { usize::MAX };
+        match compare(shared, record, &interval, hasher, &listed, most).await? {
+            Some(found) => {
+                all.missing += found.missing;
+                all.changed += found.changed;
+                all.doubled += found.doubled;
+            }
+            None => todo.extend(halves.into_iter().flat_map(|(early, late)| [late, early])),
+        }
+    }
+    Ok(all)
+}
+
+/// The rows of the target, by key.
+type Held = HashMap<u128, Vec<u128>>;
+
+/// The target's rows of an interval; none where there are too many.
+async fn target_rows(
+    shared: &Shared,
+    interval: &Interval,
+    hasher: &Hasher,
+    most: usize,
+) -> Result<Option<Held>> {
+    let columns = &shared.job.plan.columns;
+    let bytes = (most as u64).saturating_mul(size_of::<RowHashes>() as u64);
+    let sink = Taken::new(shared.env(), hasher, interval, columns);
+    let mut sink = sink.keeping().at_most(bytes);
+    held_rows(shared, interval, &mut sink).await?;
+    if sink.is_full() {
+        return Ok(None);
+    }
+    let mut held = Held::new();
+    for hashes in sink.kept.take().unwrap_or_default() {
+        held.entry(hashes.key).or_default().push(hashes.row);
+    }
+    Ok(Some(held))
+}
+
+/// Compares one interval; none where it has too many rows for one step. Rows that were listed as
+/// conflicts or rejects when they were loaded are in order.
+async fn compare(
+    shared: &Shared,
+    record: &SliceRecord,
+    interval: &Interval,
+    hasher: &Hasher,
+    listed: &Listed,
+    most: usize,
+) -> Result<Option<Differences>> {
+    let Some(mut target) = target_rows(shared, interval, hasher, most).await? else {
+        return Ok(None);
+    };
+    let Some(source) = source_rows(shared, record, interval, hasher, most).await? else {
+        return Ok(None);
+    };
+    let keyed = shared.job.plan.spec.rows.key.is_some();
+    let (mut missing, mut changed, mut doubled) = (Vec::new(), Vec::new(), 0);
+    for (hashes, ordinal) in source {
+        let Some(rows) = target.get_mut(&hashes.key) else {
+            missing.push(ordinal);
+            continue;
+        };
+        match rows.iter().position(|row| *row == hashes.row) {
+            // Without a key, each row of the source needs a row of its own.
+            Some(at) if !keyed => {
+                rows.swap_remove(at);
+            }
+            Some(_) => doubled += rows.iter().filter(|r| **r == hashes.row).count() as u64 - 1,
+            None if listed.conflicts.contains(&hashes.key) => {}
+            None if keyed => changed.push(ordinal),
+            None => missing.push(ordinal),
+        }
+    }
+    Ok(Some(Differences {
+        missing: listed.unlisted(shared, missing).await?,
+        changed: listed.unlisted(shared, changed).await?,
+        doubled,
+    }))
+}
+
+/// Rows of the source that stay, with their ordinals; none where there are too many.
+async fn source_rows(
+    shared: &Shared,
+    record: &SliceRecord,
+    interval: &Interval,
+    hasher: &Hasher,
+    most: usize,
+) -> Result<Option<Vec<(RowHashes, u64)>>> {
     let plan = &shared.job.plan;
     let load = SliceLoad {
         plan: plan.id.clone(),
         slice: record.id.clone(),
         generation: record.generation,
         attempt: record.attempt,
-        interval: record.interval,
+        interval: *interval,
         columns: plan.columns.clone(),
         mode: plan.spec.write.mode,
+        repair: false,
     };
     let request = request(shared, &load);
-    let keyed = plan.spec.rows.key.is_some();
     let mut source = Vec::new();
     let mut rows = shared.job.source.read(&request).await?;
     while let Some(batch) = rows.batches.next().await {
@@ -212,32 +316,17 @@ async fn compare_with_source(
         let hashed = hash(shared.env(), hasher, batch.rows).await?;
         let rows = hashed.hashes.iter().zip(&batch.ordinals).zip(whole);
         source.extend(rows.filter(|(_, whole)| *whole).map(|((h, o), _)| (*h, *o)));
+        if source.len() > most {
+            return Ok(None);
+        }
     }
-    if keyed {
+    if plan.spec.rows.key.is_some() {
         let mut prefixes: Vec<_> = source.iter().map(|(h, _)| repeats::prefix(h)).collect();
         let again = repeated(&mut prefixes);
         let known = repeats::decide(shared, &request, hasher, again).await?;
         source.retain(|(_, ordinal)| known.fates.get(ordinal).is_none_or(|f| !is_out(*f)));
     }
-    let listed = Listed::read(shared, receipt).await?;
-    let (mut missing, mut changed) = (Vec::new(), Vec::new());
-    for (hashes, ordinal) in source {
-        let Some(rows) = target.get_mut(&hashes.key) else {
-            missing.push(ordinal);
-            continue;
-        };
-        match rows.iter().position(|row| *row == hashes.row) {
-            // Without a key, each row of the source needs a row of its own.
-            Some(at) if !keyed => {
-                rows.swap_remove(at);
-            }
-            Some(_) => {}
-            None if listed.conflicts.contains(&hashes.key) => {}
-            None if keyed => changed.push(ordinal),
-            None => missing.push(ordinal),
-        }
-    }
-    Ok((listed.unlisted(shared, missing).await?, listed.unlisted(shared, changed).await?))
+    Ok(Some(source))
 }
 
 fn is_out(fate: Fate) -> bool {

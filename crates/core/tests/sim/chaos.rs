@@ -18,7 +18,6 @@ pub(crate) enum Point {
     SourceLocate,
     Prepare,
     Receipts,
-    TargetRead,
     Begin,
     Held,
     Write,
@@ -27,6 +26,7 @@ pub(crate) enum Point {
     Arrivals,
     Commit,
     Abort,
+    Refresh,
     JournalAppend,
     JournalSlices,
     JournalLease,
@@ -44,8 +44,8 @@ impl Point {
     fn rarity(self) -> u32 {
         use Point as P;
         match self {
-            P::Arrivals | P::ScratchDelete => 10,
-            P::TargetRead | P::SourceLocate | P::ScratchWrite => 4,
+            P::Arrivals | P::Refresh | P::ScratchDelete => 10,
+            P::SourceLocate | P::ScratchWrite => 4,
             P::ScratchRename | P::ScratchRead => 4,
             _ => 1,
         }
@@ -58,7 +58,6 @@ impl Point {
         Point::SourceLocate,
         Point::Prepare,
         Point::Receipts,
-        Point::TargetRead,
         Point::Begin,
         Point::Held,
         Point::Write,
@@ -67,6 +66,7 @@ impl Point {
         Point::Arrivals,
         Point::Commit,
         Point::Abort,
+        Point::Refresh,
         Point::JournalAppend,
         Point::JournalSlices,
         Point::JournalLease,

@@ -333,6 +333,20 @@ impl Scratch for SimScratch {
         Ok(())
     }
 
+    async fn append(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let half = bytes.len() / 2;
+        for part in [&bytes[..half], &bytes[half..]] {
+            self.files.lock().unwrap().entry(name.into()).or_default().extend(part);
+            self.pause().await;
+        }
+        Ok(())
+    }
+
+    async fn sync(&self, _: &str) -> Result<()> {
+        self.pause().await;
+        Ok(())
+    }
+
     async fn rename(&self, from: &str, to: &str) -> Result<()> {
         self.pause().await;
         let mut files = self.files.lock().unwrap();

@@ -149,6 +149,14 @@ impl Scratch for FaultyScratch {
         self.caller.around(Point::ScratchWrite, self.inner.write(name, bytes)).await
     }
 
+    async fn append(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.caller.around(Point::ScratchWrite, self.inner.append(name, bytes)).await
+    }
+
+    async fn sync(&self, name: &str) -> Result<()> {
+        self.caller.around(Point::ScratchWrite, self.inner.sync(name)).await
+    }
+
     async fn rename(&self, from: &str, to: &str) -> Result<()> {
         self.caller.around(Point::ScratchRename, self.inner.rename(from, to)).await
     }

@@ -87,7 +87,9 @@ impl Rules {
                     let r = r.latest();
                     r.slice == *slice && r.generation == generation
                 };
-                newest.receipts.iter().any(of)
+                let lost =
+                    newest.lost.iter().any(|c| c.slice == *slice && c.generation == generation);
+                lost || newest.receipts.iter().any(of)
             };
             if !there(outcome.generation) {
                 self.inner().broken.push(format!(

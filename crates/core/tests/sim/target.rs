@@ -10,10 +10,11 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{
-    Capabilities, CommitOutcome, FieldType, Found, Load, ReadRequest, Refused, RowSink, Rows,
+    Capabilities, CommitOutcome, FieldType, Known, Load, ReadRequest, Refused, RowSink, Rows,
     SliceLoad, Source, SurveyRequest, Target,
 };
 use retrofill_core::error::{Error, Result};
+use retrofill_core::id::{PlanId, SliceId};
 use retrofill_core::interval::Interval;
 use retrofill_core::memory::{MemoryTable, Value, from_batch, to_batch};
 use retrofill_core::receipt::Receipt;
@@ -86,7 +87,7 @@ impl Source for FaultyTarget {
     }
 
     async fn read(&self, request: &ReadRequest) -> Result<Rows> {
-        self.caller.around(Point::TargetRead, self.inner.read(request)).await
+        self.inner.read(request).await
     }
 
     async fn locate(&self, survey: &Survey, ordinals: &[u64]) -> Result<Vec<(Place, String)>> {
@@ -112,12 +113,16 @@ impl Target for FaultyTarget {
         self.caller.around(Point::Prepare, self.inner.prepare(columns)).await
     }
 
-    async fn receipts(&self, within: &Interval) -> Result<Vec<Found>> {
+    async fn receipts(&self, within: &Interval) -> Result<Known> {
         let call = async {
             self.server.settled(self.caller.process).await;
             self.inner.receipts(within).await
         };
         self.caller.around(Point::Receipts, call).await
+    }
+
+    async fn is_committed(&self, plan: &PlanId, slice: &SliceId) -> Result<bool> {
+        self.caller.around(Point::Receipts, self.inner.is_committed(plan, slice)).await
     }
 
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {
@@ -249,6 +254,12 @@ impl Load for FaultyLoad {
         let caller = self.target.caller.clone();
         let inner = self.take();
         caller.around(Point::Abort, inner.abort()).await
+    }
+
+    async fn refresh(self: Box<Self>, receipt: Receipt) -> Result<()> {
+        let caller = self.target.caller.clone();
+        let inner = self.take();
+        caller.around(Point::Refresh, inner.refresh(receipt)).await
     }
 }
 

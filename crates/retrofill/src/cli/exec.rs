@@ -39,7 +39,7 @@ pub async fn execute(ctx: &Context, args: &ExecArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     };
     let family = format!("{slice}.");
-    for found in parts.target.receipts(&plan.range).await? {
+    for found in parts.target.receipts(&plan.range).await?.found {
         let r = found.receipt.latest();
         if r.plan == plan.id && (r.slice == slice || r.slice.as_str().starts_with(&family)) {
             ctx.output.json(&found.receipt);

@@ -109,12 +109,14 @@ fn text(findings: &[Finding], summary: &Summary) -> String {
         let id = &finding.record.id;
         match &finding.judgement {
             Judgement::Verified => good += 1,
-            Judgement::Extra { rows } => {
+            Judgement::Extra { rows, doubled } => {
                 good += 1;
-                out.push(format!(
-                    "  slice {id} verified; {} came in beside it",
-                    count(*rows, "row")
-                ));
+                let copies = match doubled {
+                    0 => String::new(),
+                    n => format!(", {} of rows that were there", count(*n, "copy")),
+                };
+                let rows = count(*rows, "row");
+                out.push(format!("  slice {id} verified; {rows} came in beside it{copies}"));
             }
             Judgement::Mismatched { reason, .. } => {
                 out.push(format!("  slice {id} mismatched: {reason}"));

@@ -66,6 +66,16 @@ impl Scratch for DirScratch {
         self.run(move |root| root.write(&name, &bytes)).await
     }
 
+    async fn append(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let (name, bytes) = (name.to_owned(), bytes.to_vec());
+        self.run(move |root| root.append(&name, &bytes)).await
+    }
+
+    async fn sync(&self, name: &str) -> Result<()> {
+        let name = name.to_owned();
+        self.run(move |root| root.sync(&name)).await
+    }
+
     async fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
         self.run(move |root| root.rename(&from, &to)).await
@@ -113,6 +123,25 @@ impl Root {
             return Err(self.failed("written", name, error));
         }
         rustix::fs::fsync(&dir).map_err(|e| self.failed("written", name, e))
+    }
+
+    fn append(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let (steps, last) = self.split(name)?;
+        let dir = self.make_dirs(name, &steps)?;
+        let flags = FILE | OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
+        rustix::fs::openat(&dir, last, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(std::io::Error::from)
+            .and_then(|file| File::from(file).write_all(bytes))
+            .map_err(|e| self.failed("written", name, e))
+    }
+
+    fn sync(&self, name: &str) -> Result<()> {
+        let (steps, last) = self.split(name)?;
+        let failed = |e: Errno| self.failed("written", name, e);
+        let dir = self.find_dir(name, &steps)?.ok_or_else(|| failed(Errno::NOENT))?;
+        let file = rustix::fs::openat(&dir, last, FILE | OFlags::RDONLY, Mode::empty());
+        rustix::fs::fsync(file.map_err(failed)?).map_err(failed)?;
+        rustix::fs::fsync(&dir).map_err(failed)
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {

@@ -125,3 +125,40 @@ fn a_ledger_lost_in_mid_load_loses_no_row() {
         whole_again(&job);
     }
 }
+
+/// Takes receipts away, or damages them, while ledger and log stay.
+fn spoil_receipts(job: &Job, spoil: impl Fn(&Path)) {
+    for plan in fs::read_dir(job.table().join("_retrofill/receipts")).unwrap() {
+        for body in fs::read_dir(plan.unwrap().path()).unwrap() {
+            spoil(&body.unwrap().path());
+        }
+    }
+}
+
+#[test]
+fn lost_receipts_never_double_a_row() {
+    if !judge::here("recover::lost_receipts_never_double_a_row") {
+        return;
+    }
+    for job in [loaded(), appended()] {
+        spoil_receipts(&job, |body| fs::remove_file(body).unwrap());
+        whole_again(&job);
+        spoil_receipts(&job, |body| fs::write(body, "{").unwrap());
+        whole_again(&job);
+        spoil_receipts(&job, |body| fs::remove_file(body).unwrap());
+        fs::remove_dir_all(job.path(".retrofill")).unwrap();
+        whole_again(&job);
+    }
+}
+
+#[test]
+fn append_refuses_what_a_plan_without_receipts_has_loaded() {
+    let job = appended();
+    spoil_receipts(&job, |body| fs::remove_file(body).unwrap());
+    let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
+    fs::write(job.path("backfill.yaml"), spec.replace("every: 1h", "every: 2h")).unwrap();
+    let before = job.files();
+    let ran = job.call("run", &["--replan"]).ended(2);
+    assert!(ran.stderr.contains("the receipt is lost"), "{}", ran.stderr);
+    assert_eq!(before, job.files());
+}

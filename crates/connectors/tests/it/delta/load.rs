@@ -13,7 +13,7 @@ async fn a_slice_is_there_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let target = open(dir.path());
     assert_eq!(target.table().await.unwrap(), None);
-    assert!(target.receipts(&always()).await.unwrap().is_empty());
+    assert!(target.receipts(&always()).await.unwrap().found.is_empty());
     target.prepare(&columns()).await.unwrap();
     target.prepare(&columns()).await.unwrap();
     let names: Vec<_> =
@@ -29,9 +29,9 @@ async fn a_slice_is_there_after_reopening() {
     assert_eq!(held(&again, 0).await.unwrap(), Kept(written).sorted());
     assert_eq!(held(&again, 1).await.unwrap(), Kept(rows(1, 5)).sorted());
     assert!(held(&again, 2).await.unwrap().is_empty());
-    let found = again.receipts(&always()).await.unwrap();
+    let found = again.receipts(&always()).await.unwrap().found;
     assert_eq!(found.len(), 2);
-    assert_eq!(again.receipts(&interval(1)).await.unwrap().len(), 1);
+    assert_eq!(again.receipts(&interval(1)).await.unwrap().found.len(), 1);
     assert_eq!(super::names(dir.path(), ""), {
         let mut names = data_files(dir.path());
         names.extend(["_delta_log".to_owned(), "_retrofill".to_owned()]);
@@ -55,7 +55,7 @@ async fn the_same_generation_is_committed_once() {
 
     let next = super::slice(0, 2);
     committed(sealed(&one, &next, &[]).await.commit(receipt(&next)).await);
-    let found = one.receipts(&always()).await.unwrap();
+    let found = one.receipts(&always()).await.unwrap().found;
     assert_eq!(found.len(), 1, "only the newest generation counts");
     assert_eq!(found[0].receipt.latest().generation, 2);
 }
@@ -79,7 +79,7 @@ async fn neighbours_share_log_entries() {
     for hour in 0..32 {
         assert_eq!(held(&again, hour).await.unwrap(), Kept(rows(hour, 100)).sorted());
     }
-    assert_eq!(again.receipts(&always()).await.unwrap().len(), 32);
+    assert_eq!(again.receipts(&always()).await.unwrap().found.len(), 32);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +88,7 @@ async fn an_empty_slice_leaves_a_receipt_and_no_file() {
     let target = prepared(dir.path()).await;
     load(&target, 0, &[]).await;
     assert!(data_files(dir.path()).is_empty());
-    assert_eq!(open(dir.path()).receipts(&always()).await.unwrap().len(), 1);
+    assert_eq!(open(dir.path()).receipts(&always()).await.unwrap().found.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +162,7 @@ async fn a_caller_that_goes_away_does_not_stop_the_others() {
     }
     super::load(&target, 1, &rows(1, 4)).await;
     assert_eq!(held(&target, 1).await.unwrap().len(), 4);
-    let receipts = target.receipts(&interval(0)).await.unwrap().len();
+    let receipts = target.receipts(&interval(0)).await.unwrap().found.len();
     let held = held(&target, 0).await.unwrap().len();
     assert!((receipts, held) == (0, 0) || (receipts, held) == (1, 4), "{receipts} {held}");
     assert_eq!(data_files(dir.path()).len(), 1 + receipts);

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use retrofill_connectors::delta::{DeltaSettings, DeltaTarget};
 use retrofill_core::columns::{Column, ColumnType, Columns, Precision, Role};
 use retrofill_core::connector::{CommitOutcome, Load, RowSink, SliceLoad, Target};
+use retrofill_core::digest::Hasher;
 use retrofill_core::error::{Error, Result};
 use retrofill_core::id::{PlanId, SliceId};
 use retrofill_core::interval::Interval;
@@ -64,6 +65,7 @@ pub(crate) fn slice(hour: i64, generation: u64) -> SliceLoad {
         interval: interval(hour),
         columns: columns(),
         mode: Mode::FillMissing,
+        repair: generation > 1,
     }
 }
 
@@ -172,7 +174,19 @@ pub(crate) async fn sealed(target: &DeltaTarget, slice: &SliceLoad, rows: &[Row]
 pub(crate) async fn load(target: &DeltaTarget, hour: i64, rows: &[Row]) {
     let slice = slice(hour, 1);
     let load = sealed(target, &slice, rows).await;
-    committed(load.commit(receipt(&slice)).await);
+    committed(load.commit(receipt_of(&slice, rows)).await);
+}
+
+/// A receipt that tells what was written.
+pub(crate) fn receipt_of(slice: &SliceLoad, rows: &[Row]) -> Receipt {
+    let mut receipt = receipt(slice);
+    let hashes = Hasher::new(&slice.columns, &[7; 16]).hash(&batch(rows)).unwrap();
+    let r = receipt.latest_mut();
+    for hash in &hashes {
+        r.digests.written.add_row(hash);
+    }
+    r.digests.after = r.digests.written.clone();
+    receipt
 }
 
 pub(crate) fn committed(outcome: CommitOutcome) {

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 
 use super::super::Happening;
 use super::super::held::{Copies, Held, Standing};
-use super::super::repeats::{Fate, prefix, repeated};
+use super::super::repeats::{Fate, prefix, repeated, row_prefix};
 use super::super::sinks::{Hashed, Taken, hash};
 use super::{Attempt, request};
 use crate::columns::Columns;
@@ -21,9 +21,8 @@ use crate::reject::{Conflict, Reject};
 use crate::spec::Mode;
 
 impl Attempt<'_> {
-    /// Reads held and source rows and writes what is missing. Gives the prefixes that repeat.
+    /// Reads the source and writes what is missing. Gives the prefixes that repeat.
     pub(super) async fn fill(&mut self, load: &mut dyn Load) -> Result<HashSet<u64>> {
-        self.hold(load).await?;
         let request = request(self.shared, self.slice);
         let mut rows = self.shared.job.source.read(&request).await?;
         self.blocks = std::mem::take(&mut rows.blocks);
@@ -32,25 +31,33 @@ impl Attempt<'_> {
             self.shared.env().reached("read");
             self.take(load, batch?).await?;
         }
-        let keyed = self.slice.mode != Mode::Append && !planted::is(Bug::DuplicateKept);
-        if !keyed {
+        let mut again = repeated(&mut self.prefixes);
+        if self.slice.mode == Mode::Append || planted::is(Bug::DuplicateKept) {
             return Ok(HashSet::new());
         }
-        let mut again = repeated(&mut self.prefixes);
         again.retain(|p| !self.repeats.prefixes.contains(p));
         Ok(again)
     }
 
-    async fn hold(&mut self, load: &mut dyn Load) -> Result<()> {
+    /// Reads what the slice holds; false where that is more than fits into memory.
+    pub(super) async fn hold(&mut self, load: &mut dyn Load) -> Result<bool> {
         if planted::is(Bug::SkipHeld) {
-            return Ok(());
+            return Ok(true);
         }
         let plan = &self.shared.job.plan;
+        let append = self.slice.mode == Mode::Append;
+        if append && !self.again {
+            // Asked after `begin`: what the load stands on cannot be older than the answer.
+            self.again = self.loaded_before().await?;
+        }
         let sink = Taken::new(self.shared.env(), &self.hasher, &self.slice.interval, &plan.columns);
         // Append writes whatever is held, but never twice what an earlier generation wrote.
-        let append = self.slice.mode == Mode::Append;
-        let mut sink = if append && !self.again { sink } else { sink.keeping() };
+        let mut sink =
+            if append && !self.again { sink } else { sink.keeping().at_most(self.share) };
         load.held(&mut sink).await?;
+        if sink.is_full() {
+            return Ok(false);
+        }
         let kept = sink.kept.unwrap_or_default();
         if append {
             self.copies = Copies::new(&kept);
@@ -58,7 +65,14 @@ impl Attempt<'_> {
             self.held = Held::new(kept);
         }
         self.digests.before = sink.sum.digest();
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether the target knows of an earlier load of this slice.
+    pub(super) async fn loaded_before(&self) -> Result<bool> {
+        let target = &self.shared.job.target;
+        Ok(target.is_committed(&self.slice.plan, &self.slice.slice).await?
+            && !planted::is(Bug::AppendedTwice))
     }
 
     async fn take(&mut self, load: &mut dyn Load, batch: SourceBatch) -> Result<()> {
@@ -72,6 +86,7 @@ impl Attempt<'_> {
         let hashed = hash(self.shared.env(), &self.hasher, rows).await?;
         let write = self.decide(&hashed, &ordinals).await?;
         self.write(load, &hashed, &ordinals, &write).await?;
+        self.exceptions.spill().await?;
         self.shared.job.watch.on(&Happening::Rows(read));
         Ok(())
     }
@@ -100,10 +115,12 @@ impl Attempt<'_> {
                 }
                 None => {
                     self.digests.read.add_row(hashes);
-                    if self.slice.mode != Mode::Append {
-                        self.prefixes.push(prefix(hashes));
-                    }
                     write[row] = self.place(hashed, row)?;
+                    match self.slice.mode {
+                        Mode::Append if self.again => self.prefixes.push(row_prefix(hashes)),
+                        Mode::Append => {}
+                        _ => self.prefixes.push(prefix(hashes)),
+                    }
                 }
             }
         }

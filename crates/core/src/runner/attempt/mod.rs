@@ -28,6 +28,8 @@ pub(super) enum Ended {
     Repeats(HashSet<u64>),
     /// Live rows with keys of ours arrived meanwhile: decide again.
     Overtaken,
+    /// The slice holds more rows than its share of memory allows.
+    TooLarge,
 }
 
 /// The state of one try.
@@ -36,15 +38,18 @@ pub(super) struct Attempt<'a> {
     slice: &'a SliceLoad,
     hasher: Hasher,
     repeats: &'a Repeats,
-    /// The target has a receipt of an earlier generation of this slice.
+    /// The target knows of an earlier load of this slice.
     again: bool,
+    /// Bytes that held rows may take.
+    share: u64,
     held: Held,
     copies: Copies,
     counts: Counts,
     digests: Digests,
     written: Summer,
     exceptions: Exceptions,
-    /// Leading bytes of the key hashes of every source row that stays.
+    /// Leading bytes of the key hashes of every source row that stays; of the row hashes where
+    /// rows have no key and an earlier load left some of them.
     prefixes: Vec<u64>,
     blocks: Vec<String>,
 }
@@ -55,6 +60,7 @@ impl<'a> Attempt<'a> {
         slice: &'a SliceLoad,
         repeats: &'a Repeats,
         again: bool,
+        share: u64,
     ) -> Self {
         let plan = &shared.job.plan;
         Attempt {
@@ -63,12 +69,13 @@ impl<'a> Attempt<'a> {
             hasher: Hasher::new(&plan.columns, &plan.salt),
             repeats,
             again,
+            share,
             held: Held::default(),
             copies: Copies::default(),
             counts: Counts::default(),
             digests: Digests::default(),
             written: Summer::new(&slice.interval),
-            exceptions: Exceptions::default(),
+            exceptions: Exceptions::new(shared.env().scratch(), slice, share),
             prefixes: Vec::new(),
             blocks: Vec::new(),
         }
@@ -77,18 +84,34 @@ impl<'a> Attempt<'a> {
     /// Does the try. Whatever happens, nothing is left behind but a commit.
     pub(super) async fn run(mut self) -> Result<Ended> {
         let mut load = self.shared.job.target.begin(self.slice).await?;
+        let held = self.hold(load.as_mut()).await;
+        match held {
+            Ok(true) => {}
+            Ok(false) => {
+                load.abort().await?;
+                return Ok(Ended::TooLarge);
+            }
+            Err(e) => return Err(abort(load, e).await),
+        }
         let written = self.fill(load.as_mut()).await;
         let repeats = match written {
             Ok(repeats) => repeats,
-            Err(e) => return Err(abort(load, e).await),
+            Err(e) => {
+                self.exceptions.drop_spilled().await;
+                return Err(abort(load, e).await);
+            }
         };
         if !repeats.is_empty() {
+            self.exceptions.drop_spilled().await;
             load.abort().await?;
             return Ok(Ended::Repeats(repeats));
         }
         let receipt = match self.prove(load.as_mut()).await {
             Ok(receipt) => receipt,
-            Err(e) => return Err(abort(load, e).await),
+            Err(e) => {
+                self.exceptions.drop_spilled().await;
+                return Err(abort(load, e).await);
+            }
         };
         self.commit(load, receipt).await
     }
@@ -126,7 +149,7 @@ fn closed(interval: &Interval) -> Interval {
 }
 
 /// Ends a load after an error; the error stays the first one.
-async fn abort(load: Box<dyn Load>, error: Error) -> Error {
+pub(super) async fn abort(load: Box<dyn Load>, error: Error) -> Error {
     if planted::is(Bug::RetryWithoutAbort) {
         std::mem::forget(load);
         return error;

@@ -1,6 +1,6 @@
 //! Proving what was written by reading it back, and committing it with its receipt.
 
-use super::super::repeats::prefix;
+use super::super::repeats::{prefix, row_prefix};
 use super::super::sinks::{Summer, Taken};
 use super::super::{exceptions, unknown};
 use super::{Attempt, Ended, abort, outcome};
@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ledger::{Event, SliceEvent};
 use crate::planted::{self, Bug};
 use crate::receipt::{Digests, Receipt, ReceiptV1};
+use crate::spec::Mode;
 
 impl Attempt<'_> {
     /// Seals, reads back and compares; gives the receipt to commit.
@@ -36,16 +37,7 @@ impl Attempt<'_> {
             compare(&expected, &self.digests.after)?;
         }
         self.journal(SliceEvent::Proven { digest: self.digests.after.to_hex() }).await?;
-        let exceptions = self
-            .exceptions
-            .write(
-                shared.env().scratch().as_ref(),
-                &self.slice.plan,
-                &self.slice.slice,
-                self.slice.generation,
-                self.slice.attempt,
-            )
-            .await?;
+        let exceptions = self.exceptions.write().await?;
         Ok(self.receipt(exceptions))
     }
 
@@ -138,8 +130,14 @@ impl Attempt<'_> {
             return Ok(false);
         }
         let arrived = sink.kept.unwrap_or_default();
+        let append = self.slice.mode == Mode::Append;
+        if append && !self.again && self.loaded_before().await? {
+            // The table was put back to a state that has this slice: its rows are among these.
+            return Ok(true);
+        }
+        let leading = if append { row_prefix } else { prefix };
         // `prefixes` was sorted by the search for repeats.
-        if arrived.iter().any(|h| self.prefixes.binary_search(&prefix(h)).is_ok()) {
+        if arrived.iter().any(|h| self.prefixes.binary_search(&leading(h)).is_ok()) {
             return Ok(true);
         }
         let sum = sink.sum.digest();

@@ -13,6 +13,7 @@ pub(crate) enum Mishap {
     Restored,
     Dropped,
     LedgerLost,
+    ReceiptsLost,
     Rewritten,
     RowsLost,
     SourceChanged,
@@ -22,10 +23,11 @@ pub(crate) enum Mishap {
 }
 
 impl Mishap {
-    pub(crate) const ALL: [Mishap; 9] = [
+    pub(crate) const ALL: [Mishap; 10] = [
         Mishap::Restored,
         Mishap::Dropped,
         Mishap::LedgerLost,
+        Mishap::ReceiptsLost,
         Mishap::Rewritten,
         Mishap::RowsLost,
         Mishap::SourceChanged,
@@ -38,11 +40,9 @@ impl Mishap {
 impl Story {
     pub(super) fn mishap(&mut self) {
         let alone = self.stopped.iter().all(Run::is_over);
-        let mishap = Mishap::ALL[self.dice.below(7)];
+        let mishap = Mishap::ALL[self.dice.below(8)];
         let table = &self.setting.table;
         match mishap {
-            // Rows without a key are safe against this only while no runner is at work.
-            Mishap::Restored | Mishap::Dropped if !alone && !self.setting.keyed() => return,
             Mishap::Restored => {
                 self.excuse();
                 let version = self.dice.below(table.version() + 1);
@@ -59,6 +59,10 @@ impl Story {
                 self.journal = journal(&self.world);
                 self.rules.forget_leases();
                 self.replan();
+            }
+            Mishap::ReceiptsLost => {
+                let dice = &mut self.dice;
+                table.lose_receipts(|_| dice.permille(600));
             }
             Mishap::Rewritten => table.rewrite(|_| {}),
             Mishap::RowsLost => {
