@@ -51,13 +51,20 @@ struct Inner {
     kind: Kind,
     message: String,
     hint: Option<String>,
+    setting: Option<String>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// A failure of this kind. The message names what failed and where, without a full stop.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, message: message.into(), hint: None, source: None }))
+        Error(Box::new(Inner {
+            kind,
+            message: message.into(),
+            hint: None,
+            setting: None,
+            source: None,
+        }))
     }
 
     /// See [`Kind::Config`].
@@ -81,6 +88,13 @@ impl Error {
         self
     }
 
+    /// Names the setting of the spec that it is about, keys joined by dots: who knows the document
+    /// can then tell the line.
+    pub fn about(mut self, setting: impl Into<String>) -> Self {
+        self.0.setting = Some(setting.into());
+        self
+    }
+
     /// Adds the cause, as the driver gave it.
     pub fn because(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.0.source = Some(Arc::new(source));
@@ -101,6 +115,11 @@ impl Error {
     /// The message alone, without cause and hint.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// The setting of the spec that it is about, where it is about one.
+    pub fn setting(&self) -> Option<&str> {
+        self.0.setting.as_deref()
     }
 
     /// What the reader can do, where something is known.

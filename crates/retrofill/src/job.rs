@@ -1,7 +1,7 @@
 //! From what the user names on the command line to something that can run: connectors, state
 //! dir, journal and frozen plan.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub struct Job {
     pub as_written: serde_json::Value,
     /// Where relative paths start.
     pub base_dir: PathBuf,
+    /// Where each key of the spec stands.
+    pub places: BTreeMap<String, String>,
     /// Where ledger, plan, rejects and staging live.
     pub state_dir: PathBuf,
 }
@@ -57,6 +59,7 @@ impl Job {
             state_dir: state_dir.unwrap_or(loaded.state_dir),
             spec,
             as_written: loaded.raw,
+            places: loaded.places,
             // A plan may be run from another directory than it was made in.
             base_dir: std::path::absolute(&loaded.base_dir).unwrap_or(loaded.base_dir),
         }
@@ -88,6 +91,14 @@ impl Job {
             return Err(self.never());
         }
         SqliteJournal::open_read_only(&self.ledger_path()).map(Arc::new)
+    }
+
+    /// An error about a setting, with the setting's line.
+    fn pointed(&self, error: Error) -> Error {
+        match error.setting().and_then(|setting| self.places.get(setting)) {
+            Some(place) => error.at(place.clone()),
+            None => error,
+        }
     }
 
     fn ledger_path(&self) -> PathBuf {
@@ -183,7 +194,7 @@ impl Job {
             types: table.clone().unwrap_or_default(),
             progress,
         };
-        let survey = parts.source.survey(&request).await?;
+        let survey = parts.source.survey(&request).await.map_err(|e| self.pointed(e))?;
         let (columns, notes) = resolve_columns(
             &self.spec.rows,
             &survey.columns,

@@ -3,22 +3,23 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::survey::{Block, FileStamp, Survey};
 
 use super::Shared;
-use super::header::Header;
-use super::open::{Content, is_gzip, open_plain, read_up_to, stale, unreadable};
+use super::header::{Header, Order};
+use super::open::{Content, is_stream, open_plain, read_up_to, stale, unreadable};
+use super::unpack::Damage;
 
 /// One surveyed file, open.
 #[derive(Debug)]
 pub(super) struct Surveyed<'a> {
     file: &'a FileStamp,
     header: Header,
-    /// For each column of the survey the field in this file.
-    pub(super) order: Vec<usize>,
+    pub(super) order: Order,
     bytes: Bytes,
 }
 
@@ -26,9 +27,11 @@ pub(super) struct Surveyed<'a> {
 enum Bytes {
     Plain(File),
     /// Only ever forward.
-    Gzip {
+    Stream {
         content: Content,
         at: u64,
+        /// Where the file is.
+        path: PathBuf,
     },
 }
 
@@ -46,26 +49,29 @@ impl Shared {
         };
         let (header, _) = self.open_file(file, Arc::default()).map_err(changed)?;
         let names: Vec<_> = survey.columns.iter().map(|c| c.name.clone()).collect();
-        let order = header.order(&names, path, "the plan").map_err(changed)?;
-        let bytes = if is_gzip(self.settings.compression, path) {
-            let compression = self.settings.compression;
-            let content = Content::open(&self.base, compression, file, Arc::default())?;
-            Bytes::Gzip { content, at: 0 }
-        } else {
-            Bytes::Plain(open_plain(&self.base, path)?)
+        let schema = self.settings.schema;
+        let order = header.order(schema, &names, path, "the plan").map_err(changed)?;
+        let content = Content::open(&self.base, &self.settings, file, Arc::default());
+        let bytes = match content.map_err(changed)?.0 {
+            Content::Plain(_) => Bytes::Plain(open_plain(&self.base, path)?),
+            content @ Content::Stream(_) => {
+                Bytes::Stream { content, at: 0, path: self.base.join(path) }
+            }
         };
         Ok(Surveyed { file, header, order, bytes })
     }
 
-    /// Whether any of these blocks can only be reached by decompressing what is before it.
-    pub(super) fn any_gzip<'a>(
+    /// Whether any of these blocks can only be reached by reading what is before it.
+    pub(super) fn any_stream<'a>(
         &self,
         survey: &Survey,
         blocks: impl IntoIterator<Item = &'a Block>,
     ) -> bool {
+        let mut last = None;
         blocks.into_iter().any(|b| {
             let file = survey.files.get(b.file as usize);
-            file.is_some_and(|f| is_gzip(self.settings.compression, &f.path))
+            last.replace(b.file) != Some(b.file)
+                && file.is_some_and(|f| is_stream(&self.base, &self.settings, &f.path))
         })
     }
 }
@@ -80,9 +86,7 @@ impl Surveyed<'_> {
         let path = &self.file.path;
         let bytes = self.bytes.read(first.offset, length).map_err(|e| match e.kind() {
             io::ErrorKind::UnexpectedEof => stale(path, "is shorter than planned"),
-            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
-                stale(path, "is not whole gzip data any more").because(e)
-            }
+            _ if Damage::of(&e).is_some() => stale(path, "cannot be unpacked any more").because(e),
             _ => unreadable(path, e),
         })?;
         for block in blocks {
@@ -100,13 +104,20 @@ impl Surveyed<'_> {
 
     /// A last line without a newline may since have been continued.
     fn check_end(&self, last: &Block, bytes: &[u8]) -> Result<()> {
-        let Bytes::Plain(file) = &self.bytes else { return Ok(()) };
         let end = last.offset + last.length;
-        if bytes.last() == Some(&b'\n') || end != self.file.size {
+        if bytes.last() == Some(&b'\n') {
             return Ok(());
         }
         let mut next = [0];
-        let n = file.read_at(&mut next, end).map_err(|e| unreadable(&self.file.path, e))?;
+        let n = match &self.bytes {
+            Bytes::Plain(_) if end != self.file.size => Ok(0),
+            Bytes::Plain(file) => file.read_at(&mut next, end),
+            // What stands behind is not known without decoding it.
+            Bytes::Stream { path, .. } => {
+                std::fs::metadata(path).map(|m| usize::from(m.len() > self.file.size))
+            }
+        };
+        let n = n.map_err(|e| unreadable(&self.file.path, e))?;
         if n == 0 || matches!(next[0], b'\n' | b'\r') {
             return Ok(());
         }
@@ -126,7 +137,7 @@ impl Bytes {
                 file.read_exact_at(&mut bytes, offset)?;
                 Ok(bytes)
             }
-            Bytes::Gzip { content, at } => {
+            Bytes::Stream { content, at, .. } => {
                 let gap = offset.checked_sub(*at).ok_or(io::ErrorKind::Other)?;
                 let skipped = io::copy(&mut content.by_ref().take(gap), &mut io::sink())?;
                 let mut bytes = Vec::new();

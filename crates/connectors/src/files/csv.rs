@@ -10,6 +10,9 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr2, memrchr};
 
+use super::encoding;
+use super::settings::Encoding;
+
 /// The longest record.
 pub(super) const LONGEST: usize = 16 << 20;
 
@@ -62,7 +65,7 @@ pub(super) enum Problem {
     AfterQuote,
     /// Longer than [`LONGEST`].
     TooLong,
-    /// Not UTF-8.
+    /// Not UTF-8, or not what it was to be read as.
     Encoding,
     /// A zero byte.
     Nul,
@@ -71,13 +74,13 @@ pub(super) enum Problem {
 }
 
 impl Problem {
-    /// The reason, for people.
-    pub(super) fn reason(self) -> String {
+    /// The reason, for people, in a file of this encoding.
+    pub(super) fn reason(self, encoding: Encoding) -> String {
         match self {
             Problem::OpenQuote => "a quote is opened and never closed".into(),
             Problem::AfterQuote => "text follows the closing quote of a field".into(),
             Problem::TooLong => format!("longer than {} MiB", LONGEST >> 20),
-            Problem::Encoding => "not UTF-8".into(),
+            Problem::Encoding => encoding::reason(encoding).into(),
             Problem::Nul => "holds a NUL byte".into(),
             Problem::Fields(has, wants) => {
                 format!("{has} {} instead of {wants}", if has == 1 { "field" } else { "fields" })

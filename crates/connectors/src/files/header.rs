@@ -1,17 +1,21 @@
 //! The start of a file: its column names, and where its records begin.
 
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use retrofill_core::error::{Error, Result};
 use retrofill_core::survey::FileStamp;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use super::Shared;
 use super::chunks::Chunks;
 use super::csv::{Cut, Field, LONGEST};
+use super::names::list;
 use super::open::{Content, unreadable};
+use super::settings::{Encoding, Schema};
 
 /// The most columns a file may have.
 const MOST_COLUMNS: usize = 4096;
@@ -27,6 +31,66 @@ pub(super) struct Header {
     pub(super) line: u64,
     /// Hash of the bytes before `start`.
     pub(super) seed: u64,
+    pub(super) encoding: Encoding,
+}
+
+/// For each column of the source the field in a file, where the file has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Option<usize>>", into = "Vec<Option<usize>>")]
+pub(super) struct Order {
+    /// Behind all fields where the file has none.
+    fields: Vec<usize>,
+    width: usize,
+}
+
+impl From<Vec<Option<usize>>> for Order {
+    fn from(list: Vec<Option<usize>>) -> Self {
+        let width = list.iter().flatten().count();
+        Order { fields: list.into_iter().map(|at| at.unwrap_or(usize::MAX)).collect(), width }
+    }
+}
+
+impl From<Order> for Vec<Option<usize>> {
+    fn from(order: Order) -> Self {
+        order.fields.into_iter().map(|at| Some(at).filter(|at| *at < usize::MAX)).collect()
+    }
+}
+
+impl Order {
+    /// Fields in a record: every field of a file is a column.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The field of a column; an empty one, which is NULL, where the file has no such column.
+    #[inline]
+    pub(super) fn field(&self, fields: &[Field], column: usize) -> Field {
+        fields.get(self.fields[column]).copied().unwrap_or_default()
+    }
+
+    /// The fields of all columns.
+    #[inline]
+    pub(super) fn all<'a>(&'a self, fields: &'a [Field]) -> impl Iterator<Item = Field> + 'a {
+        self.fields.iter().map(|at| fields.get(*at).copied().unwrap_or_default())
+    }
+}
+
+/// The columns of a source whose files have these. `Strict` takes those of the first, which all
+/// others must then have.
+pub(super) fn columns(schema: Schema, files: &[(FileStamp, Header)]) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    let mut known = HashSet::new();
+    let taken = if schema == Schema::Strict { 1 } else { files.len() };
+    for name in files.iter().take(taken).flat_map(|(_, header)| &header.names) {
+        if known.insert(name) {
+            names.push(name.clone());
+        }
+    }
+    if names.len() > MOST_COLUMNS {
+        let what = format!("the files have {} columns in all", names.len());
+        return Err(Error::config(what).hint(format!("{MOST_COLUMNS} are possible")));
+    }
+    Ok(names)
 }
 
 impl Header {
@@ -36,25 +100,37 @@ impl Header {
         format!("{:032x}", xxh3_128_with_seed(block, self.seed))
     }
 
-    /// For each of `names` its index here, or an error that tells the difference.
-    pub(super) fn order(&self, names: &[String], path: &str, first: &str) -> Result<Vec<usize>> {
-        let list = |from: &[String], without: &[String]| {
-            let names = from.iter().filter(|n| !without.contains(n));
-            names.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+    /// For each of `names` its field here, or an error that tells the difference.
+    pub(super) fn order(
+        &self,
+        schema: Schema,
+        names: &[String],
+        path: &str,
+        first: &str,
+    ) -> Result<Order> {
+        let mine: HashMap<_, _> = self.names.iter().enumerate().map(|(i, n)| (n, i)).collect();
+        let order: Vec<_> = names.iter().map(|n| mine.get(n).copied()).collect();
+        let order = Order::from(order);
+        let complete = order.width == names.len() || schema == Schema::Union;
+        if complete && order.width == self.names.len() {
+            return Ok(order);
+        }
+        let without = |from: &[String], others: &[String]| {
+            let others: HashSet<_> = others.iter().collect();
+            list(&from.iter().filter(|n| !others.contains(n)).cloned().collect::<Vec<_>>())
         };
-        let lacks = list(names, &self.names);
-        let more = list(&self.names, names);
+        let lacks = without(names, &self.names);
+        let more = without(&self.names, names);
         let difference = match (lacks.is_empty(), more.is_empty()) {
-            (true, true) => {
-                let index = |n| self.names.iter().position(|m| m == n).expect("nothing is missing");
-                return Ok(names.iter().map(index).collect());
-            }
             (false, true) => format!("lacks {lacks}"),
-            (true, false) => format!("has {more} besides"),
+            (true, _) => format!("has {more} besides"),
             (false, false) => format!("lacks {lacks} and has {more}"),
         };
         Err(Error::config(format!("`{path}` has other columns than `{first}`: it {difference}"))
-            .hint("all files of a pattern need the same columns, in any order"))
+            .hint(
+                "give all files the same columns, in any order, or set `schema: union`: \
+                 it takes all columns of all files, NULL where a file lacks one",
+            ))
     }
 }
 
@@ -65,9 +141,9 @@ impl Shared {
         file: &FileStamp,
         done: Arc<AtomicU64>,
     ) -> Result<(Header, Chunks<Content>)> {
-        let content = Content::open(&self.base, self.settings.compression, file, done)?;
+        let (content, encoding) = Content::open(&self.base, &self.settings, file, done)?;
         let mut chunks = Chunks::new(content, self.dialect, self.sizes.chunk);
-        let header = self.read_header(&mut chunks, &file.path)?;
+        let header = Header { encoding, ..self.read_header(&mut chunks, &file.path)? };
         chunks.skip(header.start as usize);
         Ok((header, chunks))
     }
@@ -97,7 +173,8 @@ impl Shared {
             match self.dialect.cut(bytes, at, ended, |f| fields.push(f)) {
                 Cut::More => return Ok(None),
                 Cut::Bad { problem, .. } => {
-                    let what = format!("`{path}` line {line}: {}", problem.reason());
+                    let what =
+                        format!("`{path}` line {line}: {}", problem.reason(Encoding::default()));
                     return Err(Error::config(what).hint("the first line decides the columns"));
                 }
                 Cut::Record { end, next } if end == at && next == bytes.len() && ended => {
@@ -125,9 +202,15 @@ impl Shared {
             let value = field.value(bytes, self.dialect.quote).into_owned();
             let name = String::from_utf8(value).map_err(|e| {
                 Error::config(format!("the header of `{path}` is not UTF-8"))
-                    .because(e)
-                    .hint("is it a text file? convert it to UTF-8, or set `compression`")
+                    .because(e.utf8_error())
+                    .hint("set `encoding: latin-1` or `windows-1252` if it is that; else, is it text?")
             })?;
+            if name.contains('\0') {
+                return Err(Error::config(format!("the header of `{path}` holds a NUL byte"))
+                    .hint(
+                        "set `encoding: utf-16le` or `utf-16be` if it is that; else, is it text?",
+                    ));
+            }
             Ok(name.trim().to_owned())
         };
         fields.iter().map(name).collect()
@@ -137,7 +220,7 @@ impl Shared {
 fn check(path: &str, names: Vec<String>, before: &[u8], line: u64) -> Result<Header> {
     if names.len() > MOST_COLUMNS {
         let what = format!("`{path}` has {} columns; {MOST_COLUMNS} are possible", names.len());
-        return Err(Error::config(what));
+        return Err(Error::config(what).hint("is `delimiter` right? else split the columns"));
     }
     let hint = "give every column its own name in the header, or set `header: false`";
     if let Some(at) = names.iter().position(String::is_empty) {
@@ -150,5 +233,6 @@ fn check(path: &str, names: Vec<String>, before: &[u8], line: u64) -> Result<Hea
         let what = format!("`{path}`: column `{name}` occurs twice");
         return Err(Error::config(what).hint(hint));
     }
-    Ok(Header { names, start: before.len() as u64, line, seed: xxh3_64(before) })
+    let (start, encoding) = (before.len() as u64, Encoding::default());
+    Ok(Header { names, start, line, seed: xxh3_64(before), encoding })
 }

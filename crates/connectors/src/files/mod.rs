@@ -3,39 +3,47 @@
 //! One pass over each file, on all cores, finds everything the plan needs: column types over all
 //! rows, rows and time range and hash per block, lines that belong to no slice. A slice then
 //! reads only the blocks that overlap it. Where that would read far more than the files hold
-//! (unordered rows) or cannot be done (gzip), `stage` sorts the records once into the state dir,
+//! (unordered rows) or cannot be done (compressed, not UTF-8), `stage` sorts the records once into the state dir,
 //! as the raw text they are: rejects keep their text, and one parser serves both paths.
 
 mod blocks;
 mod buckets;
 mod chunks;
+mod columns;
 mod csv;
+mod encoding;
 mod header;
 mod iso;
+mod names;
 mod open;
 mod parallel;
 mod read;
+mod settings;
 mod stage;
 mod staging;
 mod survey;
 mod time;
 mod types;
+mod unpack;
 mod values;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use jiff::tz::TimeZone;
-use retrofill_core::columns::Columns;
+use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{ReadRequest, Rows, Source, SurveyRequest};
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
 use retrofill_core::survey::{FileStamp, Survey};
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc};
+
+pub use names::{TYPE_NAMES, parse_type};
+pub use settings::{Compression, CsvSettings, Encoding, Schema};
 
 use csv::Dialect;
 use staging::Staging;
@@ -43,82 +51,6 @@ use time::{Clock, Form};
 
 /// Batches that wait for the reader of a slice.
 const QUEUED: usize = 2;
-
-/// How the files are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// `.gz` files are gzip, all others are not.
-    #[default]
-    Auto,
-    /// No file is.
-    None,
-    /// Every file is gzip.
-    Gzip,
-}
-
-/// The settings of `csv`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CsvSettings {
-    /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`; relative to the spec. Files are
-    /// read in the order of their paths. Patterns pass over hidden files unless they name one.
-    pub path: String,
-    /// Stands between fields; one ASCII character. Default: `,`.
-    #[serde(default = "comma")]
-    pub delimiter: char,
-    /// Stands around fields that hold delimiters, quotes or newlines; one ASCII character.
-    /// Default: `"`.
-    #[serde(default = "double_quote")]
-    pub quote: char,
-    /// Whether each file starts with the names of its columns. Without, they are called
-    /// `column_1` and so on. Default: true.
-    #[serde(default = "yes")]
-    pub header: bool,
-    /// Words that mean NULL where they stand unquoted, besides the empty field. Default: none.
-    #[serde(default)]
-    pub null: Vec<String>,
-    /// Default: `auto`.
-    #[serde(default)]
-    pub compression: Compression,
-    /// The zone of times that name none, by its IANA name. Default: `UTC`.
-    #[serde(default = "utc")]
-    pub timezone: String,
-    /// How times are written, in the words of strptime. Default: recognised.
-    #[serde(default)]
-    pub time_format: Option<String>,
-}
-
-fn comma() -> char {
-    ','
-}
-
-fn double_quote() -> char {
-    '"'
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn utc() -> String {
-    "UTC".into()
-}
-
-impl Default for CsvSettings {
-    fn default() -> Self {
-        CsvSettings {
-            path: String::new(),
-            delimiter: comma(),
-            quote: double_quote(),
-            header: yes(),
-            null: Vec::new(),
-            compression: Compression::Auto,
-            timezone: utc(),
-            time_format: None,
-        }
-    }
-}
 
 /// CSV files, read as one table.
 #[derive(Debug, Clone)]
@@ -132,6 +64,8 @@ pub struct CsvSource {
 #[derive(Debug)]
 struct Shared {
     settings: CsvSettings,
+    /// The types that the settings give.
+    types: BTreeMap<String, ColumnType>,
     dialect: Dialect,
     zone: TimeZone,
     base: PathBuf,
@@ -168,6 +102,11 @@ impl CsvSource {
         if delimiter == quote {
             return Err(Error::config("`delimiter` and `quote` are the same character"));
         }
+        if !matches!(settings.decimal, '.' | ',') || settings.decimal == settings.delimiter {
+            return Err(Error::config(format!("`decimal: {:?}` cannot be used", settings.decimal))
+                .hint("it is `.` or `,`, and not the delimiter"));
+        }
+        let types = settings.given_types()?;
         let zone = TimeZone::get(&settings.timezone).map_err(|e| {
             Error::config(format!("`timezone: {}` is not a known zone", settings.timezone))
                 .because(e)
@@ -180,6 +119,7 @@ impl CsvSource {
         }
         let shared = Shared {
             settings,
+            types,
             dialect: Dialect { delimiter, quote },
             zone,
             base: base_dir.to_owned(),
@@ -304,7 +244,7 @@ impl CsvSource {
         {
             return Ok(Some(Arc::clone(staging)));
         }
-        if !self.shared.any_gzip(survey, survey.overlapping(interval).map(|(_, b)| b)) {
+        if !self.shared.any_stream(survey, survey.overlapping(interval).map(|(_, b)| b)) {
             return Ok(None);
         }
         let slices = stage::even_slices(&self.shared, survey);

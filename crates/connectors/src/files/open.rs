@@ -1,24 +1,25 @@
 //! Finds files by name or pattern and opens them.
 
+use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
-use flate2::read::MultiGzDecoder;
 use globset::GlobBuilder;
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::survey::FileStamp;
 use walkdir::WalkDir;
 
-use super::Compression;
+use super::encoding::{self, Decoded};
+use super::settings::{CsvSettings, Encoding};
+use super::unpack::{self, Damage, Packing, Unpacked};
 
-/// How many bytes one compressed byte may become, above the first [`FREE_BYTES`].
-const MOST_TIMES: u64 = 100;
-/// Bytes that any file may decompress to.
-const FREE_BYTES: u64 = 16 << 20;
+/// Bytes that tell how a file is encoded.
+const MARK: usize = 3;
 
 /// The files of a name or pattern, in the order of their paths, relative where the pattern is.
 pub(super) fn find(base: &Path, pattern: &str) -> Result<Vec<FileStamp>> {
@@ -91,33 +92,25 @@ fn stamp(base: &Path, path: String) -> Result<FileStamp> {
     Ok(FileStamp { path, size: meta.len(), stamp })
 }
 
-/// Whether a file of this name is compressed.
-pub(super) fn is_gzip(compression: Compression, path: &str) -> bool {
-    match compression {
-        Compression::Auto => Path::new(path).extension().is_some_and(|e| e == "gz"),
-        Compression::None => false,
-        Compression::Gzip => true,
-    }
+/// Checks that a file is compressed in the way that its name (or the setting) says.
+pub(super) fn check_magic(base: &Path, settings: &CsvSettings, path: &str) -> Result<()> {
+    let file = open_plain(base, path)?;
+    unpack::check_magic(settings.compression, path, file).map_err(|e| unreadable(path, e))?
 }
 
-/// Checks that a file's first bytes say what its name (or the setting) says.
-pub(super) fn check_magic(base: &Path, compression: Compression, path: &str) -> Result<()> {
-    let mut first = [0; 2];
-    let mut file = open_plain(base, path)?;
-    let n = file.read(&mut first).map_err(|e| unreadable(path, e))?;
-    let magic = n == 2 && first == [0x1f, 0x8b];
-    if magic == is_gzip(compression, path) {
-        return Ok(());
-    }
-    let (what, hint) = match (magic, compression) {
-        (false, Compression::Auto) => ("ends in `.gz` but is not gzip", "set `compression: none`"),
-        (false, _) => ("is not gzip", "leave `compression` out, or set it to `none`"),
-        (true, Compression::Auto) => {
-            ("is gzip but does not end in `.gz`", "set `compression: gzip`")
-        }
-        (true, _) => ("is gzip", "leave `compression` out, or set it to `gzip`"),
+/// Whether any place of a file is found only by reading what is before it: it is compressed, or
+/// not UTF-8.
+pub(super) fn is_stream(base: &Path, settings: &CsvSettings, path: &str) -> bool {
+    let marked = || {
+        let mut first = Vec::new();
+        // What cannot be opened is told by whoever reads it.
+        let file = File::open(base.join(path)).ok();
+        let read = file.map(|f| f.take(MARK as u64).read_to_end(&mut first));
+        read.is_some() && encoding::marked(&first).is_some_and(|e| e != Encoding::Utf8)
     };
-    Err(Error::config(format!("`{path}` {what}")).hint(hint))
+    settings.encoding != Encoding::Utf8
+        || Packing::of(settings.compression, path).is_some()
+        || marked()
 }
 
 /// Opens a file of the source.
@@ -136,40 +129,68 @@ pub(super) fn stale(path: &str, how: &str) -> Error {
 
 /// A file of the source that cannot be read.
 pub(super) fn unreadable(path: &str, e: io::Error) -> Error {
+    if let Some(damage) = Damage::of(&e) {
+        return Error::config(format!("`{path}` {damage}")).hint(damage.hint());
+    }
     match e.kind() {
         io::ErrorKind::PermissionDenied => {
             Error::config(format!("may not read `{path}`")).because(e)
-        }
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
-            Error::config(format!("`{path}` is not whole gzip data")).because(e)
         }
         _ => Error::unavailable(format!("cannot read `{path}`")).because(e),
     }
 }
 
-/// The content of a file from its start, decompressed.
-#[derive(Debug)]
+/// The content of a file from its start, unpacked, as UTF-8.
 pub(super) enum Content {
+    /// As it stands on the disk.
     Plain(io::Take<Counted>),
-    Gzip { decoder: Box<MultiGzDecoder<Counted>>, given: u64, size: u64 },
+    /// Made on the way.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Content::Plain(_) => "Plain",
+            Content::Stream(_) => "Stream",
+        })
+    }
 }
 
 impl Content {
-    /// Opens; `done` is told the bytes taken from the disk. What was appended to a plain file
-    /// since it was stamped is not seen.
+    /// Opens, and tells how the file is encoded; `done` is told the bytes taken from the disk.
+    /// What was appended since the file was stamped is not seen.
     pub(super) fn open(
         base: &Path,
-        compression: Compression,
+        settings: &CsvSettings,
         stamp: &FileStamp,
         done: Arc<AtomicU64>,
-    ) -> Result<Self> {
-        let file = open_plain(base, &stamp.path)?;
-        let counted = Counted { file, done };
-        if !is_gzip(compression, &stamp.path) {
-            return Ok(Content::Plain(counted.take(stamp.size)));
-        }
-        let decoder = Box::new(MultiGzDecoder::new(counted));
-        Ok(Content::Gzip { decoder, given: 0, size: stamp.size })
+    ) -> Result<(Self, Encoding)> {
+        let path = &stamp.path;
+        let file = open_plain(base, path)?;
+        let mut first = Vec::new();
+        let Some(packing) = Packing::of(settings.compression, path) else {
+            first.resize(MARK, 0);
+            let n = file.read_at(&mut first, 0).map_err(|e| unreadable(path, e))?;
+            let encoding = encoding::actual(settings.encoding, &first[..n], path)?;
+            let plain = Counted { file, done }.take(stamp.size);
+            let content = match encoding {
+                Encoding::Utf8 => Content::Plain(plain),
+                _ => Content::Stream(Box::new(Decoded::new(plain, encoding))),
+            };
+            return Ok((content, encoding));
+        };
+        let packed = Counted { file, done }.take(stamp.size);
+        let mut unpacked =
+            Unpacked::new(packed, packing, stamp.size).map_err(|e| unreadable(path, e))?;
+        read_up_to(&mut unpacked, &mut first, MARK).map_err(|e| unreadable(path, e))?;
+        let encoding = encoding::actual(settings.encoding, &first, path)?;
+        let whole = Cursor::new(first).chain(unpacked);
+        let stream: Box<dyn Read + Send> = match encoding {
+            Encoding::Utf8 => Box::new(whole),
+            _ => Box::new(Decoded::new(whole, encoding)),
+        };
+        Ok((Content::Stream(stream), encoding))
     }
 }
 
@@ -177,15 +198,7 @@ impl Read for Content {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         match self {
             Content::Plain(file) => file.read(to),
-            Content::Gzip { decoder, given, size } => {
-                let n = decoder.read(to)?;
-                *given += n as u64;
-                if *given > (*size * MOST_TIMES).max(FREE_BYTES) {
-                    let what = format!("it decompresses to more than {MOST_TIMES} times its size");
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-                }
-                Ok(n)
-            }
+            Content::Stream(stream) => stream.read(to),
         }
     }
 }

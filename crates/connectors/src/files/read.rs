@@ -16,6 +16,7 @@ use retrofill_core::survey::{Block, Survey};
 
 use super::Shared;
 use super::csv::{Field, Records};
+use super::header::Order;
 use super::time::{Clock, Form, Moment};
 use super::values::{Cells, Column};
 
@@ -90,8 +91,8 @@ impl<'a> Timekeeper<'a> {
 
     /// The time of a record that is one; none where it belongs to no slice.
     #[inline]
-    pub(super) fn time(&self, bytes: &[u8], fields: &[Field], order: &[usize]) -> Option<Moment> {
-        let field = &fields[order[self.time]];
+    pub(super) fn time(&self, bytes: &[u8], fields: &[Field], order: &Order) -> Option<Moment> {
+        let field = order.field(fields, self.time);
         if self.shared.is_null(field.raw(bytes), field.quoted) {
             return None;
         }
@@ -151,6 +152,7 @@ impl<'a> Assembler<'a> {
         keeper: &'a Timekeeper<'a>,
     ) -> Result<Self> {
         let (survey, plan) = (&*request.survey, &*request.columns);
+        let comma = shared.settings.decimal == ',';
         let sources = (0..plan.len()).map(|i| source_index(survey, plan, i));
         Ok(Assembler {
             shared,
@@ -160,7 +162,7 @@ impl<'a> Assembler<'a> {
             plan,
             schema: plan.arrow_schema(),
             sources: sources.collect::<Result<_>>()?,
-            columns: plan.iter().map(|c| Column::new(c.ty, BATCH_ROWS)).collect(),
+            columns: plan.iter().map(|c| Column::new(c.ty, comma, BATCH_ROWS)).collect(),
             rows: Vec::new(),
             fields: Vec::new(),
             ordinals: Vec::new(),
@@ -175,10 +177,10 @@ impl<'a> Assembler<'a> {
         &mut self,
         block: &Block,
         bytes: &[u8],
-        order: &[usize],
+        order: &Order,
         emit: &mut Emit<'_>,
     ) -> Result<bool> {
-        let mut records = Records::new(self.shared.dialect, bytes, order.len(), block.line);
+        let mut records = Records::new(self.shared.dialect, bytes, order.width(), block.line);
         let mut fields = Vec::new();
         while let Some(line) = records.next(&mut fields) {
             if line.problem.is_some() {
@@ -202,12 +204,12 @@ impl<'a> Assembler<'a> {
         line: u64,
         ordinal: u64,
         fields: &[Field],
-        order: &[usize],
+        order: &Order,
     ) {
         let Some(moment) = self.keeper.time(bytes, fields, order) else { return };
         if self.span.contains(moment) {
             self.rows.push(Row { ordinal, line, start, end, moment });
-            self.fields.extend(self.sources.iter().map(|s| fields[order[*s]]));
+            self.fields.extend(self.sources.iter().map(|s| order.field(fields, *s)));
         }
     }
 
@@ -374,7 +376,7 @@ pub(super) fn locate(
         let bytes = file.read(std::slice::from_ref(block))?;
         let asked: BTreeSet<u64> = list.iter().map(|i| ordinals[*i]).collect();
         let mut texts = BTreeMap::new();
-        let mut records = Records::new(shared.dialect, &bytes, file.order.len(), block.line);
+        let mut records = Records::new(shared.dialect, &bytes, file.order.width(), block.line);
         let mut fields = Vec::new();
         while let Some(line) = records.next(&mut fields) {
             let offset = block.offset + line.start as u64;

@@ -26,6 +26,7 @@ use super::buckets::{
     Output, Parsed, Placed, RAW_HEAD, RawBuckets, cut_pieces, open_raw, raw_path, read_head,
 };
 use super::csv::Records;
+use super::header::Order;
 use super::parallel::ordered;
 use super::read::Timekeeper;
 use super::staging::{
@@ -66,7 +67,7 @@ fn touched(block: &Block, slices: &[Interval]) -> std::ops::Range<usize> {
 
 /// Whether slices of this source cannot be read, or only by reading far more than it holds.
 pub(super) fn is_needed(shared: &Shared, survey: &Survey, slices: &[Interval]) -> bool {
-    if shared.any_gzip(survey, &survey.blocks) {
+    if shared.any_stream(survey, &survey.blocks) {
         return true;
     }
     let slices = disjoint(slices);
@@ -93,7 +94,7 @@ enum Distributed {
         /// Bytes of each slice, sorted.
         bytes: Vec<u64>,
         /// See [`Manifest`].
-        orders: Vec<Vec<usize>>,
+        orders: Vec<Order>,
     },
 }
 
@@ -212,12 +213,12 @@ impl Job<'_> {
 
     /// Pass 1.
     fn distribute(&self, columns: &Columns) -> Result<Distributed> {
-        let mut orders = vec![Vec::new(); self.survey.files.len()];
+        let mut orders = vec![Order::default(); self.survey.files.len()];
         let mut bytes = vec![0; self.slices.len()];
         let keeper = Timekeeper::new(self.shared, self.survey, columns)?;
         let Some(keeper) = keeper else { return Ok(Distributed::V1 { bytes, orders }) };
         let mut blocks = self.survey.blocks.iter().filter(|b| !touched(b, &self.slices).is_empty());
-        let mut open: Option<(u32, Surveyed<'_>, Arc<Vec<usize>>)> = None;
+        let mut open: Option<(u32, Surveyed<'_>, Arc<Order>)> = None;
         let next = || {
             let Some(block) = blocks.next() else { return Ok(None) };
             if open.as_ref().is_none_or(|(file, ..)| *file != block.file) {
@@ -230,7 +231,7 @@ impl Job<'_> {
             let bytes = file.read(std::slice::from_ref(block))?;
             Ok(Some((block, bytes, Arc::clone(order))))
         };
-        let work = |(block, bytes, order): (&Block, Vec<u8>, Arc<Vec<usize>>)| {
+        let work = |(block, bytes, order): (&Block, Vec<u8>, Arc<Order>)| {
             let records = self.place(&keeper, block, &bytes, &order);
             Ok(Parsed { bytes, file: block.file, offset: block.offset, records })
         };
@@ -250,9 +251,9 @@ impl Job<'_> {
         keeper: &Timekeeper<'_>,
         block: &Block,
         bytes: &[u8],
-        order: &[usize],
+        order: &Order,
     ) -> Vec<Placed> {
-        let mut records = Records::new(self.shared.dialect, bytes, order.len(), block.line);
+        let mut records = Records::new(self.shared.dialect, bytes, order.width(), block.line);
         let (mut fields, mut placed) = (Vec::new(), Vec::new());
         let bounds: Vec<_> = touched(block, &self.slices)
             .map(|i| (i, Moment::new(self.slices[i].start()), Moment::new(self.slices[i].end())))

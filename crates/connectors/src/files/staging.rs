@@ -19,6 +19,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::Shared;
 use super::csv::Cut;
+use super::header::Order;
 use super::read::{Assembler, Emit, Timekeeper, file_of};
 
 /// Bytes before the text of a staged record.
@@ -55,8 +56,8 @@ pub(super) enum Manifest {
         buckets: Vec<usize>,
         /// For each slice its pieces.
         pieces: Vec<Vec<Piece>>,
-        /// For each file, for each column of the survey the field.
-        orders: Vec<Vec<usize>>,
+        /// For each file.
+        orders: Vec<Order>,
     },
 }
 
@@ -228,7 +229,7 @@ fn records(
     shared: &Shared,
     assembler: &mut Assembler<'_>,
     bytes: &[u8],
-    orders: &[Vec<usize>],
+    orders: &[Order],
     emit: &mut Emit<'_>,
 ) -> Result<bool> {
     let broken = || Error::bug("the sorted copy of the source holds what is no record");
@@ -243,7 +244,7 @@ fn records(
         let order = orders.get(file_of(ordinal)).ok_or_else(broken)?;
         fields.clear();
         let cut = shared.dialect.cut(content, start, true, |f| fields.push(f));
-        if !matches!(cut, Cut::Record { .. }) || fields.len() != order.len() {
+        if !matches!(cut, Cut::Record { .. }) || fields.len() != order.width() {
             return Err(broken());
         }
         assembler.record(bytes, (start, end), line, ordinal, &fields, order);

@@ -8,14 +8,15 @@ use retrofill_core::columns::ColumnType;
 use retrofill_core::connector::{FieldType, SurveyRequest};
 use retrofill_core::error::{Error, Result};
 use retrofill_core::reject::{Place, Reject};
-use retrofill_core::survey::{Block, FileStamp, Survey, TimeUnitSeen};
+use retrofill_core::survey::{Block, Survey, TimeUnitSeen};
 
 use super::Shared;
 use super::chunks::{Chunk, Chunks, KEPT_TEXT};
+use super::columns::{SurveyedFile, check_time_type, given_type, headers, no_time};
 use super::csv::{Field, Line, Records};
-use super::header::Header;
+use super::header::{Header, Order};
 use super::iso::is_compact_date;
-use super::open::{Content, check_magic, find, unreadable};
+use super::open::{Content, unreadable};
 use super::parallel::ordered;
 use super::read::MOST_BYTES;
 use super::time::{Clock, Form, Moment};
@@ -29,19 +30,11 @@ const KEPT_BYTES: usize = 16 << 20;
 /// Values of the time column that its form is guessed from.
 const GUESS_FROM: usize = 1000;
 
-/// A file and the order of its columns.
-#[derive(Debug)]
-struct SurveyedFile {
-    stamp: FileStamp,
-    header: Header,
-    /// For each column of the source the field in this file.
-    order: Vec<usize>,
-}
-
 /// What a chunk is looked at with.
 struct Look<'a> {
     shared: &'a Shared,
     files: &'a [SurveyedFile],
+    names: &'a [String],
     /// Index of the time column.
     time: usize,
     clock: Option<Clock>,
@@ -65,19 +58,20 @@ struct Findings {
 
 /// Looks at all files.
 pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey> {
-    let files = headers(shared)?;
-    let names = &files[0].header.names;
-    let time = names.iter().position(|n| *n == request.time).ok_or_else(|| {
-        let list = names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
-        let what = format!("`{}` has no column `{}`", files[0].stamp.path, request.time);
-        Error::config(what).hint(format!("its columns are {list}; set `rows.time` to one of them"))
-    })?;
-    let form = find_form(shared, &files, time)?;
-    let given: Vec<_> = names.iter().map(|n| given_type(&request.types, n)).collect();
+    let (names, files) = headers(shared, &request.time)?;
+    shared.settings.check_types(&names)?;
+    let time = names.iter().position(|n| *n == request.time);
+    let time = time.ok_or_else(|| no_time(&files[0].stamp, &names, &request.time))?;
+    let form = find_form(shared, &files, &names[time], time)?;
+    let mut notes: Vec<_> = form.and_then(|f| note(shared, f)).into_iter().collect();
+    let given: Vec<_> =
+        names.iter().map(|n| given_type(shared, &request.types, n, &mut notes)).collect();
+    check_time_type(shared, &names[time])?;
     let total: u64 = files.iter().map(|f| f.stamp.size).sum();
     let look = Look {
         shared,
         files: &files,
+        names: &names,
         time,
         clock: form.map(|f| shared.clock(f)),
         inferred: given.iter().map(Option::is_none).collect(),
@@ -86,7 +80,7 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
     let mut survey = Survey {
         files: files.iter().map(|f| f.stamp.clone()).collect(),
         time_form: form.map(|f| f.name().to_owned()),
-        notes: form.and_then(|f| note(shared, f)).into_iter().collect(),
+        notes,
         ..Survey::default()
     };
     let seen = pass(&look, request, total, &mut survey)?;
@@ -107,15 +101,6 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
     Ok(survey)
 }
 
-/// The type the target has for a column: of the same name, or of the only one that differs in
-/// case alone.
-fn given_type(types: &[FieldType], name: &str) -> Option<ColumnType> {
-    let lower = name.to_lowercase();
-    let mut alike = types.iter().filter(|t| t.name.to_lowercase() == lower);
-    let exact = types.iter().find(|t| t.name == name);
-    exact.or_else(|| alike.next().filter(|_| alike.next().is_none())).map(|t| t.ty)
-}
-
 fn note(shared: &Shared, form: Form) -> Option<String> {
     let zone = &shared.settings.timezone;
     match form {
@@ -125,35 +110,25 @@ fn note(shared: &Shared, form: Form) -> Option<String> {
     }
 }
 
-fn headers(shared: &Shared) -> Result<Vec<SurveyedFile>> {
-    let mut files: Vec<SurveyedFile> = Vec::new();
-    for stamp in find(&shared.base, &shared.settings.path)? {
-        check_magic(&shared.base, shared.settings.compression, &stamp.path)?;
-        let (header, _) = shared.open_file(&stamp, Arc::default())?;
-        let order = match files.first() {
-            None => (0..header.names.len()).collect(),
-            Some(f) => header.order(&f.header.names, &stamp.path, &f.stamp.path)?,
-        };
-        files.push(SurveyedFile { stamp, header, order });
-    }
-    Ok(files)
-}
-
 /// The form of the times, from the first values there are; none where there is no value at all.
-fn find_form(shared: &Shared, files: &[SurveyedFile], time: usize) -> Result<Option<Form>> {
+fn find_form(
+    shared: &Shared,
+    files: &[SurveyedFile],
+    name: &str,
+    time: usize,
+) -> Result<Option<Form>> {
     let custom = shared.settings.time_format.as_ref().map(|_| shared.clock(Form::Custom));
     for file in files {
         let path = &file.stamp.path;
         let (header, mut chunks) = shared.open_file(&file.stamp, Arc::default())?;
         while let Some(chunk) = chunks.next().map_err(|e| unreadable(path, e))? {
             let Chunk::Records { bytes, .. } = chunk else { continue };
-            let values = first_values(shared, &header, &bytes, file.order[time]);
+            let values = first_values(shared, &header, &bytes, &file.order, time);
             let Some(first) = values.first() else { continue };
             let form = match &custom {
                 Some(clock) => values.iter().any(|v| clock.read(v).is_ok()).then_some(Form::Custom),
                 None => Form::guess(values.iter().map(Vec::as_slice)),
             };
-            let name = &files[0].header.names[time];
             if matches!(form, Some(Form::Epoch(_))) && values.iter().all(|v| is_compact_date(v)) {
                 let first = String::from_utf8_lossy(first);
                 let what = format!("`{path}`: column `{name}` holds dates or numbers: `{first}`");
@@ -177,13 +152,22 @@ fn find_form(shared: &Shared, files: &[SurveyedFile], time: usize) -> Result<Opt
     Ok(None)
 }
 
-fn first_values(shared: &Shared, header: &Header, bytes: &[u8], field: usize) -> Vec<Vec<u8>> {
+fn first_values(
+    shared: &Shared,
+    header: &Header,
+    bytes: &[u8],
+    order: &Order,
+    time: usize,
+) -> Vec<Vec<u8>> {
     let mut records = Records::new(shared.dialect, bytes, header.names.len(), 1);
     let (mut fields, mut values) = (Vec::new(), Vec::new());
     while let Some(line) = records.next(&mut fields)
         && values.len() < GUESS_FROM
     {
-        let Some(field) = fields.get(field).filter(|_| line.problem.is_none()) else { continue };
+        if line.problem.is_some() {
+            continue;
+        }
+        let field = order.field(&fields, time);
         if !shared.is_null(field.raw(bytes), field.quoted) {
             values.push(field.value(bytes, shared.dialect.quote).into_owned());
         }
@@ -275,7 +259,8 @@ impl Look<'_> {
         match chunk {
             Chunk::Skipped { offset, text, problem } => {
                 found.lines = 1;
-                self.unplaced(&mut found, 0, offset, None, problem.reason(), &text);
+                let reason = problem.reason(self.files[file].header.encoding);
+                self.unplaced(&mut found, 0, offset, None, reason, &text);
             }
             Chunk::Records { offset, bytes } => self.records(&mut found, offset, &bytes),
         }
@@ -284,9 +269,9 @@ impl Look<'_> {
 
     fn records(&self, found: &mut Findings, offset: u64, bytes: &[u8]) {
         let file = &self.files[found.file];
-        let mut records = Records::new(self.shared.dialect, bytes, file.order.len(), 0);
+        let mut records = Records::new(self.shared.dialect, bytes, file.order.width(), 0);
         let mut fields = Vec::new();
-        let mut seen = vec![Seen::default(); file.order.len()];
+        let mut seen = vec![Seen::default(); self.names.len()];
         let mut block = OpenBlock::new(0, 0);
         while let Some(line) = records.next(&mut fields) {
             if (line.start - block.start) as u64 >= self.block_size {
@@ -320,10 +305,10 @@ impl Look<'_> {
         bytes: &[u8],
     ) -> Result<(Moment, TimeUnitSeen), (Option<String>, String)> {
         if let Some(problem) = line.problem {
-            return Err((None, problem.reason()));
+            return Err((None, problem.reason(file.header.encoding)));
         }
-        let column = || Some(self.files[0].header.names[self.time].clone());
-        let field = &fields[file.order[self.time]];
+        let column = || Some(self.names[self.time].clone());
+        let field = file.order.field(fields, self.time);
         match &self.clock {
             Some(clock) if !self.shared.is_null(field.raw(bytes), field.quoted) => clock
                 .read(&field.value(bytes, self.shared.dialect.quote))
@@ -333,15 +318,14 @@ impl Look<'_> {
     }
 
     #[inline]
-    fn values(&self, seen: &mut [Seen], fields: &[Field], order: &[usize], bytes: &[u8]) {
-        for (i, (seen, at)) in seen.iter_mut().zip(order).enumerate() {
-            let field = &fields[*at];
+    fn values(&self, seen: &mut [Seen], fields: &[Field], order: &Order, bytes: &[u8]) {
+        for (i, (seen, field)) in seen.iter_mut().zip(order.all(fields)).enumerate() {
             let raw = field.raw(bytes);
             if self.shared.is_null(raw, field.quoted) {
                 seen.null();
             } else if self.inferred[i] && i != self.time {
                 // A doubled quote is text in any case.
-                seen.value(raw);
+                seen.value(raw, self.shared.settings.decimal);
             }
         }
     }

@@ -12,6 +12,9 @@ use retrofill_core::survey::TimeUnitSeen;
 
 use super::iso::{Civil, LEAP, epoch_parts, fraction, iso};
 
+/// The last hours of the year 9999 are left out, so that every zone has a name for every time.
+const BEYOND: &str = "lies behind 9999-12-30T22:00:00Z, the last time there is";
+
 /// Why a text is no time.
 pub(super) type Reason = Cow<'static, str>;
 
@@ -225,8 +228,11 @@ impl Civil {
 }
 
 fn in_range(seconds: i64, nanos: u32) -> Result<Moment, Reason> {
-    if seconds < Timestamp::MIN.as_second() || seconds >= Timestamp::MAX.as_second() {
-        return Err("lies outside the years 0 to 9999".into());
+    if seconds < Timestamp::MIN.as_second() {
+        return Err("lies before the year -9999".into());
+    }
+    if seconds >= Timestamp::MAX.as_second() {
+        return Err(BEYOND.into());
     }
     Ok(Moment { seconds, nanos })
 }
@@ -303,7 +309,7 @@ mod tests {
             ("2013-01-01", "has no zone, unlike the first times of this source"),
             ("2013-01-01T00:00:00.1234567891Z", "is finer than a nanosecond"),
             ("2013-01-01T00:00:00+24:00", "the offset from UTC is not within 23:59"),
-            ("9999-12-31T23:59:59Z", "lies outside the years 0 to 9999"),
+            ("9999-12-31T23:59:59Z", BEYOND),
             ("2013-01-01T00:00:00Zx", NO_TIME),
             ("2013-1-01T00:00:00Z", NO_TIME),
             ("2013-01-01T00:00:00.Z", NO_TIME),

@@ -1,6 +1,9 @@
 //! The type of a column from all its values: each value adds bits, the union decides. Union is
 //! order-free, so files and blocks can be looked at in any order, side by side.
 
+use std::borrow::Cow;
+
+use memchr::memchr;
 use retrofill_core::columns::ColumnType;
 
 /// Digits that a 64-bit float is trusted with.
@@ -28,11 +31,11 @@ impl Seen {
         self.0 |= Self::NULL;
     }
 
-    /// Adds a value.
+    /// Adds a value; `decimal` stands before the fraction of a number.
     #[inline]
-    pub(super) fn value(&mut self, value: &[u8]) {
+    pub(super) fn value(&mut self, value: &[u8], decimal: char) {
         if self.0 & Self::TEXT == 0 {
-            self.0 |= look(value);
+            self.0 |= if decimal == '.' { look(value) } else { look_for_comma(value) };
         }
     }
 
@@ -68,6 +71,22 @@ fn look(value: &[u8]) -> u8 {
         b"true" | b"false" => Seen::BOOL,
         _ => Seen::TEXT,
     }
+}
+
+fn look_for_comma(value: &[u8]) -> u8 {
+    with_point(value).map_or(Seen::TEXT, |value| look(&value))
+}
+
+/// The text of a number that has a decimal comma, with a point instead; none where it has a
+/// point already.
+pub(super) fn with_point(text: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if memchr(b'.', text).is_some() {
+        return None;
+    }
+    let Some(at) = memchr(b',', text) else { return Some(text.into()) };
+    let mut text = text.to_owned();
+    text[at] = b'.';
+    Some(text.into())
 }
 
 /// A decimal number taken apart: `-?digits(.digits)?([eE][+-]?digits)?`.
@@ -190,7 +209,7 @@ mod tests {
     fn of(values: &[&str]) -> ColumnType {
         let mut seen = Seen::default();
         for value in values {
-            seen.value(value.as_bytes());
+            seen.value(value.as_bytes(), '.');
         }
         seen.column_type()
     }
@@ -230,6 +249,24 @@ mod tests {
             assert_eq!(of(values), want, "{values:?}");
             let turned: Vec<_> = values.iter().rev().copied().collect();
             assert_eq!(of(&turned), want, "{turned:?}");
+        }
+    }
+
+    #[test]
+    fn a_decimal_comma() {
+        let (int, float, text) =
+            (ColumnType::Integer { bits: 64 }, ColumnType::Float { bits: 64 }, ColumnType::Text);
+        for (value, want) in [
+            ("1,5", float),
+            ("-,5e3", float),
+            ("15", int),
+            ("1.5", text),
+            ("1.234,5", text),
+            ("1,234,5", text),
+        ] {
+            let mut seen = Seen::default();
+            seen.value(value.as_bytes(), ',');
+            assert_eq!(seen.column_type(), want, "{value}");
         }
     }
 

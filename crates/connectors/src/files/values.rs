@@ -17,7 +17,7 @@ use retrofill_core::error::{Error, Result};
 
 use super::iso::read_date;
 use super::time::{Clock, Moment, Reason};
-use super::types::{Decimal, FLOAT_DIGITS, lexical_float};
+use super::types::{Decimal, FLOAT_DIGITS, lexical_float, with_point};
 
 /// Digits that a 32-bit float is trusted with.
 const SHORT_FLOAT_DIGITS: usize = 9;
@@ -28,6 +28,8 @@ const DECIMAL_DIGITS: usize = 38;
 #[derive(Debug)]
 pub(super) struct Column {
     ty: ColumnType,
+    /// Numbers have a decimal comma.
+    comma: bool,
     values: Values,
 }
 
@@ -57,8 +59,8 @@ pub(super) trait Cells {
 pub(super) type Refuse<'a> = dyn FnMut(usize, Reason) + 'a;
 
 impl Column {
-    /// An empty column for about so many rows.
-    pub(super) fn new(ty: ColumnType, rows: usize) -> Self {
+    /// An empty column for about so many rows; with `comma` its numbers have a decimal comma.
+    pub(super) fn new(ty: ColumnType, comma: bool, rows: usize) -> Self {
         let values = match ty {
             ColumnType::Bool => Values::Bool(BooleanBuilder::with_capacity(rows)),
             ColumnType::Integer { bits: 8 } => Values::Int8(PrimitiveBuilder::with_capacity(rows)),
@@ -80,7 +82,7 @@ impl Column {
             ColumnType::Bytes => Values::Bytes(BinaryBuilder::with_capacity(rows, rows * 8)),
             ColumnType::Date => Values::Date(PrimitiveBuilder::with_capacity(rows)),
         };
-        Column { ty, values }
+        Column { ty, comma, values }
     }
 
     /// Appends times that are read already.
@@ -105,24 +107,27 @@ impl Column {
 
     /// Appends a value for each row; NULL where it is refused.
     pub(super) fn append(&mut self, cells: impl Cells, clock: &Clock, refuse: &mut Refuse<'_>) {
+        let comma = self.comma;
         match (&mut self.values, self.ty) {
             (Values::Bool(b), _) => cells.each(|row, value| {
                 let parsed = value.map(bool);
                 b.append_option(kept(row, parsed, refuse));
             }),
-            (Values::Int8(b), _) => fill(b, cells, refuse, integer),
-            (Values::Int16(b), _) => fill(b, cells, refuse, integer),
-            (Values::Int32(b), _) => fill(b, cells, refuse, integer),
+            (Values::Int8(b), _) => numbers(comma, b, cells, refuse, integer),
+            (Values::Int16(b), _) => numbers(comma, b, cells, refuse, integer),
+            (Values::Int32(b), _) => numbers(comma, b, cells, refuse, integer),
             (Values::Int64(b), ColumnType::Instant { unit }) => fill(b, cells, refuse, |v| {
                 clock.read_any(v)?.0.whole(unit).ok_or_else(|| not_whole(unit))
             }),
-            (Values::Int64(b), _) => fill(b, cells, refuse, integer),
-            (Values::Float32(b), _) => fill(b, cells, refuse, float32),
-            (Values::Float64(b), _) => fill(b, cells, refuse, float64),
+            (Values::Int64(b), _) => numbers(comma, b, cells, refuse, integer),
+            (Values::Float32(b), _) => numbers(comma, b, cells, refuse, float32),
+            (Values::Float64(b), _) => numbers(comma, b, cells, refuse, float64),
             (Values::Decimal(b), ColumnType::Decimal { precision, scale }) => {
-                fill(b, cells, refuse, |v| decimal(v, precision, scale));
+                numbers(comma, b, cells, refuse, |v| decimal(v, precision, scale));
             }
-            (Values::Decimal(b), _) => fill(b, cells, refuse, |v| decimal(v, 38, 0)),
+            (Values::Decimal(b), _) => {
+                numbers(comma, b, cells, refuse, |v| decimal(v, 38, 0));
+            }
             (Values::Text(b), _) => cells.each(|row, value| {
                 let text = |v| std::str::from_utf8(v).map_err(|_| "is not UTF-8".into());
                 b.append_option(kept(row, value.map(text), refuse));
@@ -203,6 +208,23 @@ fn fill<T: ArrowPrimitiveType>(
     parse: impl Fn(&[u8]) -> Result<T::Native, Reason>,
 ) {
     cells.each(|row, value| builder.append_option(kept(row, value.map(&parse), refuse)));
+}
+
+#[inline]
+fn numbers<T: ArrowPrimitiveType>(
+    comma: bool,
+    builder: &mut PrimitiveBuilder<T>,
+    cells: impl Cells,
+    refuse: &mut Refuse<'_>,
+    parse: impl Fn(&[u8]) -> Result<T::Native, Reason>,
+) {
+    if comma {
+        fill(builder, cells, refuse, |text| {
+            parse(&with_point(text).ok_or("has a point, where numbers have a decimal comma")?)
+        });
+    } else {
+        fill(builder, cells, refuse, parse);
+    }
 }
 
 fn not_whole(unit: Precision) -> Reason {

@@ -1,5 +1,6 @@
 //! The two ends of a job: a connector by its key and its settings, ready for the registry.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -10,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::problem::Problem;
 use super::raw::{
-    RawCompression, RawCsv, RawDelta, RawSource, RawSourceConnector, RawTarget, RawTargetConnector,
+    RawCompression, RawCsv, RawDecimal, RawDelta, RawEncoding, RawSchema, RawSource,
+    RawSourceConnector, RawTarget, RawTargetConnector,
 };
 use super::read::Field;
 use super::resolve::check_zone;
@@ -21,7 +23,8 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
     match raw {
         RawSource::Url(text) => {
             let by_name = |t: &str| {
-                t.ends_with(".csv.gz") || Path::new(t).extension() == Some("csv".as_ref())
+                let packed = [".gz", ".zst", ".bz2", ".xz"].iter().find_map(|e| t.strip_suffix(e));
+                Path::new(packed.unwrap_or(t)).extension() == Some("csv".as_ref())
             };
             let path = match text.strip_prefix("csv:") {
                 Some(path) => Some(path),
@@ -30,7 +33,7 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
             let Some(path) = path else {
                 let problem = Problem::at(mark, "`source` does not tell what it is");
                 problems.push(problem.hint(
-                    "a path that ends with `.csv` or `.csv.gz`, \
+                    "a path that ends with `.csv`, `.csv.gz` (or `.zst`, `.bz2`, `.xz`), \
                      `csv:path`, or `{ csv: { path: ... } }`",
                 ));
                 return None;
@@ -111,21 +114,13 @@ fn csv(path: &str, raw: Option<&RawCsv>, problems: &mut Vec<Problem>) -> Endpoin
     let delimiter = raw.map_or(",".into(), |r| r.delimiter.or(",".into()));
     let quote = raw.map_or("\"".into(), |r| r.quote.or("\"".into()));
     if let Some(raw) = raw {
-        check_byte(&raw.delimiter, "source.csv.delimiter", problems);
-        check_byte(&raw.quote, "source.csv.quote", problems);
-        if delimiter == quote {
-            let given = if raw.quote.is_absent() { &raw.delimiter } else { &raw.quote };
-            let message = "`delimiter` and `quote` of `source.csv` are the same";
-            problems.push(Problem::at(given.mark, message));
-        }
-        check_zone(&raw.timezone, "source.csv.timezone", problems);
-        check_format(&raw.time_format, problems);
+        check_csv(raw, &delimiter, &quote, problems);
     }
     let words = raw.and_then(|r| r.null.get());
     let words: Vec<&str> = words.into_iter().flatten().map(|word| word.0.as_str()).collect();
     let compression = raw.and_then(|r| r.compression.get()).copied();
     let time_format = raw.and_then(|r| r.time_format.get());
-    let settings = json!({
+    let mut settings = json!({
         "path": path,
         "delimiter": delimiter,
         "quote": quote,
@@ -135,12 +130,47 @@ fn csv(path: &str, raw: Option<&RawCsv>, problems: &mut Vec<Problem>) -> Endpoin
         "timezone": raw.map_or("UTC".into(), |r| r.timezone.or("UTC".into())),
         "time_format": time_format.map_or(Value::Null, |f| json!(f)),
     });
+    for (name, value) in raw.map(given).unwrap_or_default() {
+        settings[name] = value;
+    }
     Endpoint {
         connector: "csv".into(),
         identity: settings.clone(),
         settings,
         label: format!("CSV {path}"),
     }
+}
+
+/// The settings that a spec of the first version did not have, where they are not at their
+/// defaults: so a spec without them keeps its hash, and with it the ids of its plans.
+fn given(raw: &RawCsv) -> Vec<(&'static str, Value)> {
+    let types = raw.types.or(BTreeMap::new());
+    let types: BTreeMap<_, _> = types.into_iter().map(|(name, word)| (name, word.0)).collect();
+    let all = [
+        ("encoding", json!(raw.encoding.or(RawEncoding::Utf8).as_str()), json!("utf-8")),
+        ("decimal", json!(raw.decimal.or(RawDecimal::Point).as_str()), json!(".")),
+        ("schema", json!(raw.schema.or(RawSchema::Strict).as_str()), json!("strict")),
+        ("types", json!(types), json!({})),
+    ];
+    let given = all.into_iter().filter(|(_, value, default)| value != default);
+    given.map(|(name, value, _)| (name, value)).collect()
+}
+
+fn check_csv(raw: &RawCsv, delimiter: &str, quote: &str, problems: &mut Vec<Problem>) {
+    check_byte(&raw.delimiter, "source.csv.delimiter", problems);
+    check_byte(&raw.quote, "source.csv.quote", problems);
+    if delimiter == quote {
+        let given = if raw.quote.is_absent() { &raw.delimiter } else { &raw.quote };
+        let message = "`delimiter` and `quote` of `source.csv` are the same";
+        problems.push(Problem::at(given.mark, message));
+    }
+    if raw.decimal.get().is_some_and(|d| d.as_str() == delimiter) {
+        let message = "`delimiter` and `decimal` of `source.csv` are the same";
+        let hint = "name what stands between the fields: `delimiter: \";\"`";
+        problems.push(Problem::at(raw.decimal.mark, message).hint(hint));
+    }
+    check_zone(&raw.timezone, "source.csv.timezone", problems);
+    check_format(&raw.time_format, problems);
 }
 
 fn check_byte(field: &Field<String>, what: &str, problems: &mut Vec<Problem>) {

@@ -14,6 +14,7 @@ mod substitute;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod types;
 mod values;
 
 use std::collections::BTreeMap;
@@ -61,6 +62,9 @@ pub struct Loaded {
     pub ledger: &'static str,
     /// The directory that relative paths in the spec start from.
     pub base_dir: PathBuf,
+    /// Where each key of the document stands, `FILE:LINE:COLUMN`, by its path with dots. Empty
+    /// where nobody has written the text by hand.
+    pub places: BTreeMap<String, String>,
     /// Where the job keeps its state unless told otherwise: `.retrofill/<name>` in `base_dir`.
     pub state_dir: PathBuf,
 }
@@ -81,7 +85,8 @@ pub fn load(job: &JobSource, env: &dyn Fn(&str) -> Option<String>) -> Result<Loa
         }
         JobSource::Stdin(text) => understand("<stdin>", text, None, Path::new("."), env),
         JobSource::Text { name, text, base_dir } => {
-            understand(name, text, Some(name), base_dir, env)
+            let loaded = understand(name, text, Some(name), base_dir, env)?;
+            Ok(Loaded { places: BTreeMap::new(), ..loaded })
         }
     }
 }
@@ -136,6 +141,7 @@ fn understand(
                 labels: labels.into_iter().map(|(name, word)| (name, word.0)).collect(),
                 ledger: typed.ledger.or(raw::RawLedger::Sqlite).as_str(),
                 base_dir: base.to_owned(),
+                places: root.places(shown),
                 state_dir,
             })
         }

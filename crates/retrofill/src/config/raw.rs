@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use super::problem::Problem;
 use super::read::{Read, choice, section};
 use super::tree::{Node, NodeKind};
+use super::types::RawTypes;
 use super::values::{Cap, Concurrency, Moment, Size, SliceSize, Span, Word};
 
 section! {
@@ -124,7 +125,8 @@ section! {
         pub(super) header: bool,
         /// Unquoted words that stand for NULL beside the empty field. Default: none.
         pub(super) null: Vec<Word>,
-        /// How the files are packed. Default: auto, by their names.
+        /// How the files are packed. Default: auto, by their names. A file may unpack to 512 MiB
+        /// or to 100 times its size, whichever is more; unpack larger ones yourself.
         #[schemars(extend("default" = "auto"))]
         pub(super) compression: RawCompression,
         /// The time zone of times without one: an IANA name. Default: UTC.
@@ -134,6 +136,22 @@ section! {
         /// without it are RFC 3339, `YYYY-MM-DD[ T]HH:MM[:SS[.f]]`, dates, and seconds, milli-,
         /// micro- or nanoseconds since 1970.
         pub(super) time_format: String,
+        /// What the bytes of the files stand for. A line that is something else is refused. For a
+        /// file that is packed or not UTF-8, places in it count the bytes of its text as UTF-8.
+        /// Default: utf-8; files that begin with the mark of UTF-16 are recognised.
+        #[schemars(extend("default" = "utf-8"))]
+        pub(super) encoding: RawEncoding,
+        /// What stands before the fraction of a number; times are not meant. Thousands are never
+        /// separated. Default: `.`.
+        #[schemars(extend("default" = "."))]
+        pub(super) decimal: RawDecimal,
+        /// Which columns the files of a pattern may have; their order is always free. Default:
+        /// strict.
+        #[schemars(extend("default" = "strict"))]
+        pub(super) schema: RawSchema,
+        /// The types of some columns, by name. A value that does not fit is refused. The types of
+        /// a table that is there win. Default: found from all rows.
+        pub(super) types: RawTypes,
     }
 }
 
@@ -148,12 +166,56 @@ section! {
 choice! {
     /// How files are packed.
     pub(super) enum RawCompression {
-        /// `.gz` files are gzip, all others are not packed.
+        /// By their endings `.gz`, `.zst`, `.bz2` and `.xz`; all others are not packed.
         Auto = "auto",
         /// No file is packed.
         None = "none",
         /// Every file is gzip.
         Gzip = "gzip",
+        /// Every file is zstd.
+        Zstd = "zstd",
+        /// Every file is bzip2.
+        Bzip2 = "bzip2",
+        /// Every file is xz.
+        Xz = "xz",
+    }
+}
+
+choice! {
+    /// What the bytes of files stand for.
+    pub(super) enum RawEncoding {
+        /// UTF-8, or UTF-16 where a file begins with its mark.
+        Utf8 = "utf-8",
+        /// UTF-16; each file begins with its mark.
+        Utf16 = "utf-16",
+        /// UTF-16, low byte first: what Windows writes.
+        Utf16Le = "utf-16le",
+        /// UTF-16, high byte first.
+        Utf16Be = "utf-16be",
+        /// ISO 8859-1.
+        Latin1 = "latin-1",
+        /// Windows-1252.
+        Windows1252 = "windows-1252",
+    }
+}
+
+choice! {
+    /// What stands before the fraction of a number.
+    pub(super) enum RawDecimal {
+        /// `1.5`
+        Point = ".",
+        /// `1,5`; then the delimiter is another.
+        Comma = ",",
+    }
+}
+
+choice! {
+    /// Which columns the files of a pattern may have.
+    pub(super) enum RawSchema {
+        /// The same in every file.
+        Strict = "strict",
+        /// All columns of all files are taken, NULL where a file lacks one.
+        Union = "union",
     }
 }
 

@@ -1,3 +1,5 @@
+mod csv;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,6 +30,10 @@ source:
     compression: gzip
     timezone: Europe/Berlin
     time_format: "%d.%m.%Y %H:%M"
+    encoding: windows-1252
+    decimal: ","
+    schema: union
+    types: { kwh: "decimal(10,2)", phase: int8 }
 target: delta:./out
 rows: { time: ts, key: [meter, phase], compare: [kwh], on_duplicate: last }
 range:
@@ -54,8 +60,7 @@ fn env(name: &str) -> Option<String> {
 }
 
 fn load_text(text: &str) -> Result<Loaded, Problems> {
-    let (name, text) = ("backfill.yaml".to_owned(), text.to_owned());
-    load(&JobSource::Text { name, text, base_dir: "base".into() }, &env)
+    understand("backfill.yaml", text, Some("backfill"), Path::new("base"), &env)
 }
 
 fn problems(text: &str) -> String {
@@ -103,8 +108,10 @@ fn every_setting_arrives() {
     let settings = json!({
         "path": "in/*.csv.gz", "delimiter": ";", "quote": "'", "header": false,
         "null": ["NA", "-999", "null"], "compression": "gzip", "timezone": "Europe/Berlin",
-        "time_format": "%d.%m.%Y %H:%M",
+        "time_format": "%d.%m.%Y %H:%M", "encoding": "windows-1252", "decimal": ",",
+        "schema": "union", "types": { "kwh": "decimal(10,2)", "phase": "int8" },
     });
+    assert_eq!(spec.source.identity, settings);
     assert_eq!(spec.source.settings, settings);
     assert_eq!(spec.target.settings, json!({ "path": "./out" }));
     assert_eq!(spec.rows.compare, Some(vec!["kwh".to_owned()]));
@@ -177,6 +184,8 @@ fn a_secret_changes_neither_shape_nor_lines_and_is_never_shown() {
         ("\"data/*.csv\"", "x.csv, delimiter: \"${SECRET}\""),
         ("\"data/*.csv\"", "x.csv, timezone: \"${SECRET}\""),
         ("\"data/*.csv\"", "x.csv, time_format: \"${SECRET}\""),
+        ("\"data/*.csv\"", "x.csv, encoding: \"${SECRET}\""),
+        ("\"data/*.csv\"", "x.csv, types: { a: \"${SECRET}\" }"),
         ("[origin]", "[\"${SECRET}\", \"${SECRET}\"]"),
         ("[origin]", "[a], compare: [\"${SECRET}\", \"${SECRET}\"]"),
         ("[origin]", "[\"${SECRET}\"], compare: [\"${SECRET}\"]"),
@@ -276,6 +285,10 @@ rejects: { max: 120% }
     bad_time_without_offset: with("range: { from: 2019-01-01T00:00:00 }");
     bad_numbers_for_texts: with("name: 2019\nlimits: { rows_per_second: \"5\" }");
     bad_time_format: SMALLEST.replace("null: [\"NA\"]", "time_format: \"%d %K\"");
+    bad_csv_words: SMALLEST.replace(
+        "null: [\"NA\"]",
+        "encoding: latin1, schema: unite, decimal: \",\", types: { a: int46, b: \"decimal(40,2)\" }",
+    );
     bad_keyless_settings: ends("a.csv", "delta:o")
         .replace("t }", "t, compare: [a], on_duplicate: last }");
     bad_two_documents: with("---\nname: second");

@@ -1,6 +1,6 @@
 //! The YAML document as a tree in which every key and value knows where it stands.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
@@ -74,6 +74,21 @@ impl Scalar {
 }
 
 impl Node {
+    /// Where each key below stands in the document `name`, by its path with dots.
+    pub(super) fn places(&self, name: &str) -> BTreeMap<String, String> {
+        let (mut places, mut open) = (BTreeMap::new(), vec![(String::new(), self)]);
+        while let Some((path, node)) = open.pop() {
+            let NodeKind::Map(entries) = &node.kind else { continue };
+            for entry in entries {
+                let path = format!("{path}{}", entry.key);
+                let Mark { line, column, .. } = entry.mark;
+                places.insert(path.clone(), format!("{name}:{line}:{column}"));
+                open.push((path + ".", &entry.value));
+            }
+        }
+        places
+    }
+
     /// The value as JSON, as written: references to variables stay references.
     pub(super) fn to_json(&self) -> serde_json::Value {
         use serde_json::Value;

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop where it cannot go on")]
 
+mod bad;
 mod example;
 mod exec;
 mod growth;

@@ -1,0 +1,91 @@
+//! Which columns the source has and in which files, and the types that are given for them.
+
+use std::sync::Arc;
+
+use retrofill_core::columns::ColumnType;
+use retrofill_core::connector::FieldType;
+use retrofill_core::error::{Error, Result};
+use retrofill_core::survey::FileStamp;
+
+use super::Shared;
+use super::header::{Header, Order, columns};
+use super::names::{list, nearest};
+use super::open::{check_magic, find};
+use super::settings::wrong_type;
+
+/// A file and the order of its columns.
+#[derive(Debug)]
+pub(super) struct SurveyedFile {
+    pub(super) stamp: FileStamp,
+    pub(super) header: Header,
+    pub(super) order: Order,
+}
+
+/// The columns of the source, and its files. Every file has the time column.
+pub(super) fn headers(shared: &Shared, time: &str) -> Result<(Vec<String>, Vec<SurveyedFile>)> {
+    let schema = shared.settings.schema;
+    let mut opened = Vec::new();
+    for stamp in find(&shared.base, &shared.settings.path)? {
+        check_magic(&shared.base, &shared.settings, &stamp.path)?;
+        let (header, _) = shared.open_file(&stamp, Arc::default())?;
+        opened.push((stamp, header));
+    }
+    let names = columns(schema, &opened)?;
+    let first = opened[0].0.path.clone();
+    let mut files = Vec::with_capacity(opened.len());
+    for (stamp, header) in opened {
+        let order = header.order(schema, &names, &stamp.path, &first)?;
+        if !header.names.iter().any(|n| n == time) {
+            return Err(no_time(&stamp, &header.names, time));
+        }
+        files.push(SurveyedFile { stamp, header, order });
+    }
+    Ok((names, files))
+}
+
+/// The type that is given for a column: by the target for one of the same name, or for the only
+/// one that differs in case alone; else by the settings.
+pub(super) fn given_type(
+    shared: &Shared,
+    types: &[FieldType],
+    name: &str,
+    notes: &mut Vec<String>,
+) -> Option<ColumnType> {
+    let lower = name.to_lowercase();
+    let mut alike = types.iter().filter(|t| t.name.to_lowercase() == lower);
+    let exact = types.iter().find(|t| t.name == name);
+    let held = exact.or_else(|| alike.next().filter(|_| alike.next().is_none())).map(|t| t.ty);
+    let wanted = shared.types.get(name).copied();
+    if let (Some(held), Some(wanted)) = (held, wanted)
+        && held.common_name() != wanted.common_name()
+    {
+        notes.push(format!(
+            "the table has `{name}` as {}, and that wins over `types`",
+            held.common_name()
+        ));
+    }
+    held.or(wanted)
+}
+
+pub(super) fn check_time_type(shared: &Shared, name: &str) -> Result<()> {
+    match shared.types.get(name) {
+        Some(ty) if !matches!(ty, ColumnType::Instant { .. }) => {
+            let what = format!("`types` makes `{name}` {}, but it is the time", ty.common_name());
+            Err(wrong_type(
+                name,
+                Error::config(what).hint("set it to `timestamp`, or leave it out"),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn no_time(file: &FileStamp, names: &[String], time: &str) -> Error {
+    let hint = match nearest(time, names.iter().map(String::as_str)) {
+        Some(name) => {
+            format!("did you mean `{name}`? set `rows.time`; its columns are {}", list(names))
+        }
+        None => format!("its columns are {}; set `rows.time` to one of them", list(names)),
+    };
+    Error::config(format!("`{}` has no column `{time}`", file.path)).hint(hint).about("rows.time")
+}

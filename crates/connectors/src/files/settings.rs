@@ -1,0 +1,193 @@
+//! The settings of `csv`, as a spec and a frozen plan hold them.
+
+use std::collections::BTreeMap;
+
+use retrofill_core::columns::ColumnType;
+use retrofill_core::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use super::names::{self, nearest};
+
+/// How the files are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// By the ending of each name: `.gz`, `.zst`, `.bz2`, `.xz`; others are not.
+    #[default]
+    Auto,
+    /// No file is.
+    None,
+    /// Every file is gzip.
+    Gzip,
+    /// Every file is zstd.
+    Zstd,
+    /// Every file is bzip2.
+    Bzip2,
+    /// Every file is xz.
+    Xz,
+}
+
+/// What the bytes of a file stand for. Everything is handled as UTF-8: offsets into a file of
+/// another encoding count the bytes of its text as UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Encoding {
+    /// UTF-8; a file that begins with the mark of UTF-16 is read as that.
+    #[default]
+    #[serde(rename = "utf-8")]
+    Utf8,
+    /// UTF-16, in the byte order of the mark at its begin.
+    #[serde(rename = "utf-16")]
+    Utf16,
+    /// UTF-16, low byte first.
+    #[serde(rename = "utf-16le")]
+    Utf16Le,
+    /// UTF-16, high byte first.
+    #[serde(rename = "utf-16be")]
+    Utf16Be,
+    /// ISO 8859-1.
+    #[serde(rename = "latin-1")]
+    Latin1,
+    /// Windows-1252.
+    #[serde(rename = "windows-1252")]
+    Windows1252,
+}
+
+impl Encoding {
+    /// The name in a spec.
+    pub fn name(self) -> &'static str {
+        match self {
+            Encoding::Utf8 => "utf-8",
+            Encoding::Utf16 => "utf-16",
+            Encoding::Utf16Le => "utf-16le",
+            Encoding::Utf16Be => "utf-16be",
+            Encoding::Latin1 => "latin-1",
+            Encoding::Windows1252 => "windows-1252",
+        }
+    }
+}
+
+/// Which columns the files of one pattern may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schema {
+    /// The same, in any order.
+    #[default]
+    Strict,
+    /// Any: all columns of all files are read, NULL where a file lacks one.
+    Union,
+}
+
+/// The settings of `csv`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CsvSettings {
+    /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`; relative to the spec. Files are
+    /// read in the order of their paths. Patterns pass over hidden files unless they name one.
+    pub path: String,
+    /// Stands between fields; one ASCII character. Default: `,`.
+    #[serde(default = "comma")]
+    pub delimiter: char,
+    /// Stands around fields that hold delimiters, quotes or newlines; one ASCII character.
+    /// Default: `"`.
+    #[serde(default = "double_quote")]
+    pub quote: char,
+    /// Whether each file starts with the names of its columns. Without, they are called
+    /// `column_1` and so on. Default: true.
+    #[serde(default = "yes")]
+    pub header: bool,
+    /// Words that mean NULL where they stand unquoted, besides the empty field. Default: none.
+    #[serde(default)]
+    pub null: Vec<String>,
+    /// Default: `auto`.
+    #[serde(default)]
+    pub compression: Compression,
+    /// The zone of times that name none, by its IANA name. Default: `UTC`.
+    #[serde(default = "utc")]
+    pub timezone: String,
+    /// How times are written, in the words of strptime. Default: recognised.
+    #[serde(default)]
+    pub time_format: Option<String>,
+    /// Default: `utf-8`.
+    #[serde(default)]
+    pub encoding: Encoding,
+    /// Stands before the fraction of a number: `.` or `,`. Times are not meant. Default: `.`.
+    #[serde(default = "point")]
+    pub decimal: char,
+    /// Default: `strict`.
+    #[serde(default)]
+    pub schema: Schema,
+    /// The types of some columns by name, in the words of [`parse_type`]. Default: found.
+    ///
+    /// [`parse_type`]: super::parse_type
+    #[serde(default)]
+    pub types: BTreeMap<String, String>,
+}
+
+fn comma() -> char {
+    ','
+}
+
+fn double_quote() -> char {
+    '"'
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn utc() -> String {
+    "UTC".into()
+}
+
+fn point() -> char {
+    '.'
+}
+
+impl Default for CsvSettings {
+    fn default() -> Self {
+        CsvSettings {
+            path: String::new(),
+            delimiter: comma(),
+            quote: double_quote(),
+            header: yes(),
+            null: Vec::new(),
+            compression: Compression::Auto,
+            timezone: utc(),
+            time_format: None,
+            encoding: Encoding::Utf8,
+            decimal: point(),
+            schema: Schema::Strict,
+            types: BTreeMap::new(),
+        }
+    }
+}
+
+impl CsvSettings {
+    /// The types that are given, ready to use.
+    pub(super) fn given_types(&self) -> Result<BTreeMap<String, ColumnType>> {
+        let parsed = self.types.iter().map(|(name, word)| {
+            let ty = names::parse_type(word)
+                .map_err(|e| wrong_type(name, e.at(format!("`types`: `{name}: {word}`"))))?;
+            Ok((name.clone(), ty))
+        });
+        parsed.collect()
+    }
+
+    /// Fails where `types` names a column that no file has.
+    pub(super) fn check_types(&self, columns: &[String]) -> Result<()> {
+        let Some(unknown) = self.types.keys().find(|name| !columns.contains(name)) else {
+            return Ok(());
+        };
+        let hint = match nearest(unknown, columns.iter().map(String::as_str)) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => format!("the columns are {}", names::list(columns)),
+        };
+        let what = format!("`types` names `{unknown}`, a column that no file has");
+        Err(wrong_type(unknown, Error::config(what).hint(hint)))
+    }
+}
+
+/// An error about the type that is given for a column.
+pub(super) fn wrong_type(column: &str, error: Error) -> Error {
+    error.about(format!("source.csv.types.{column}"))
+}
