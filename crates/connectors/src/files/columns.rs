@@ -36,7 +36,9 @@ pub(super) fn headers(shared: &Shared, time: &str) -> Result<(Vec<String>, Vec<S
     for (stamp, header) in opened {
         let order = header.order(schema, &names, &stamp.path, &first)?;
         if !header.names.iter().any(|n| n == time) {
-            return Err(no_time(&stamp, &header.names, time));
+            let error = no_time(&stamp, &header.names, time);
+            let hint = "every file needs the time; narrow the pattern to leave it out";
+            return Err(if stamp.path == first { error } else { error.hint(hint) });
         }
         files.push(SurveyedFile { stamp, header, order });
     }

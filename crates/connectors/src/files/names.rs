@@ -89,7 +89,8 @@ pub(super) fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> 
         (letters_off, letters(name) != of_wrong)
     };
     let best = names.min_by_key(|name| near(name))?;
-    (near(best).0 <= 1 + best.chars().count() / 4).then_some(best)
+    let (off, length) = (near(best).0, best.chars().count());
+    (off <= 1 + length / 4 && off < length.max(wrong.chars().count())).then_some(best)
 }
 
 /// Names for a message, not too many.
@@ -124,6 +125,8 @@ mod tests {
         ] {
             assert_eq!(parse_type(name).unwrap_err().hint_text(), Some(hint), "{name}");
         }
+        assert_eq!(nearest("vv", ["t", "v"].into_iter()), Some("v"));
+        assert_eq!(nearest("t", ["site", "v"].into_iter()), None);
         let hint = parse_type("geometry").unwrap_err().hint_text().unwrap().to_owned();
         assert!(hint.starts_with("types are bool, int8"), "{hint}");
     }

@@ -45,13 +45,11 @@ pub async fn execute(ctx: &Context, args: &ExecArgs) -> Result<Exit, Failure> {
             ctx.output.json(&found.receipt);
         }
     }
-    match ctx.output.format {
-        Format::Json => finish(ctx, &summary, args.summary_file.as_deref())?,
-        Format::Text => {
-            for trouble in &summary.troubles {
-                ctx.output.note(trouble);
-            }
-        }
+    for trouble in &summary.troubles {
+        ctx.output.note(trouble);
+    }
+    if ctx.output.format == Format::Json {
+        finish(ctx, &summary, args.summary_file.as_deref())?;
     }
     Ok(summary.exit)
 }

@@ -183,3 +183,28 @@ fn gzip_that_is_not_whole() {
     let error = super::config_error(survey(&fixture.source, "t"));
     assert!(error.contains("more than 100 times its size"), "{error}");
 }
+
+/// Files of which each lacks a column of the other, in both ways to read them.
+#[test]
+fn a_column_that_a_file_lacks_is_null() {
+    let one = b"t,a,b\n2013-01-02,1,x\n2013-01-01,2,y\n";
+    let two = b"c,t,a\n0.5,2013-01-01,3\n1.5,2013-01-02,4\n";
+    let union = |s: &mut super::CsvSettings| s.schema = super::super::Schema::Union;
+    let plain = Fixture::new(&[("1.csv", one), ("2.csv", two)], union);
+    let packed = Fixture::new(&[("1.csv.gz", &gzip(one)), ("2.csv.gz", &gzip(two))], union);
+    let mut seen = Vec::new();
+    for fixture in [&plain, &packed] {
+        let survey = survey(&fixture.source, "t").unwrap();
+        let names: Vec<_> = survey.columns.iter().map(|c| (c.name.as_str(), c.nullable)).collect();
+        assert_eq!(names, [("t", false), ("a", false), ("b", true), ("c", true)]);
+        let columns = columns(&survey, "t");
+        let mut got = Vec::new();
+        for day in days() {
+            got.extend(rows(&read(&fixture.source, &survey, &columns, day).unwrap()));
+        }
+        seen.push(got);
+    }
+    assert_eq!(seen[0], seen[1]);
+    let texts: Vec<_> = seen[0].iter().map(|(_, row)| row[1..].join(",")).collect();
+    assert_eq!(texts, ["2,y,", "3,,0.5", "1,x,", "4,,1.5"]);
+}

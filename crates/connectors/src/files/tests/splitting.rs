@@ -7,6 +7,7 @@ use retrofill_core::columns::{Column, ColumnType, Columns, Role};
 use retrofill_core::connector::Source;
 use retrofill_core::interval::Interval;
 
+use super::super::{CsvSettings, Encoding};
 use super::{Fixture, MICROS, gzip, open, read, rows, survey, tiny, wait};
 
 /// A line by the rules of the format, told one character at a time: its fields, or none where it
@@ -121,6 +122,34 @@ fn plan() -> Columns {
     Columns::new(columns.into_iter().enumerate().map(column).collect()).unwrap()
 }
 
+/// The text in a file of one kind or the other.
+fn stored(how: usize, text: &str) -> Fixture {
+    let bytes = text.as_bytes();
+    let packed = |name, content: Vec<u8>| Fixture::new(&[(name, &content)], |_| ());
+    match how {
+        0 => packed("a.csv.gz", gzip(bytes)),
+        1 => packed("a.csv.zst", zstd::encode_all(bytes, 1).unwrap()),
+        2 => packed(
+            "a.csv.bz2",
+            written(bzip2::read::BzEncoder::new(bytes, bzip2::Compression::fast())),
+        ),
+        3 => packed("a.csv.xz", written(liblzma::read::XzEncoder::new(bytes, 1))),
+        4 => {
+            let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+            let encoding = |s: &mut CsvSettings| s.encoding = Encoding::Utf16Be;
+            Fixture::new(&[("a.csv.gz", &gzip(&wide))], encoding)
+        }
+        5 => Fixture::new(&[("a.csv", bytes)], |s| s.encoding = Encoding::Latin1),
+        _ => Fixture::csv(text),
+    }
+}
+
+fn written(mut packed: impl std::io::Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    packed.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
 fn slices(mut days: Vec<u32>) -> Vec<Interval> {
     days.extend([1, 32]);
     days.sort_unstable();
@@ -142,17 +171,13 @@ proptest! {
         records in prop::collection::vec(record(), 1..40),
         days in prop::collection::vec(2_u32..32, 0..6),
         chunk in 1_usize..200,
-        compressed: bool,
+        how in 0..7_usize,
         staged: bool,
     ) {
         // The first record fixes the form of the times.
         let text = format!("a,t,b\nx,2013-01-01,y\n{}", records.concat());
         let (want, unplaced) = parse(&text, 6);
-        let fixture = if compressed {
-            Fixture::new(&[("a.csv.gz", &gzip(text.as_bytes()))], |_| ())
-        } else {
-            Fixture::csv(&text)
-        };
+        let fixture = stored(how, &text);
         let source = tiny(&fixture.source, chunk);
         let survey = survey(&source, "t").unwrap();
         let listed: Vec<_> = survey.unplaced_rejects.iter().map(|r| r.place.offset).collect();

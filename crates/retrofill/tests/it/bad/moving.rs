@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -17,14 +18,9 @@ fn between(case: &Case, change: impl FnOnce(&Job)) -> String {
     let job = case.job();
     job.call("plan", &["--out", "plan.json"]).ended(0);
     change(&job);
-    let mut exec = job.command("exec", &[]);
     let args = ["exec", "plan.json", "--slice", "20200101T000000Z", "--output", "json"];
-    exec = {
-        let mut fresh = std::process::Command::new(exec.get_program());
-        fresh.args(args).current_dir(job.dir.path());
-        fresh
-    };
-    let ran = exec.output().unwrap().into();
+    let mut exec = Command::new(env!("CARGO_BIN_EXE_retrofill"));
+    let ran = exec.args(args).current_dir(job.dir.path()).output().unwrap().into();
     let seen = seen(&job, &ran);
     // A run plans what is there now and loads it.
     job.run().ended(0);
@@ -51,7 +47,7 @@ changes! {
     replaced_between_plan_and_read: |job| write(job, &ROWS.replace("b,2", "b,3"));
     shortened_between_plan_and_read: |job| write(job, "t,site,v\n2020-01-01,a,1\n");
     columns_turned_between_plan_and_read: |job| {
-        write(job, &ROWS.replace("t,site,v", "t,site,w"));
+        write(job, "site,t,v\na,2020-01-01,1\nb,2020-01-01,2\n");
     };
     grown_between_plan_and_read: |job| write(job, &format!("{ROWS}2020-01-02,c,3\n"));
 }
@@ -91,7 +87,6 @@ fn a_file_that_grows_while_it_is_read() {
         job.run();
     }
     if judge::here("bad::moving::a_file_that_grows_while_it_is_read") {
-        judge::equal(&job);
+        assert!(judge::equal(&job) > 20_000);
     }
-    job.run().ended(0);
 }
