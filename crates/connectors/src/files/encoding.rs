@@ -60,9 +60,9 @@ pub(super) struct Decoded<R> {
     raw: Vec<u8>,
     /// The stretch of `raw` that is not decoded yet.
     left: (usize, usize),
-    /// Decoded, and given up to `given`.
     text: Vec<u8>,
-    given: usize,
+    /// The stretch of `text` that is decoded and not given yet.
+    ready: (usize, usize),
     /// The input has nothing more; then the decoder too.
     ended: bool,
     done: bool,
@@ -87,8 +87,9 @@ impl<R: Read> Decoded<R> {
             how,
             raw: vec![0; PIECE],
             left: (0, 0),
-            text: Vec::new(),
-            given: 0,
+            // No encoding here needs more than three bytes of UTF-8 for one of its own.
+            text: vec![0; 3 * PIECE + 16],
+            ready: (0, 0),
             ended: false,
             done: false,
         }
@@ -102,8 +103,6 @@ impl<R: Read> Decoded<R> {
             self.ended = n == 0;
         }
         let raw = &self.raw[self.left.0..self.left.1];
-        // No encoding here needs more than three bytes of UTF-8 for one of its own.
-        self.text.resize(3 * PIECE + 16, 0);
         let (read, written) = match &mut self.how {
             How::Latin1 => {
                 self.done = self.ended;
@@ -121,23 +120,23 @@ impl<R: Read> Decoded<R> {
             }
         };
         self.left.0 += read;
-        self.text.truncate(written);
-        self.given = 0;
+        self.ready = (0, written);
         Ok(())
     }
 }
 
 impl<R: Read> Read for Decoded<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        while self.given == self.text.len() {
+        while self.ready.0 == self.ready.1 {
             if self.done {
                 return Ok(0);
             }
             self.fill()?;
         }
-        let n = to.len().min(self.text.len() - self.given);
-        to[..n].copy_from_slice(&self.text[self.given..self.given + n]);
-        self.given += n;
+        let ready = &self.text[self.ready.0..self.ready.1];
+        let n = to.len().min(ready.len());
+        to[..n].copy_from_slice(&ready[..n]);
+        self.ready.0 += n;
         Ok(n)
     }
 }

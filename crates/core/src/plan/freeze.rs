@@ -172,6 +172,8 @@ fn range(spec: &Spec, limits: &Limits, every: Every, zone: &TimeZone) -> Result<
     };
     let to = match spec.range.to {
         Some(to) => to,
+        // Rows of the year 9999 have no boundary behind them, and need none.
+        None if seen.end() >= settled => settled,
         None => every.ceil(seen.end(), zone)?,
     };
     if from >= settled {

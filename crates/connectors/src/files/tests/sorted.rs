@@ -171,17 +171,12 @@ fn gzip_that_is_not_whole() {
     let seen = survey(&fixture.source, "t").unwrap();
     fixture.write(&name, &packed[..packed.len() / 2]);
     let error = super::config_error(survey(&fixture.source, "t"));
-    assert!(error.starts_with("`0.csv.gz` is not whole gzip data"), "{error}");
+    assert!(error.starts_with("`0.csv.gz` breaks off"), "{error}");
     let error = all(&fixture.source, &seen, days()[0]).unwrap_err();
     assert_eq!(error.kind(), Kind::Stale, "{error}");
     // Two members are one file.
     fixture.write(&name, &[gzip(&content[..100]), gzip(&content[100..])].concat());
     assert_eq!(survey(&fixture.source, "t").unwrap().rows, 300);
-    // A bomb: 64 MiB of one byte.
-    let bomb = [b"t\n2013-01-01\n".to_vec(), vec![b'0'; 64 << 20]].concat();
-    fixture.write(&name, &gzip(&bomb));
-    let error = super::config_error(survey(&fixture.source, "t"));
-    assert!(error.contains("more than 100 times its size"), "{error}");
 }
 
 /// Files of which each lacks a column of the other, in both ways to read them.
