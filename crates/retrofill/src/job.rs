@@ -185,7 +185,7 @@ impl Job {
         };
         let survey = parts.source.survey(&request).await?;
         let (columns, notes) = resolve_columns(
-            &self.spec.rows,
+            (&self.spec.rows, &self.spec.write),
             &survey.columns,
             table.as_deref(),
             parts.target.as_ref(),

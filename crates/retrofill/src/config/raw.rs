@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use super::problem::Problem;
 use super::read::{Read, choice, section};
 use super::tree::{Node, NodeKind};
-use super::values::{Cap, Concurrency, Moment, Size, SliceSize, Span, Word};
+use super::values::{Cap, Concurrency, Moment, Share, Size, SliceSize, Span, Word};
 
 section! {
     /// A backfill: where rows come from, where they go, which rows, and how carefully. Every text
@@ -231,9 +231,45 @@ section! {
         /// What to do with rows whose key the target holds. Default: fill-missing; append where
         /// `rows.key` is left out.
         pub(super) mode: RawMode,
-        /// What to do when the source holds no row at all. Default: fail.
+        /// What to do when the source holds no row at all, or in mode replace none of a slice.
+        /// Default: fail.
         #[schemars(extend("default" = "fail"))]
         pub(super) on_empty_source: RawOnEmptySource,
+        /// Mode replace: which of the target's rows are replaced, inside the slices.
+        pub(super) scope: RawScope,
+        /// Mode replace: a slice fails when fewer rows than this share of those it holds in the
+        /// scope would take their place, 0 to 1. Default: 0.9.
+        #[schemars(extend("default" = 0.9, "minimum" = 0, "maximum" = 1))]
+        pub(super) min_keep: Share,
+    }
+}
+
+/// `all`, or columns with the values that name the rows: `{ origin: [EWR, JFK] }`.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum RawScope {
+    /// Every row.
+    All(RawAll),
+    /// Rows whose columns all have one of these values.
+    Where(BTreeMap<String, Vec<Word>>),
+}
+
+choice! {
+    /// Every row.
+    pub(super) enum RawAll {
+        /// Every row.
+        All = "all",
+    }
+}
+
+impl Read for RawScope {
+    fn read(node: &Node, what: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+        match &node.kind {
+            NodeKind::Scalar(s) if !s.is_null() => {
+                Read::read(node, what, problems).map(RawScope::All)
+            }
+            _ => Read::read(node, what, problems).map(RawScope::Where),
+        }
     }
 }
 
@@ -242,6 +278,10 @@ choice! {
     pub(super) enum RawMode {
         /// Write what is missing; a row that is there is never changed.
         FillMissing = "fill-missing",
+        /// Write what is missing, and put the source's row in the place of one that differs.
+        Upsert = "upsert",
+        /// Take out what `scope` names and the source does not have, and write the source's rows.
+        Replace = "replace",
         /// Write every row; only for rows without a key.
         Append = "append",
     }
@@ -254,6 +294,8 @@ choice! {
         Fail = "fail",
         /// There is nothing to do.
         Skip = "skip",
+        /// Mode replace: what `scope` names goes.
+        Clear = "clear",
     }
 }
 
