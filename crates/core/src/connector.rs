@@ -288,9 +288,9 @@ pub enum CommitOutcome {
 }
 
 /// One slice being loaded. The phases come in this order: `held`, any number of `write` and
-/// `write_successors`, `remove` in the modes that replace, `seal`, `read_back`, then `commit` (and `arrivals` between two commits) or `abort`. Nothing is
-/// visible before `commit` where the capabilities say atomic. A load that is dropped has
-/// committed nothing.
+/// `write_successors`, `remove` in the modes that replace, `seal`, `read_back`, then `commit` (and
+/// `arrivals` between two commits) or `abort`. Nothing is visible before `commit` where the
+/// capabilities say atomic. A load that is dropped has committed nothing.
 #[async_trait]
 pub trait Load: Send {
     /// The rows the slice holds now. Drained before the first write.

@@ -2,6 +2,7 @@
 //! writes is the business of the `retrofill` crate.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -145,6 +146,18 @@ pub enum Scope {
     All,
     /// Rows whose columns all have one of these values.
     Where(BTreeMap<String, Vec<String>>),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Scope::Where(columns) = self else { return f.write_str("every row") };
+        let one = |(name, values): (&String, &Vec<String>)| match &values[..] {
+            [value] => format!("{name} = {value}"),
+            values => format!("{name} in ({})", values.join(", ")),
+        };
+        let list: Vec<_> = columns.iter().map(one).collect();
+        write!(f, "the rows with {}", list.join(" and "))
+    }
 }
 
 impl WriteSpec {

@@ -24,6 +24,17 @@ use crate::dice::Dice;
 pub(crate) const BASE: i64 = 1_600_000_000;
 pub(crate) const SLICE: i64 = 10;
 
+/// How often which mode is played.
+const MODES: [Mode; 7] = [
+    Mode::Append,
+    Mode::Append,
+    Mode::FillMissing,
+    Mode::FillMissing,
+    Mode::FillMissing,
+    Mode::Upsert,
+    Mode::Replace,
+];
+
 /// The target refuses rows with this value.
 pub(crate) const UNLUCKY: i64 = 13;
 
@@ -164,9 +175,7 @@ impl Setting {
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed, 0);
         let slices = dice.between(3, 12);
-        use Mode::{Append, FillMissing, Replace, Upsert};
-        let mode =
-            *dice.pick(&[Append, Append, FillMissing, FillMissing, FillMissing, Upsert, Replace]);
+        let mode = *dice.pick(&MODES);
         let mut lines = Vec::new();
         for _ in 0..dice.below(61) {
             let next = line(&mut dice, slices, &lines);

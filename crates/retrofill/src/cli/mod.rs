@@ -1,6 +1,7 @@
 //! The commands. Each has a file with its arguments and its work.
 
 pub mod check;
+mod consent;
 pub mod exec;
 pub mod exit;
 pub mod job;

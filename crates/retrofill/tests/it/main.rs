@@ -13,6 +13,7 @@ mod inputs;
 mod judge;
 mod kill;
 mod live;
+mod modes;
 mod recover;
 mod runners;
 mod verify;

@@ -124,6 +124,7 @@ impl Attempt<'_> {
             changes: &mut self.changes,
             sum: Summer::new(&self.slice.interval),
         };
+        self.shared.env().reached("remove");
         load.remove(&mut picker).await?;
         let removed = picker.sum.digest();
         if !planted::is(Bug::RemovedUncounted) {
