@@ -34,7 +34,7 @@ pub async fn execute(ctx: &Context, args: &ExecArgs) -> Result<Exit, Failure> {
     let slice = SliceId::new(args.slice.clone());
     let only = Options { only: Some(slice.clone()), ..Options::default() };
     let done = work(ctx, opened, false, |_| Ok(only)).await?;
-    let Some(Done { plan, parts, summary }) = done else {
+    let Some(Done { plan, parts, summary, .. }) = done else {
         ctx.output.note("the source is empty; nothing to do");
         return Ok(Exit::Done);
     };

@@ -14,5 +14,6 @@ mod judge;
 mod kill;
 mod live;
 mod recover;
+mod report;
 mod runners;
 mod verify;
