@@ -99,6 +99,7 @@ pub enum Selected {
 
 /// Loads and proves.
 pub async fn execute(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
+    let called = Timestamp::now();
     let opened = args.job.open(ctx.state_dir.as_deref())?;
     let name = opened.job.spec.name.clone();
     forget_summary(args.summary_file.as_deref())?;
@@ -106,7 +107,7 @@ pub async fn execute(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
     let done = match work(ctx, opened, args.replan, |plan| options(plan, args)).await {
         Ok(done) => done,
         Err(failure) => {
-            tell::failed(ctx, &job, &failure).await;
+            tell::failed(ctx, called, &job, &failure).await;
             return Err(failure);
         }
     };
@@ -117,7 +118,7 @@ pub async fn execute(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
     let summary = &mut done.summary;
     let all_done = summary.nothing_to_do && summary.slices.done() == summary.slices.total;
     summary.exit = summary.exit.skipped(args.skip_if_done, all_done);
-    let report = tell::report(ctx, &mut done).await;
+    let report = tell::report(ctx, called, &mut done).await;
     finish(ctx, &done.summary, args.summary_file.as_deref())?;
     tell::notify(ctx, &done, report).await;
     Ok(done.summary.exit)

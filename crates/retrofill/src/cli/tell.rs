@@ -22,11 +22,12 @@ use crate::notify::{Message, Occasion, Sender};
 use crate::report::{Inputs, JustEnded, Report, fates, gather, headline};
 
 /// Writes the report of a run that did something, and names it in the summary.
-pub(super) async fn report(ctx: &Context, done: &mut Done) -> Option<Report> {
+pub(super) async fn report(ctx: &Context, called: Timestamp, done: &mut Done) -> Option<Report> {
     if done.summary.nothing_to_do {
         return None;
     }
     let ended = JustEnded {
+        called,
         rows: done.summary.rows,
         seconds: done.summary.seconds,
         exit: done.summary.exit.code(),
@@ -55,7 +56,7 @@ pub(super) async fn notify(ctx: &Context, done: &Done, report: Option<Report>) {
 }
 
 /// The same for a run that could not be made. Another runner's report is left alone.
-pub(super) async fn failed(ctx: &Context, job: &Job, failure: &Failure) {
+pub(super) async fn failed(ctx: &Context, called: Timestamp, job: &Job, failure: &Failure) {
     let why = match failure {
         Failure::Spec(problems) => problems.clone().into_error().to_string(),
         Failure::Error(error) | Failure::As(_, error) => error.to_string(),
@@ -64,9 +65,11 @@ pub(super) async fn failed(ctx: &Context, job: &Job, failure: &Failure) {
     let mut known = if exit == Exit::Held { None } else { standing(job).await };
     let mut page = None;
     if let Some((plan, journal, summary)) = &mut known {
+        summary.seconds = Timestamp::now().duration_since(called).as_secs_f64().max(0.0);
         let ended = JustEnded {
+            called,
             rows: summary.rows,
-            seconds: 0.0,
+            seconds: summary.seconds,
             exit: exit.code(),
             error: Some(why.clone()),
         };

@@ -36,6 +36,8 @@ pub struct Inputs<'a> {
 /// A run as it ended.
 #[derive(Debug, Clone)]
 pub struct JustEnded {
+    /// When it was called: what the journal has from before is of another run.
+    pub called: Timestamp,
     /// Where its rows went.
     pub rows: Counts,
     /// How long it took.
@@ -76,7 +78,7 @@ pub async fn gather(inputs: Inputs<'_>) -> Result<Report> {
         verified_through: standing.verified_through,
         verified_back_to: standing.verified_back_to,
         plan: plan_facts(plan),
-        run: run_facts(&facts, run),
+        run: run_facts(&facts, run, now),
         proof: proof(plan, (slices.done() > 0).then_some(standing.digest)),
         rejects,
         conflicts,
@@ -123,7 +125,7 @@ fn proof(plan: &Plan, digest: Option<u128>) -> Proof {
 }
 
 /// Times come from the journal; numbers of the run that has just ended are its own.
-fn run_facts(journal: &JournalFacts, run: Option<JustEnded>) -> Option<RunFacts> {
+fn run_facts(journal: &JournalFacts, run: Option<JustEnded>, now: Timestamp) -> Option<RunFacts> {
     let last = journal.last_run.as_ref();
     let Some(run) = run else {
         let last = last?;
@@ -138,9 +140,10 @@ fn run_facts(journal: &JournalFacts, run: Option<JustEnded>) -> Option<RunFacts>
             error: None,
         });
     };
+    let last = last.filter(|l| l.began >= run.called);
     Some(RunFacts {
         began: last.map(|l| l.began),
-        ended: last.and_then(|l| l.ended),
+        ended: Some(last.and_then(|l| l.ended).unwrap_or(now)),
         seconds: Some(rounded(run.seconds)),
         rows: run.rows,
         rows_per_second: rate(&run.rows, run.seconds),

@@ -169,6 +169,8 @@ fn a_run_that_cannot_be_made_leaves_a_report_that_says_why() {
     let page = text(&fs::read_to_string(job.state().join("report.html")).unwrap());
     assert!(page.contains("The run ended early: "), "{page}");
     assert!(page.contains("Verified 12 of 12 slices"), "{page}");
+    assert!(page.contains("no file matches data/*.csv in "), "{page}");
+    assert!(page.contains("The last run read 0 written = 0"), "{page}");
     let bad = job.call("report", &["-o", "report.pdf"]).ended(2);
     assert!(bad.stderr.contains(".html, .md or .json"), "{}", bad.stderr);
 }
@@ -297,12 +299,12 @@ fn those_who_want_to_know_are_told_and_no_address_is_kept() {
     assert_eq!(bodies.len(), 2, "once, and once more after the error");
     assert_eq!(bodies[1]["summary"], last);
     assert_eq!(bodies[1]["event"], "completed");
-    let text = fs::read_to_string(job.path("told")).unwrap();
-    let (line, rest) = text.split_once('\n').unwrap();
+    let heard = fs::read_to_string(job.path("told")).unwrap();
+    let (line, rest) = heard.split_once('\n').unwrap();
     assert_eq!(serde_json::from_str::<Value>(line).unwrap(), last);
     assert_eq!(rest.trim(), format!("0 {}", last["report"].as_str().unwrap()));
     let report = fs::read_to_string(job.state().join("report.html")).unwrap();
-    assert!(self::text(&report).contains(warning.strip_prefix("warning: ").unwrap()));
+    assert!(text(&report).contains(warning.strip_prefix("warning: ").unwrap()));
 
     let again = run(&[]).ended(0);
     assert_eq!(told.try_iter().count(), 0, "nothing to do is nothing to tell");

@@ -7,6 +7,7 @@ use retrofill_core::receipt::Counts;
 
 use super::super::heat::Tone;
 use super::super::{Conflicts, Rejects, Report, SliceLine};
+use super::prose;
 use crate::cli::output::grouped;
 use crate::cli::summary::count;
 
@@ -36,7 +37,7 @@ pub(super) fn attention(report: &Report) -> Markup {
                 @for slice in list.iter().take(REASONS) {
                     li {
                         (state(slice.state)) " " code { (slice.id) } " "
-                        p { (slice.reason.as_deref().unwrap_or_default()) }
+                        p { (prose(slice.reason.as_deref().unwrap_or_default())) }
                     }
                 }
             }
@@ -129,7 +130,7 @@ pub(super) fn rejects(rejects: &Rejects) -> Markup {
 fn because(column: Option<&str>, reason: &str) -> Markup {
     html! {
         @if let Some(column) = column { code { (column) } " " }
-        (reason)
+        (prose(reason))
     }
 }
 

@@ -100,7 +100,7 @@ fn top(report: &Report) -> Markup {
         section.verdict.(standing) aria-label="Result" {
             p.headline { (report.headline) "." }
             @if let Some(error) = run.and_then(|r| r.error.as_ref()) {
-                p.error { b { "The run ended early: " } (error) }
+                p.error { b { "The run ended early: " } (prose(error)) }
             }
             p.range {
                 span { (interval(&report.plan.range)) }
@@ -111,7 +111,7 @@ fn top(report: &Report) -> Markup {
                 }
                 @if let Some(run) = run { (ran(run)) }
             }
-            @for line in &report.not_told { p.warning { (line) } }
+            @for line in &report.not_told { p.warning { (prose(line)) } }
         }
     }
 }
@@ -235,7 +235,7 @@ fn details(report: &Report) -> Markup {
                 }
             }
             @if !plan.notes.is_empty() {
-                ul.notes { @for note in &plan.notes { li { (note) } } }
+                ul.notes { @for note in &plan.notes { li { (prose(note)) } } }
             }
         }
     }
@@ -245,6 +245,19 @@ fn foot(report: &Report) -> Markup {
     html! {
         footer {
             p { "Made by retrofill " (report.retrofill) " on " (moment(report.made_at)) "." }
+        }
+    }
+}
+
+/// What stands between backticks is code, as in all our messages.
+fn prose(text: &str) -> Markup {
+    let parts: Vec<_> = text.split('`').collect();
+    if parts.len().is_multiple_of(2) {
+        return html! { (text) };
+    }
+    html! {
+        @for (i, part) in parts.iter().enumerate() {
+            @if i.is_multiple_of(2) { (part) } @else { code { (part) } }
         }
     }
 }
