@@ -55,7 +55,16 @@ pub(super) async fn notify(ctx: &Context, done: &Done, report: Option<Report>) {
     send(ctx, &done.job, &message, report).await;
 }
 
-/// The same for a run that could not be made. Another runner's report is left alone.
+/// Tells that a later look has found what is no longer there. A look that finds nothing tells
+/// nobody.
+pub(super) async fn verified(ctx: &Context, job: &Job, summary: &Summary) {
+    if summary.exit == Exit::Mismatched && !job.notify.is_empty() {
+        let sentence = headline(&summary.slices, &summary.plan_rows, false);
+        send(ctx, job, &message(summary, sentence, None), None).await;
+    }
+}
+
+/// Tells of a run that could not be made. Another runner's report is left alone.
 pub(super) async fn failed(ctx: &Context, called: Timestamp, job: &Job, failure: &Failure) {
     let why = match failure {
         Failure::Spec(problems) => problems.clone().into_error().to_string(),

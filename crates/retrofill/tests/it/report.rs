@@ -149,14 +149,25 @@ fn a_mismatch_stands_at_the_top() {
     let log = fs::read_dir(job.table()).unwrap();
     let data =
         log.map(|f| f.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "parquet"));
-    fs::remove_file(data.unwrap()).unwrap();
+    let data = data.unwrap();
+    fs::rename(&data, job.path("aside")).unwrap();
+    let mut spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
+    spec +=
+        "notify: [ { command: [sh, -c, 'echo $RETROFILL_EVENT >> told'], on: [mismatched] } ]\n";
+    fs::write(job.path("backfill.yaml"), spec).unwrap();
     job.call("verify", &[]).ended(3);
+    assert_eq!(fs::read_to_string(job.path("told")).unwrap(), "mismatched\n");
     let said = job.call("report", &["-o", "r.md"]).ended(0);
     assert_eq!(said.stdout.trim(), "r.md");
     let markdown = fs::read_to_string(job.path("r.md")).unwrap();
     assert!(markdown.contains("1 of 12 slices does not hold what was read"), "{markdown}");
     assert!(markdown.contains("### Not done: 1"), "{markdown}");
     assert!(markdown.contains("| mismatched |"), "{markdown}");
+    fs::rename(job.path("aside"), &data).unwrap();
+    fs::remove_file(job.path("told")).unwrap();
+    job.call("run", &["--select", "mismatched"]).ended(0);
+    job.call("verify", &[]).ended(0);
+    assert!(!job.path("told").exists(), "nothing was found and somebody told");
 }
 
 #[test]
