@@ -1,7 +1,7 @@
 //! From what the user names on the command line to something that can run: connectors, state
 //! dir, journal and frozen plan.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,9 +20,10 @@ use retrofill_core::spec::Spec;
 use crate::config::Loaded;
 use crate::env::TokioEnv;
 use crate::ledger::{PlanRow, SqliteJournal};
+use crate::notify::Notify;
 
 /// A job with everything opened that its commands share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Job {
     /// The spec.
     pub spec: Spec,
@@ -32,6 +33,10 @@ pub struct Job {
     pub base_dir: PathBuf,
     /// Where ledger, plan, rejects and staging live.
     pub state_dir: PathBuf,
+    /// Free words for people and for reports.
+    pub labels: BTreeMap<String, String>,
+    /// Who is told how a run ended.
+    pub notify: Vec<Notify>,
 }
 
 /// How a run came by its plan.
@@ -57,6 +62,8 @@ impl Job {
             state_dir: state_dir.unwrap_or(loaded.state_dir),
             spec,
             as_written: loaded.raw,
+            labels: loaded.labels,
+            notify: loaded.notify,
             // A plan may be run from another directory than it was made in.
             base_dir: std::path::absolute(&loaded.base_dir).unwrap_or(loaded.base_dir),
         }

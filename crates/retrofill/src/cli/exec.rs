@@ -45,7 +45,7 @@ pub async fn execute(ctx: &Context, args: &ExecArgs) -> Result<Exit, Failure> {
     let only = Options { only: Some(slice.clone()), ..Options::default() };
     let may = May { replan: false, replace: args.yes };
     let done = work(ctx, opened, may, |_| Ok(only)).await?;
-    let Some(Done { plan, parts, summary }) = done else {
+    let Some(Done { plan, parts, summary, .. }) = done else {
         ctx.output.note("the source is empty; nothing to do");
         return Ok(Exit::Done);
     };

@@ -89,6 +89,11 @@ impl Output {
         }
     }
 
+    /// Something that went wrong without changing the result, to stderr.
+    pub fn warning(&self, text: &str) {
+        log(&format!("warning: {text}"));
+    }
+
     /// Why the command failed, to stderr.
     pub fn failure(&self, failure: &Failure) {
         match failure {

@@ -26,6 +26,9 @@ pub(super) struct Done {
     pub(super) plan: Arc<Plan>,
     pub(super) parts: Parts,
     pub(super) summary: Summary,
+    pub(super) job: Job,
+    /// What ended it before its time.
+    pub(super) stopped: Option<Error>,
 }
 
 /// What the user allowed beforehand.
@@ -108,7 +111,7 @@ pub(super) async fn work(
     }
     summary.nothing_to_do = report.touched == 0 && report.stopped.is_none();
     summary.exit = decide(facts(&plan, &options, &report, &summary, signals.exit()));
-    Ok(Some(Done { plan, parts, summary }))
+    Ok(Some(Done { plan, parts, summary, job: opened.job, stopped: report.stopped }))
 }
 
 /// A plan file works only while its spec still means the same.

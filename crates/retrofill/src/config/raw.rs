@@ -41,6 +41,8 @@ section! {
         /// Where the journal of all slices is kept. Default: sqlite.
         #[schemars(extend("default" = "sqlite"))]
         pub(super) ledger: RawLedger,
+        /// Who is told how a run ended. Default: nobody.
+        pub(super) notify: Vec<RawNotify>,
     }
 }
 
@@ -347,5 +349,55 @@ choice! {
     pub(super) enum RawLedger {
         /// In an `SQLite` file in the state directory.
         Sqlite = "sqlite",
+    }
+}
+
+section! {
+    /// Somebody who is told how a run ended: a webhook or a command. What fails here is a warning
+    /// and never changes the exit code.
+    pub(super) struct RawNotify needs [] {
+        /// The address of a webhook, which is treated as a secret: best `${VAR:-}`. An empty text
+        /// switches the entry off.
+        pub(super) url: String,
+        /// A program and its arguments. It gets the summary as JSON on standard input.
+        #[schemars(length(min = 1))]
+        pub(super) command: Vec<Word>,
+        /// What is told. Default: all four.
+        #[schemars(length(min = 1))]
+        pub(super) on: Vec<RawOccasion>,
+        /// What is sent to the webhook. Default: auto.
+        #[schemars(extend("default" = "auto"))]
+        pub(super) format: RawNotifyFormat,
+        /// Allow `http` without TLS to another machine. Default: false.
+        #[schemars(extend("default" = false))]
+        pub(super) insecure: bool,
+    }
+}
+
+choice! {
+    /// How a run ended.
+    pub(super) enum RawOccasion {
+        /// Everything that was selected is proven.
+        Completed = "completed",
+        /// Slices failed, rows were refused beyond the cap, or the run could not be made.
+        Failed = "failed",
+        /// A slice was read back different.
+        Mismatched = "mismatched",
+        /// Stopped on purpose or by a signal, with work left.
+        Paused = "paused",
+    }
+}
+
+choice! {
+    /// What is sent to a webhook.
+    pub(super) enum RawNotifyFormat {
+        /// By the host of the URL.
+        Auto = "auto",
+        /// JSON: a readable text and the whole summary.
+        Generic = "generic",
+        /// A message for Slack.
+        Slack = "slack",
+        /// A card for Microsoft Teams.
+        Teams = "teams",
     }
 }

@@ -15,5 +15,6 @@ mod kill;
 mod live;
 mod modes;
 mod recover;
+mod report;
 mod runners;
 mod verify;
