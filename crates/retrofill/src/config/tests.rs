@@ -267,7 +267,7 @@ rejects: { max: 120% }
     bad_substituted_number: with("limits:\n  concurrency: ${DIR}");
     bad_mode_append_with_key: with("write: { mode: append }");
     bad_mode_fill_without_key: keyless("write: { mode: fill-missing }");
-    bad_unknown_mode: with("write: { mode: upsert }");
+    bad_unknown_mode: with("write: { mode: upserts }");
     bad_connectors: ends("{ postgres: { url: x } }", "{ csv: { path: o } }");
     bad_url_strings: ends("postgres://h/db", "./out");
     bad_object_store: ends("{ csv: { path: \"s3://b/*.csv\" } }", "delta:gs://b/t");
