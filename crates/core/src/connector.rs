@@ -12,7 +12,6 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::columns::{ColumnType, Columns};
-use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::id::{PlanId, SliceId};
 use crate::interval::Interval;
@@ -268,15 +267,11 @@ pub struct Refused {
     pub reason: String,
 }
 
-/// What to take out of a slice before replacements are written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Removal {
-    /// Rows with one of these key hashes.
-    Keys(Vec<[u8; 16]>),
-    /// Every row of the slice whose column equals one of the values.
-    Scope(Vec<(String, Vec<String>)>),
-    /// Every row of the slice.
-    All,
+/// Says which held rows go.
+#[async_trait]
+pub trait RowPicker: Send {
+    /// For rows that the slice holds, in plan order of columns: whether each goes.
+    async fn pick(&mut self, rows: RecordBatch) -> Result<Vec<bool>>;
 }
 
 /// How a commit ended.
@@ -292,10 +287,10 @@ pub enum CommitOutcome {
     Unknown(Error),
 }
 
-/// One slice being loaded. The phases come in this order: `held`, any number of `write`,
-/// `seal`, `read_back`, then `commit` (and `arrivals` between two commits) or `abort`. Nothing is
-/// visible before `commit` where the capabilities say atomic. A load that is dropped has
-/// committed nothing.
+/// One slice being loaded. The phases come in this order: `held`, any number of `write` and
+/// `write_successors`, `remove` in the modes that replace, `seal`, `read_back`, then `commit` (and
+/// `arrivals` between two commits) or `abort`. Nothing is visible before `commit` where the
+/// capabilities say atomic. A load that is dropped has committed nothing.
 #[async_trait]
 pub trait Load: Send {
     /// The rows the slice holds now. Drained before the first write.
@@ -304,16 +299,16 @@ pub trait Load: Send {
     /// Writes new rows. What the target refuses is named, and not written.
     async fn write(&mut self, rows: RecordBatch) -> Result<Vec<Refused>>;
 
-    /// Takes held rows out, once, after the writes; gives the digest of what went.
-    async fn remove(&mut self, what: Removal) -> Result<Digest> {
-        let _ = what;
-        Err(Error::bug("this target does not take rows out"))
+    /// Writes rows whose held predecessors `remove` will take out.
+    async fn write_successors(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
+        self.write(rows).await
     }
 
-    /// Writes the successors of removed rows.
-    async fn write_replacements(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
-        let _ = rows;
-        Err(Error::bug("this target does not replace rows"))
+    /// Takes held rows out, once, after all writes: those that `picker` picks. It is shown every
+    /// row that `held` gave exactly once, and no other.
+    async fn remove(&mut self, picker: &mut dyn RowPicker) -> Result<()> {
+        let _ = picker;
+        Err(Error::bug("this target does not take rows out"))
     }
 
     /// Everything written is durable and can be read back.

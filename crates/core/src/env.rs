@@ -33,7 +33,7 @@ pub trait Env: Send + Sync + 'static {
     /// A random number.
     fn random(&self) -> u64;
 
-    /// The runner is at this point of a slice: `read`, `write`, `read-back`, `commit` or
+    /// The runner is at this point of a slice: `read`, `write`, `remove`, `read-back`, `commit` or
     /// `ledger` (committed, not yet journalled). Tests stop or kill a runner exactly there.
     fn reached(&self, point: &'static str) {
         let _ = point;

@@ -19,6 +19,7 @@ pub mod receipt;
 pub mod reject;
 
 pub mod runner;
+mod scope;
 pub mod spec;
 pub mod survey;
 pub mod throttle;

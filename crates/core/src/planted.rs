@@ -26,10 +26,12 @@ pub enum Bug {
     ArrivalsUnproven,
     ListNotRenamed,
     AppendedTwice,
+    RemovedUncounted,
+    ScopeIgnored,
 }
 
 /// All of them.
-pub const ALL: [Bug; 20] = [
+pub const ALL: [Bug; 22] = [
     Bug::SkipReadBack,
     Bug::SkipHeld,
     Bug::LedgerBeforeCommit,
@@ -50,6 +52,8 @@ pub const ALL: [Bug; 20] = [
     Bug::ArrivalsUnproven,
     Bug::ListNotRenamed,
     Bug::AppendedTwice,
+    Bug::RemovedUncounted,
+    Bug::ScopeIgnored,
 ];
 
 #[cfg(feature = "planted")]

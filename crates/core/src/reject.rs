@@ -1,5 +1,7 @@
 //! Refused rows and conflicts: what is written aside, so that nothing vanishes silently.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +15,15 @@ pub struct Place {
     pub line: Option<u64>,
     /// The first byte of the record, from 0.
     pub offset: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}", self.file),
+            None => write!(f, "{} at byte {}", self.file, self.offset),
+        }
+    }
 }
 
 /// A refused row.

@@ -1,6 +1,8 @@
 //! The spec, ready to use: every default filled in, every value checked. The YAML that the user
 //! writes is the business of the `retrofill` crate.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -60,6 +62,8 @@ pub enum OnEmptySource {
     Fail,
     /// There is nothing to do.
     Skip,
+    /// Mode `replace`: what the source does not have goes from the target too.
+    Clear,
 }
 
 /// In which order slices are loaded.
@@ -119,12 +123,48 @@ pub struct RangeSpec {
 }
 
 /// How rows are written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WriteSpec {
     /// See [`Mode`].
     pub mode: Mode,
     /// See [`OnEmptySource`].
     pub on_empty_source: OnEmptySource,
+    /// Mode `replace`: which of the target's rows are replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// Mode `replace`: a slice is not replaced by fewer rows than this share of those that it
+    /// holds in the scope; none = 0.9.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_keep: Option<f64>,
+}
+
+/// Which of the target's rows mode `replace` may take out, inside the slices' intervals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Every row.
+    All,
+    /// Rows whose columns all have one of these values.
+    Where(BTreeMap<String, Vec<String>>),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Scope::Where(columns) = self else { return f.write_str("every row") };
+        let one = |(name, values): (&String, &Vec<String>)| match &values[..] {
+            [value] => format!("{name} = {value}"),
+            values => format!("{name} in ({})", values.join(", ")),
+        };
+        let list: Vec<_> = columns.iter().map(one).collect();
+        write!(f, "the rows with {}", list.join(" and "))
+    }
+}
+
+impl WriteSpec {
+    /// Whether held rows may be changed.
+    pub fn replaces(&self) -> bool {
+        matches!(self.mode, Mode::Upsert | Mode::Replace)
+    }
 }
 
 /// What the run may use.
@@ -239,6 +279,10 @@ impl Spec {
             }
             (false, Mode::Append) => Err(Error::config("mode `append` takes rows without a key")
                 .hint("leave `rows.key` out, or use `fill-missing`")),
+            (false, Mode::Replace) if self.write.scope.is_none() => {
+                Err(Error::config("mode `replace` needs `write.scope`")
+                    .hint("`all`, or the columns and values that name the rows to be replaced"))
+            }
             (false, _) => Ok(()),
         }
     }

@@ -20,9 +20,10 @@ use retrofill_core::spec::Spec;
 use crate::config::Loaded;
 use crate::env::TokioEnv;
 use crate::ledger::{PlanRow, SqliteJournal};
+use crate::notify::Notify;
 
 /// A job with everything opened that its commands share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Job {
     /// The spec.
     pub spec: Spec,
@@ -34,6 +35,10 @@ pub struct Job {
     pub places: BTreeMap<String, String>,
     /// Where ledger, plan, rejects and staging live.
     pub state_dir: PathBuf,
+    /// Free words for people and for reports.
+    pub labels: BTreeMap<String, String>,
+    /// Who is told how a run ended.
+    pub notify: Vec<Notify>,
 }
 
 /// How a run came by its plan.
@@ -60,6 +65,8 @@ impl Job {
             spec,
             as_written: loaded.raw,
             places: loaded.places,
+            labels: loaded.labels,
+            notify: loaded.notify,
             // A plan may be run from another directory than it was made in.
             base_dir: std::path::absolute(&loaded.base_dir).unwrap_or(loaded.base_dir),
         }
@@ -196,7 +203,7 @@ impl Job {
         };
         let survey = parts.source.survey(&request).await.map_err(|e| self.pointed(e))?;
         let (columns, notes) = resolve_columns(
-            &self.spec.rows,
+            (&self.spec.rows, &self.spec.write),
             &survey.columns,
             table.as_deref(),
             parts.target.as_ref(),

@@ -6,4 +6,6 @@ pub mod config;
 pub mod env;
 pub mod job;
 pub mod ledger;
+pub mod notify;
+pub mod report;
 pub mod signals;

@@ -16,6 +16,7 @@ use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::receipt::Receipt;
 use tokio::sync::{mpsc, oneshot};
 
+use super::datafile::Written;
 use super::durable::{Created, parent};
 use super::entry::{self, Part};
 use super::load::{Arrived, DeltaLoad};
@@ -366,10 +367,13 @@ fn failed(loads: usize) -> Vec<Result<String>> {
 
 fn anchor(shared: &Shared, waiting: &mut Waiting, table_id: &str, version: u64) -> Result<String> {
     let load = &waiting.load;
-    check_file(shared, load)?;
+    let anew = load.rewritten.iter().filter_map(|r| r.new.as_ref());
+    for file in load.written.iter().chain(anew) {
+        check_file(shared, file)?;
+    }
     let rows_held = waiting.receipt.latest().digests.before.count > 0;
-    let held = if rows_held { &load.base.files[..] } else { &[] };
-    let anchor = receipts::anchor(table_id, version, load.written.as_ref(), held);
+    let held = if rows_held { load.others() } else { Vec::new() };
+    let anchor = receipts::anchor(table_id, version, load, &held);
     waiting.receipt.latest_mut().anchor = anchor;
     let path =
         receipts::write_body(shared.log.durable(), &load.slice, &load.word, &waiting.receipt)?;
@@ -378,8 +382,7 @@ fn anchor(shared: &Shared, waiting: &mut Waiting, table_id: &str, version: u64) 
 }
 
 /// A foreign VACUUM takes files that no log entry names yet.
-fn check_file(shared: &Shared, load: &DeltaLoad) -> Result<()> {
-    let Some(written) = &load.written else { return Ok(()) };
+fn check_file(shared: &Shared, written: &Written) -> Result<()> {
     let durable = shared.log.durable();
     match durable.disk().stat(&written.path) {
         Ok(stat) if stat.length == written.size => Ok(()),
@@ -408,6 +411,7 @@ fn put(shared: &Shared, ready: &[Waiting], version: u64) -> Created {
             slice: &w.load.slice,
             written: w.load.written.as_ref(),
             wreck: &w.load.wreck,
+            rewritten: &w.load.rewritten,
             receipt: &w.receipt,
         })
         .collect();

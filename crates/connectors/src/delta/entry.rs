@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::datafile::Written;
 use super::receipts;
+use super::rewrite::Rewrite;
 use super::schema;
 use super::state::DataFile;
 
@@ -29,6 +30,8 @@ pub(super) struct Part<'a> {
     pub(super) written: Option<&'a Written>,
     /// Files of ours that are gone or damaged.
     pub(super) wreck: &'a [Arc<DataFile>],
+    /// Files from which rows were taken out.
+    pub(super) rewritten: &'a [Rewrite],
     pub(super) receipt: &'a Receipt,
 }
 
@@ -41,7 +44,11 @@ pub(super) fn of_loads(parts: &[Part<'_>], version: u64) -> Result<Bytes> {
     let now = parts.iter().map(|p| p.receipt.latest().at.as_millisecond()).max().unwrap_or(0);
     let intervals: Vec<String> = parts.iter().map(|p| predicate(p.slice)).collect();
     let operation = DeltaOperation::Write {
-        mode: SaveMode::Append,
+        mode: if parts.iter().all(|p| p.rewritten.is_empty()) {
+            SaveMode::Append
+        } else {
+            SaveMode::Overwrite
+        },
         partition_by: None,
         predicate: Some(intervals.join(" OR ")),
     };
@@ -49,6 +56,10 @@ pub(super) fn of_loads(parts: &[Part<'_>], version: u64) -> Result<Bytes> {
     let mut txns = Vec::new();
     for part in parts {
         actions.extend(part.wreck.iter().map(|f| remove(f, now)));
+        for rewrite in part.rewritten {
+            actions.push(remove(&rewrite.old, now));
+            actions.extend(rewrite.new.as_ref().map(|w| add(w, now)));
+        }
         actions.extend(part.written.map(|w| add(w, part.receipt.latest().at.as_millisecond())));
         txns.push(Transaction {
             app_id: receipts::app_id(&part.slice.plan, &part.slice.slice),
@@ -66,8 +77,9 @@ fn predicate(slice: &SliceLoad) -> String {
     format!("(`{time}` >= TIMESTAMP '{from}' AND `{time}` < TIMESTAMP '{to}')")
 }
 
-fn info(operation: &DeltaOperation, now: i64, parts: &[Part<'_>], version: u64) -> Action {
-    let written = || parts.iter().filter_map(|p| p.written);
+fn info<'a>(operation: &DeltaOperation, now: i64, parts: &'a [Part<'a>], version: u64) -> Action {
+    let anew = |p: &Part<'a>| p.rewritten.iter().filter_map(|r| r.new.as_ref());
+    let written = || parts.iter().flat_map(move |p| p.written.into_iter().chain(anew(p)));
     let metrics = json!({
         "numFiles": written().count().to_string(),
         "numOutputRows": written().map(|w| w.rows).sum::<u64>().to_string(),

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use async_trait::async_trait;
-use retrofill_core::connector::{CommitOutcome, FieldType, Load, Refused, RowSink, SliceLoad};
+use retrofill_core::connector::{
+    CommitOutcome, FieldType, Load, Refused, RowPicker, RowSink, SliceLoad,
+};
 use retrofill_core::error::{Error, Result};
 use retrofill_core::receipt::Receipt;
+use retrofill_core::spec::Mode;
 
 use super::commit::OpenLoad;
 use super::datafile::{FileWriter, Written};
 use super::durable::random_name;
+use super::rewrite::Rewrite;
 use super::scan::{self, Scan};
 use super::state::{DataFile, State, micros};
 use super::{Shared, receipts, schema};
@@ -41,18 +45,24 @@ pub(super) struct DeltaLoad {
     pub(super) shared: Arc<Shared>,
     pub(super) slice: SliceLoad,
     /// Columns of the data file, in the table's order.
-    fields: Vec<FieldType>,
+    pub(super) fields: Vec<FieldType>,
     /// Distinguishes what this load leaves on the disk from what any other one leaves.
     pub(super) word: String,
     pub(super) base: Base,
     /// Data files of earlier loads of this slice that are gone or damaged: they leave the table
     /// with the commit.
     pub(super) wreck: Vec<Arc<DataFile>>,
+    /// Files from which rows were taken out.
+    pub(super) rewritten: Vec<Rewrite>,
+    /// The turn to rewrite files with rows of other slices.
+    pub(super) turn: Option<tokio::sync::OwnedMutexGuard<()>>,
     pub(super) arrived: Option<Arrived>,
     writer: Option<FileWriter>,
     pub(super) written: Option<Written>,
     /// The body of the receipt, once it is written.
     pub(super) body: Option<String>,
+    /// Files may only be added to the table.
+    pub(super) append_only: bool,
     /// Set once the data file belongs to the table, or may.
     pub(super) keep: bool,
     sealed: bool,
@@ -63,6 +73,10 @@ impl DeltaLoad {
     /// A load on this state.
     pub(super) fn new(shared: Arc<Shared>, slice: SliceLoad, state: &mut State) -> Result<Self> {
         schema::check_fit(&slice.columns, &state.fields)?;
+        if matches!(slice.mode, Mode::Upsert | Mode::Replace) && state.metadata.is_append_only() {
+            let what = format!("the table is append-only: no mode `{}`", slice.mode.as_str());
+            return Err(Error::config(what).hint("its property `delta.appendOnly` is true"));
+        }
         let planned = |f: &&FieldType| slice.columns.iter().any(|c| c.name == f.name);
         let fields = state.fields.iter().filter(planned).cloned().collect();
         let files = state.overlapping(&slice.columns.time().name, &slice.interval);
@@ -76,10 +90,13 @@ impl DeltaLoad {
             word,
             base,
             wreck: Vec::new(),
+            rewritten: Vec::new(),
+            turn: None,
             arrived: None,
             writer: None,
             written: None,
             body: None,
+            append_only: state.metadata.is_append_only(),
             keep: false,
             sealed: false,
             open,
@@ -139,8 +156,9 @@ impl Drop for DeltaLoad {
         if self.keep {
             return;
         }
-        let written = self.written.take().map(|w| w.path);
-        for path in written.into_iter().chain(self.body.take()) {
+        let anew = self.rewritten.drain(..).filter_map(|r| r.new);
+        let written = self.written.take().into_iter().chain(anew).map(|w| w.path);
+        for path in written.chain(self.body.take()) {
             self.shared.log.durable().discard(&path);
         }
     }
@@ -169,6 +187,10 @@ impl Load for DeltaLoad {
         Ok(refused)
     }
 
+    async fn remove(&mut self, picker: &mut dyn RowPicker) -> Result<()> {
+        self.take_out(picker).await
+    }
+
     async fn seal(&mut self) -> Result<()> {
         self.sealed = true;
         if let Some(writer) = self.writer.take() {
@@ -190,7 +212,8 @@ impl Load for DeltaLoad {
             let scan = Scan { columns, interval: None, files };
             scan::pour(self.shared.log.durable(), scan, sink).await?;
         }
-        self.held(sink).await
+        let scan = self.scan(self.others());
+        scan::pour(self.shared.log.durable(), scan, sink).await
     }
 
     async fn arrivals(&mut self, sink: &mut dyn RowSink) -> Result<()> {
@@ -216,13 +239,22 @@ impl Load for DeltaLoad {
         if let Some(writer) = self.writer.take() {
             writer.abort().await;
         }
-        let Some(written) = self.written.take() else { return Ok(()) };
+        let anew = self.rewritten.drain(..).filter_map(|r| r.new);
+        let files: Vec<_> = self.written.take().into_iter().chain(anew).collect();
+        if files.is_empty() {
+            return Ok(());
+        }
         let durable = self.shared.log.durable().clone();
-        super::blocking(move || match durable.disk().remove(&written.path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(durable.error("remove", &written.path, e))
+        super::blocking(move || {
+            for file in files {
+                match durable.disk().remove(&file.path) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(durable.error("remove", &file.path, e));
+                    }
+                    _ => {}
+                }
             }
-            _ => Ok(()),
+            Ok(())
         })
         .await
     }

@@ -2,8 +2,9 @@
 //!
 //! A load writes one data file, proves it, and hands it to the table's one committer, which puts
 //! the files of neighbouring slices into the log as one entry, with a transaction per slice and
-//! generation. Only `add` actions are written: what is in the table stays. The one exception is a
-//! data file of ours that is gone or damaged, which goes with the commit that loads it anew.
+//! generation. In the modes fill-missing and append only `add` actions are written: what is in the
+//! table stays. The one exception is a data file of ours that is gone or damaged, which goes with
+//! the commit that loads it anew. Upsert and replace write files anew without the rows that go.
 //! Nothing counts as written before it is synced: data files and receipts first, the log entry
 //! last.
 
@@ -20,6 +21,7 @@ mod entry;
 mod load;
 mod log;
 mod receipts;
+mod rewrite;
 mod scan;
 mod schema;
 mod source;
@@ -73,6 +75,8 @@ struct Shared {
     checkpointed: AtomicU64,
     /// Versions between two checkpoints.
     checkpoint_every: u64,
+    /// Held by a load that may rewrite files with rows of other slices.
+    rewriting: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A Delta table.
@@ -114,8 +118,24 @@ impl DeltaTarget {
             committer: Committer::default(),
             checkpointed: AtomicU64::new(0),
             checkpoint_every,
+            rewriting: Arc::default(),
         };
         DeltaTarget { shared: Arc::new(shared) }
+    }
+
+    /// A load on the newest state.
+    async fn start(&self, slice: &SliceLoad) -> Result<DeltaLoad> {
+        let slice = slice.clone();
+        self.with(move |shared| {
+            let at = shared.clone();
+            let load = shared.log.newest(|state| DeltaLoad::new(at, slice, state))?;
+            let mut load = load.unwrap_or_else(|| {
+                Err(Error::unavailable("there is no table; it was not prepared or was deleted"))
+            })?;
+            load.find_wreck()?;
+            Ok(load)
+        })
+        .await
     }
 
     /// Runs work on the table's shared state where it holds up nobody.
@@ -187,7 +207,7 @@ impl Target for DeltaTarget {
             system: "Delta Lake",
             atomic: true,
             receipts: true,
-            modes: &[Mode::FillMissing, Mode::Append],
+            modes: &[Mode::FillMissing, Mode::Append, Mode::Upsert, Mode::Replace],
             rerun: "a slice and its receipt are one commit, so a rerun writes nothing twice",
             fidelity: "times are kept to the microsecond",
         }
@@ -225,17 +245,14 @@ impl Target for DeltaTarget {
             let what = format!("Delta tables cannot be loaded in mode {}", slice.mode.as_str());
             return Err(Error::config(what));
         }
-        let slice = slice.clone();
-        self.with(move |shared| {
-            let at = shared.clone();
-            let load = shared.log.newest(|state| DeltaLoad::new(at, slice, state))?;
-            let mut load = load.unwrap_or_else(|| {
-                Err(Error::unavailable("there is no table; it was not prepared or was deleted"))
-            })?;
-            load.find_wreck()?;
-            Ok(Box::new(load) as Box<dyn Load>)
-        })
-        .await
+        let mut load = self.start(slice).await?;
+        if matches!(slice.mode, Mode::Upsert | Mode::Replace) && load.shares_files() {
+            let turn = self.shared.rewriting.clone().lock_owned().await;
+            // Whoever had the turn before has most likely rewritten those files.
+            load = self.start(slice).await?;
+            load.turn = Some(turn);
+        }
+        Ok(Box::new(load))
     }
 }
 

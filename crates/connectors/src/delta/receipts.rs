@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Shared;
-use super::datafile::{Written, plain};
+use super::datafile::plain;
 use super::durable::{Durable, parent};
+use super::load::DeltaLoad;
 use super::state::{DataFile, State};
 
 /// Where the bodies lie; the underscore keeps VACUUM away.
@@ -35,9 +36,20 @@ struct Anchor {
     table_id: String,
     version: u64,
     files: Vec<AnchorFile>,
+    /// Files that this load wrote anew without some rows of its slice: what a receipt says of the
+    /// rows of other slices in such a file holds for its successor.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rewritten: Vec<Rewritten>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+struct Rewritten {
+    old: String,
+    /// None where no row was left.
+    new: Option<AnchorFile>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct AnchorFile {
     path: String,
     size: u64,
@@ -73,9 +85,10 @@ fn body_prefix(slice: &SliceId, generation: u64) -> String {
 pub(super) fn anchor(
     table_id: &str,
     version: u64,
-    written: Option<&Written>,
+    load: &DeltaLoad,
     held: &[Arc<DataFile>],
 ) -> Value {
+    let written = load.written.as_ref();
     let written = written.iter().map(|w| {
         let path = w.path.clone();
         AnchorFile { path, size: w.size, own: true }
@@ -85,7 +98,13 @@ pub(super) fn anchor(
         AnchorFile { path, size: f.size, own: false }
     });
     let files = written.chain(held).collect();
-    to_json(&Anchor { table_id: table_id.to_owned(), version, files })
+    let rewritten = load.rewritten.iter().map(|r| {
+        let new = r.new.as_ref().map(|w| (w.path.clone(), w.size));
+        let new = new.map(|(path, size)| AnchorFile { path, size, own: false });
+        Rewritten { old: r.old.path.to_string(), new }
+    });
+    let rewritten = rewritten.collect();
+    to_json(&Anchor { table_id: table_id.to_owned(), version, files, rewritten })
 }
 
 fn to_json(anchor: &Anchor) -> Value {
@@ -219,8 +238,9 @@ fn confirm(
     receipts: Vec<Receipt>,
 ) -> (Vec<Confirmed>, Vec<Commit>) {
     let look = |state: &mut State| {
-        let mut confirmed = Vec::new();
+        let mut valid = Vec::new();
         let mut known = HashSet::new();
+        let mut successors = HashMap::new();
         for receipt in receipts {
             let r = receipt.latest();
             let app_id = app_id(&r.plan, &r.slice);
@@ -231,10 +251,34 @@ fn confirm(
             if anchor.table_id != table_id {
                 continue;
             }
-            let gone = |f: &&AnchorFile| state.active(&f.path).is_none_or(|a| a.size != f.size);
-            let moved = anchor.files.iter().find(gone);
-            let moved = moved.map(|f| format!("`{}` is no longer part of the table", f.path));
+            for r in &anchor.rewritten {
+                successors.insert(r.old.clone(), r.new.clone());
+            }
             known.insert(app_id);
+            valid.push((receipt, anchor));
+        }
+        let gone = |f: &AnchorFile| state.active(&f.path).is_none_or(|a| a.size != f.size);
+        let mut confirmed = Vec::new();
+        for (receipt, mut anchor) in valid {
+            let mut moved = None;
+            let files = std::mem::take(&mut anchor.files).into_iter();
+            for mut file in files {
+                // A chain of successors cannot be longer than there are of them.
+                let mut left = successors.len();
+                let mut rests = true;
+                while rests && gone(&file) && left > 0 {
+                    left -= 1;
+                    match successors.get(&file.path) {
+                        Some(Some(new)) => file = new.clone(),
+                        Some(None) => rests = false,
+                        None => break,
+                    }
+                }
+                if rests && gone(&file) {
+                    moved = Some(format!("`{}` is no longer part of the table", file.path));
+                }
+                anchor.files.extend(rests.then_some(file));
+            }
             confirmed.push(Confirmed { receipt, anchor, moved });
         }
         let lost = state.txns().filter(|(app_id, _)| !known.contains(*app_id));
@@ -293,7 +337,8 @@ pub(super) fn refresh(
         let path = f.path.to_string();
         AnchorFile { own: own.contains(&path), path, size: f.size }
     });
-    let new = Anchor { table_id: old.table_id, version, files: files.collect() };
+    let files = files.collect();
+    let new = Anchor { table_id: old.table_id, version, files, rewritten: old.rewritten };
     receipt.latest_mut().anchor = to_json(&new);
     let durable = shared.log.durable();
     let path = write_body(durable, load, word, &receipt)?;

@@ -50,6 +50,13 @@ pub(super) struct Metadata {
     pub(super) configuration: HashMap<String, Option<String>>,
 }
 
+impl Metadata {
+    /// Whether files may only be added.
+    pub(super) fn is_append_only(&self) -> bool {
+        self.configuration.get("delta.appendOnly").and_then(Option::as_deref) == Some("true")
+    }
+}
+
 #[derive(Deserialize)]
 struct Struct {
     fields: Vec<StructField>,

@@ -14,7 +14,7 @@ use super::schema::{self, Metadata, Protocol};
 use super::stats;
 
 /// An active data file.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DataFile {
     /// Its path below the table.
     pub(super) path: Arc<str>,

@@ -19,7 +19,7 @@ use super::state::DataFile;
 impl DeltaLoad {
     /// Parts the slice's files from their wreck, where the load is to repair. Blocks.
     pub(super) fn find_wreck(&mut self) -> Result<()> {
-        if !self.slice.repair || self.base.files.is_empty() {
+        if !self.slice.repair || self.base.files.is_empty() || self.append_only {
             return Ok(());
         }
         let durable = self.shared.log.durable().clone();

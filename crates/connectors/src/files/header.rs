@@ -203,7 +203,7 @@ impl Shared {
             let name = String::from_utf8(value).map_err(|e| {
                 Error::config(format!("the header of `{path}` is not UTF-8"))
                     .because(e.utf8_error())
-                    .hint("set `encoding: latin-1` or `windows-1252` if it is that; else, is it text?")
+                    .hint("set `encoding: latin-1` or `windows-1252` if it is that")
             })?;
             if name.contains('\0') {
                 return Err(Error::config(format!("the header of `{path}` holds a NUL byte"))

@@ -3,8 +3,9 @@
 //! One pass over each file, on all cores, finds everything the plan needs: column types over all
 //! rows, rows and time range and hash per block, lines that belong to no slice. A slice then
 //! reads only the blocks that overlap it. Where that would read far more than the files hold
-//! (unordered rows) or cannot be done (compressed, not UTF-8), `stage` sorts the records once into the state dir,
-//! as the raw text they are: rejects keep their text, and one parser serves both paths.
+//! (unordered rows) or cannot be done (compressed, not UTF-8), `stage` sorts the records once into
+//! the state dir, as the raw text they are: rejects keep their text, and one parser serves both
+//! paths.
 
 mod blocks;
 mod buckets;

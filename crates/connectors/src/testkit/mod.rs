@@ -73,6 +73,11 @@ macro_rules! conformance {
             }
 
             #[tokio::test(flavor = "multi_thread")]
+            async fn rows_are_taken_out_and_replaced() {
+                $crate::testkit::suite::replaces(&$open).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
             async fn receipts_are_found_by_their_interval() {
                 suite::receipts(&$open).await;
             }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use retrofill_core::columns::{Column, ColumnType, Columns, Precision, Role};
 use retrofill_core::connector::{
-    CommitOutcome, Load, ReadRequest, RowSink, SliceLoad, Standing, Target,
+    CommitOutcome, Load, ReadRequest, RowPicker, RowSink, SliceLoad, Standing, Target,
 };
 use retrofill_core::digest::{Digest, ENCODING, Hasher};
 use retrofill_core::error::Result;
@@ -307,6 +307,68 @@ pub(crate) async fn hostile<K>(open: &impl Open<K>) {
     let slice = load(hours(0, 1), 1);
     done(target.as_ref(), &slice, &batch).await;
     assert!(visible(target.as_ref(), slice.interval).await.matches(&digest(&batch)));
+}
+
+/// Takes out every second row that it is shown.
+#[derive(Default)]
+struct EverySecond {
+    seen: u64,
+    gone: Sum,
+}
+
+#[async_trait]
+impl RowPicker for EverySecond {
+    async fn pick(&mut self, rows: RecordBatch) -> Result<Vec<bool>> {
+        let first = self.seen;
+        self.seen += rows.num_rows() as u64;
+        let goes: Vec<_> = (first..self.seen).map(|n| n % 2 == 1).collect();
+        let mask = BooleanArray::from(goes.clone());
+        let gone = arrow::compute::filter_record_batch(&rows, &mask).expect("filtered");
+        self.gone.push(gone).await?;
+        Ok(goes)
+    }
+}
+
+pub(crate) async fn replaces<K>(open: &impl Open<K>) {
+    let (target, _keep) = fresh(open).await;
+    if !target.capabilities().modes.contains(&Mode::Upsert) {
+        return;
+    }
+    // One file of all hours, so that the slice shares it with its neighbours.
+    let all = load(hours(0, 30), 1);
+    let times: Vec<_> = (0..30).map(|h| h * HOUR).collect();
+    done(target.as_ref(), &all, &rows(&times, "old", 3)).await;
+    let mut slice = load(hours(10, 20), 1);
+    slice.mode = Mode::Upsert;
+    let held_before = visible(target.as_ref(), slice.interval).await;
+    let outside = visible(target.as_ref(), hours(0, 10)).await;
+    for commit in [false, true] {
+        let new = rows(&[10 * HOUR + 1, 11 * HOUR + 1], "new", 9);
+        let mut load = target.begin(&slice).await.expect("begun");
+        assert!(held(load.as_mut()).await.matches(&held_before));
+        assert_eq!(load.write_successors(new.clone()).await.expect("written"), []);
+        let mut picker = EverySecond::default();
+        load.remove(&mut picker).await.expect("removed");
+        assert_eq!((picker.seen, picker.gone.0.count), (10, 5));
+        load.seal().await.expect("sealed");
+        let mut back = Sum::default();
+        load.read_back(&mut back).await.expect("read back");
+        let mut expected = held_before.clone();
+        expected.subtract(&picker.gone.0);
+        expected.add(&digest(&new));
+        assert!(back.0.matches(&expected), "{:?}, expected {expected:?}", back.0);
+        assert!(visible(target.as_ref(), slice.interval).await.matches(&held_before));
+        if commit {
+            let outcome = load.commit(receipt(&slice, &digest(&new), &held_before)).await;
+            assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
+            assert!(visible(target.as_ref(), slice.interval).await.matches(&expected));
+        } else {
+            load.abort().await.expect("aborted");
+            assert!(visible(target.as_ref(), slice.interval).await.matches(&held_before));
+        }
+        assert!(visible(target.as_ref(), hours(0, 10)).await.matches(&outside));
+        assert_eq!(visible(target.as_ref(), hours(20, 30)).await.count, 10);
+    }
 }
 
 pub(crate) async fn receipts<K>(open: &impl Open<K>) {

@@ -88,7 +88,8 @@ impl Digest {
 
     /// Adds another multiset.
     pub fn add(&mut self, other: &Digest) {
-        self.count += other.count;
+        // A subtraction may have wrapped: what is wrong must be found by comparing, not here.
+        self.count = self.count.wrapping_add(other.count);
         self.keys.0 = self.keys.0.wrapping_add(other.keys.0);
         self.rows.0 = self.rows.0.wrapping_add(other.rows.0);
         for time in [other.min, other.max].into_iter().flatten() {
@@ -98,7 +99,7 @@ impl Digest {
             self.parts.clone_from(&other.parts);
         } else {
             for (mine, theirs) in self.parts.iter_mut().zip(&other.parts) {
-                mine.0 += theirs.0;
+                mine.0 = mine.0.wrapping_add(theirs.0);
                 mine.1.0 = mine.1.0.wrapping_add(theirs.1.0);
             }
         }

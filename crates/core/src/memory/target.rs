@@ -17,7 +17,7 @@ use super::value::{Row, from_batch, time_of, to_batch};
 use crate::columns::{ColumnType, Columns};
 use crate::connector::{
     Capabilities, Commit, CommitOutcome, FieldType, Found, Known, Load, ReadRequest, Refused,
-    RowSink, Rows, SliceLoad, Source, SourceBatch, Standing, SurveyRequest, Target,
+    RowPicker, RowSink, Rows, SliceLoad, Source, SourceBatch, Standing, SurveyRequest, Target,
 };
 use crate::error::{Error, Kind, Result};
 use crate::id::{PlanId, SliceId};
@@ -227,7 +227,7 @@ impl Target for MemoryTable {
             system: "memory",
             atomic: true,
             receipts: true,
-            modes: &[Mode::FillMissing, Mode::Append],
+            modes: &[Mode::FillMissing, Mode::Append, Mode::Upsert, Mode::Replace],
             rerun: "skips slices whose receipt is there",
             fidelity: "everything survives",
         }
@@ -288,8 +288,15 @@ impl Target for MemoryTable {
         let base = self.newest();
         base.columns()?;
         let table = self.clone();
-        let (written, sealed) = (Vec::new(), Vec::new());
-        Ok(Box::new(MemoryLoad { table, slice: slice.clone(), base, seen: None, written, sealed }))
+        Ok(Box::new(MemoryLoad {
+            table,
+            slice: slice.clone(),
+            base,
+            seen: None,
+            written: Vec::new(),
+            sealed: Vec::new(),
+            removed: HashSet::new(),
+        }))
     }
 }
 
@@ -304,6 +311,8 @@ struct MemoryLoad {
     written: Vec<Row>,
     /// Rows that can be read back and committed.
     sealed: Vec<Row>,
+    /// Held rows that go, by number.
+    removed: HashSet<u64>,
 }
 
 impl MemoryLoad {
@@ -349,6 +358,16 @@ impl Load for MemoryLoad {
         Ok(refused)
     }
 
+    async fn remove(&mut self, picker: &mut dyn RowPicker) -> Result<()> {
+        for some in self.base.within(&self.slice.interval)?.chunks(BATCH) {
+            let rows: Vec<_> = some.iter().map(|(_, row)| row).collect();
+            let goes = picker.pick(to_batch(&self.slice.columns, &rows)?).await?;
+            let gone = some.iter().zip(goes).filter(|(_, goes)| *goes);
+            self.removed.extend(gone.map(|((id, _), _)| *id));
+        }
+        Ok(())
+    }
+
     async fn seal(&mut self) -> Result<()> {
         self.sealed.append(&mut self.written);
         Ok(())
@@ -356,7 +375,8 @@ impl Load for MemoryLoad {
 
     async fn read_back(&mut self, sink: &mut dyn RowSink) -> Result<()> {
         let held = self.base.within(&self.slice.interval)?;
-        let rows: Vec<_> = held.iter().map(|(_, row)| row).chain(&self.sealed).collect();
+        let stay = held.iter().filter(|(id, _)| !self.removed.contains(id));
+        let rows: Vec<_> = stay.map(|(_, row)| row).chain(&self.sealed).collect();
         push_all(&self.slice.columns, &rows, sink).await
     }
 
@@ -398,7 +418,9 @@ impl Load for MemoryLoad {
         }
         let mut next = (*newest).clone();
         receipt.latest_mut().anchor = next.anchor();
+        // In this order: a number is never given twice.
         next.append(std::mem::take(&mut self.sealed));
+        next.rows.retain(|(id, _)| !self.removed.contains(id));
         next.receipts.push(receipt);
         versions.push(Arc::new(next));
         CommitOutcome::Committed

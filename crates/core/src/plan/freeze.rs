@@ -72,14 +72,14 @@ pub fn freeze(inputs: Inputs) -> Result<Frozen> {
     let Inputs { spec, as_written, base_dir, survey, columns, mut notes, cuts, now, salt } = inputs;
     spec.check()?;
     let zone = zone(&spec.range.timezone)?;
-    let Some(seen) = seen(&survey)? else {
-        return match spec.write.on_empty_source {
-            OnEmptySource::Skip => Ok(Frozen::NothingThere),
-            OnEmptySource::Fail => {
-                Err(Error::config(format!("{} holds no row", spec.source.label))
-                    .hint("if that is fine, say `write: { on_empty_source: skip }`"))
-            }
-        };
+    let seen = match (seen(&survey)?, spec.write.on_empty_source) {
+        (Some(seen), _) => seen,
+        (None, OnEmptySource::Skip) => return Ok(Frozen::NothingThere),
+        (None, OnEmptySource::Clear) => to_be_cleared(&spec)?,
+        (None, OnEmptySource::Fail) => {
+            return Err(Error::config(format!("{} holds no row", spec.source.label))
+                .hint("if that is fine, say `write: { on_empty_source: skip }`"));
+        }
     };
     let limits = Limits { seen, settled: settled(&spec, now)? };
     let (every, range, intervals) = match spec.range.every {
@@ -121,6 +121,18 @@ pub fn freeze(inputs: Inputs) -> Result<Frozen> {
         survey: Arc::new(survey),
         slices,
     })))
+}
+
+/// What an empty source is to clear: exactly what the spec names.
+fn to_be_cleared(spec: &Spec) -> Result<Interval> {
+    match (spec.range.from, spec.range.to, spec.range.every) {
+        (Some(from), Some(to), Some(_)) => Interval::new(from, to),
+        _ => Err(Error::config(format!(
+            "{} holds no row, and the spec does not say what is to be cleared",
+            spec.source.label
+        ))
+        .hint("`on_empty_source: clear` needs `range.from`, `range.to` and `range.every`")),
+    }
 }
 
 /// Cuts intervals, which are in order, wherever one of the instants lies inside.

@@ -3,12 +3,13 @@
 use crate::columns::{Column, ColumnType, Columns, Role};
 use crate::connector::{FieldType, Target};
 use crate::error::{Error, Result};
-use crate::spec::RowsSpec;
+use crate::scope::Within;
+use crate::spec::{RowsSpec, WriteSpec};
 
 /// The plan's columns, and what the user should know of them. Where the target's table exists,
 /// its names and types win; else the target says how it would keep each type.
 pub fn resolve_columns(
-    rows: &RowsSpec,
+    (rows, write): (&RowsSpec, &WriteSpec),
     source: &[FieldType],
     table: Option<&[FieldType]>,
     target: &dyn Target,
@@ -34,12 +35,15 @@ pub fn resolve_columns(
         list.push((Column { name, ty, role, position: position as u32, source }, field));
     }
     if let Some(table) = table {
-        check_left_out(table, &list, &mut notes)?;
+        check_left_out(write, table, &list, &mut notes)?;
     }
     let key = rows.key.as_deref().unwrap_or_default();
     // Keys come in the order of the spec; `Columns` keeps the order given.
     list.sort_by_key(|(_, field)| key.iter().position(|k| *k == field.name));
     let columns = Columns::new(list.into_iter().map(|(column, _)| column).collect())?;
+    if let Some(scope) = &write.scope {
+        Within::new(scope, &columns)?;
+    }
     Ok((columns, notes))
 }
 
@@ -88,6 +92,7 @@ fn counterpart<'t>(
 }
 
 fn check_left_out(
+    write: &WriteSpec,
     table: &[FieldType],
     list: &[(Column, &FieldType)],
     notes: &mut Vec<String>,
@@ -98,6 +103,14 @@ fn check_left_out(
                 "the table's column `{}` may not be NULL, and the source does not have it",
                 field.name
             )));
+        }
+        if write.replaces() {
+            return Err(Error::config(format!(
+                "the source does not have the table's column `{}`, so mode `{}` would empty it",
+                field.name,
+                write.mode.as_str()
+            ))
+            .hint("add the column to the source, or use mode `fill-missing`"));
         }
         notes.push(format!("the table's column `{}` stays NULL in the new rows", field.name));
     }

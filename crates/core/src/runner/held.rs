@@ -34,19 +34,34 @@ impl Held {
         self.rows.is_empty()
     }
 
+    /// Every row of a key.
+    fn alike(&self, key: u128) -> &[(u128, u128)] {
+        let first = self.rows.partition_point(|(k, _)| *k < key);
+        let count = self.rows[first..].partition_point(|(k, _)| *k == key);
+        &self.rows[first..first + count]
+    }
+
+    /// How many rows are held.
+    pub(super) fn len(&self) -> u64 {
+        self.rows.len() as u64
+    }
+
+    /// Whether a row of this key is held.
+    pub(super) fn has_key(&self, key: u128) -> bool {
+        !self.alike(key).is_empty()
+    }
+
+    /// Whether the only row of its key is equal.
+    pub(super) fn is_alone(&self, hashes: &RowHashes) -> bool {
+        matches!(self.alike(hashes.key), [(_, row)] if *row == hashes.row)
+    }
+
     /// How a row stands to what is held.
     pub(super) fn standing(&self, hashes: &RowHashes) -> Standing {
-        let first = self.rows.partition_point(|(key, _)| *key < hashes.key);
-        let mut alike = self.rows[first..].iter().take_while(|(key, _)| *key == hashes.key);
-        match alike.clone().next() {
-            None => Standing::New,
-            Some((_, live)) => {
-                if alike.any(|(_, row)| *row == hashes.row) {
-                    Standing::Present
-                } else {
-                    Standing::Conflict(*live)
-                }
-            }
+        match self.alike(hashes.key) {
+            [] => Standing::New,
+            alike if alike.iter().any(|(_, row)| *row == hashes.row) => Standing::Present,
+            [(_, live), ..] => Standing::Conflict(*live),
         }
     }
 }
@@ -64,6 +79,11 @@ impl Copies {
             *copies.entry(hashes.row).or_default() += 1;
         }
         Copies(copies)
+    }
+
+    /// One more row of this kind.
+    pub(super) fn add(&mut self, row: u128) {
+        *self.0.entry(row).or_default() += 1;
     }
 
     /// Whether an equal row is left; it stands for this one from now on.

@@ -173,10 +173,8 @@ async fn settle(
         return Ok(());
     };
     let receipt = &found.receipt;
-    let news = !record.state.is_done()
-        || record.generation != receipt.latest().generation
-        || record.outcome.is_none();
-    if news {
+    // A table that was put back may hold another load of the same generation.
+    if !record.state.is_done() || record.outcome != Some(outcome(receipt)) {
         note(events, record, SliceEvent::Recovered(outcome(receipt)))?;
     }
     if !same_source(shared, record, receipt) {

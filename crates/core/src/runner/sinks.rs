@@ -15,6 +15,7 @@ use crate::digest::{Digest, Hasher, PARTS, RowHashes, Sum};
 use crate::env::{Env, compute};
 use crate::error::{Error, Kind, Result};
 use crate::interval::Interval;
+use crate::scope::Within;
 
 /// Nanoseconds since 1970 of each row's time; none where it is NULL.
 pub(super) fn times(rows: &RecordBatch) -> Result<Vec<Option<i128>>> {
@@ -112,6 +113,9 @@ pub(super) struct Taken<'a> {
     pub(super) kept: Option<Vec<RowHashes>>,
     /// So many rows are kept at most.
     most: u64,
+    scope: Option<Within>,
+    /// For each row kept, whether it lies in the scope; empty without a scope.
+    pub(super) inside: Vec<bool>,
 }
 
 impl<'a> Taken<'a> {
@@ -129,12 +133,20 @@ impl<'a> Taken<'a> {
             sum: Summer::new(interval),
             kept: None,
             most: u64::MAX,
+            scope: None,
+            inside: Vec::new(),
         }
     }
 
     /// Keeps the hashes of every row too: 32 bytes a row.
     pub(super) fn keeping(mut self) -> Self {
         self.kept = Some(Vec::new());
+        self
+    }
+
+    /// Tells of each row that is kept whether it lies in the scope.
+    pub(super) fn scoped(mut self, scope: Option<&Within>) -> Self {
+        self.scope = scope.cloned();
         self
     }
 
@@ -156,6 +168,7 @@ impl RowSink for Taken<'_> {
         if rows.num_columns() != self.columns.len() {
             return Err(Error::bug("the target gave other columns than the plan has"));
         }
+        let inside = self.scope.as_ref().map(|s| s.mask(&rows)).transpose()?;
         let hashed = hash(self.env, &self.hasher, rows).await?;
         let (start, end) =
             (self.interval.start().as_nanosecond(), self.interval.end().as_nanosecond());
@@ -170,6 +183,7 @@ impl RowSink for Taken<'_> {
             && let Some(kept) = &mut self.kept
         {
             kept.extend(hashed.hashes);
+            self.inside.extend(inside.iter().flat_map(|mask| mask.values().iter()));
         }
         Ok(())
     }

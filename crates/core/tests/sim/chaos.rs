@@ -21,6 +21,7 @@ pub(crate) enum Point {
     Begin,
     Held,
     Write,
+    Remove,
     Seal,
     ReadBack,
     Arrivals,
@@ -45,13 +46,13 @@ impl Point {
         use Point as P;
         match self {
             P::Arrivals | P::Refresh | P::ScratchDelete => 10,
-            P::SourceLocate | P::ScratchWrite => 4,
+            P::Remove | P::SourceLocate | P::ScratchWrite => 4,
             P::ScratchRename | P::ScratchRead => 4,
             _ => 1,
         }
     }
 
-    pub(crate) const ALL: [Point; 25] = [
+    pub(crate) const ALL: [Point; 26] = [
         Point::SourceStage,
         Point::SourceRead,
         Point::SourceNext,
@@ -61,6 +62,7 @@ impl Point {
         Point::Begin,
         Point::Held,
         Point::Write,
+        Point::Remove,
         Point::Seal,
         Point::ReadBack,
         Point::Arrivals,

@@ -10,7 +10,7 @@ use retrofill_core::memory::{Line, Row, Value};
 use retrofill_core::plan::Plan;
 use retrofill_core::receipt::Counts;
 use retrofill_core::reject::Exception;
-use retrofill_core::spec::OnDuplicate;
+use retrofill_core::spec::{Mode, OnDuplicate, OnEmptySource};
 
 use crate::env::Files;
 use crate::setting::{Setting, UNLUCKY, key, planned};
@@ -79,7 +79,17 @@ fn fate(setting: &Setting, interval: &Interval, others: &BTreeMap<String, Vec<Ro
         };
         fate.duplicates += group.len() as u64 - 1;
         let (number, row) = group[stays].clone();
-        fate.place(number, row, others.get(&key));
+        let others = others.get(&key);
+        match setting.spec.write.mode {
+            // Whatever else had the key was taken out; an equal row may have come since.
+            mode @ (Mode::Upsert | Mode::Replace) => {
+                let stays =
+                    |o: &&Row| **o == row || (mode == Mode::Replace && !setting.in_scope(o));
+                let rest: Vec<_> = others.into_iter().flatten().filter(stays).cloned().collect();
+                fate.place(number, row, Some(&rest).filter(|rest| !rest.is_empty()));
+            }
+            _ => fate.place(number, row, others),
+        }
     }
     fate
 }
@@ -97,6 +107,19 @@ impl Fate {
             None => self.present.push(row),
         }
     }
+}
+
+/// The rows of others that are left once a slice is committed.
+pub(crate) fn left(setting: &Setting, interval: &Interval, others: Vec<Row>) -> Vec<Row> {
+    let fate = fate(setting, interval, &BTreeMap::new());
+    let landed: BTreeSet<_> = fate.present.iter().map(key).collect();
+    let skipped = setting.spec.write.on_empty_source == OnEmptySource::Skip && fate.read == 0;
+    let goes = |row: &Row| match setting.spec.write.mode {
+        Mode::Upsert => landed.contains(&key(row)),
+        Mode::Replace => interval.contains(time(row)) && setting.in_scope(row) && !skipped,
+        _ => false,
+    };
+    others.into_iter().filter(|row| !goes(row)).collect()
 }
 
 fn by_key(rows: &[Row]) -> BTreeMap<String, Vec<Row>> {
@@ -182,7 +205,8 @@ impl Oracle<'_> {
         let wanted = Counts {
             read: fate.read,
             written: counts.written,
-            already_present: landed - counts.written.min(landed),
+            updated: counts.updated,
+            already_present: landed - (counts.written + counts.updated).min(landed),
             conflicting: fate.conflicts.len() as u64,
             duplicate: fate.duplicates,
             rejected: fate.rejects.len() as u64,

@@ -9,7 +9,7 @@ use retrofill_core::planted::{ALL, Bug, plant};
 use crate::play_safely;
 
 /// A bug that so many seeds do not catch is not caught.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 10_000;
 
 /// The first seed that fails with the bug, and why.
 fn caught(bug: Bug) -> Option<(u64, String)> {

@@ -15,7 +15,7 @@ use retrofill_core::plan::{Frozen, Inputs, Plan, freeze, resolve_columns};
 use retrofill_core::receipt::Receipt;
 use retrofill_core::spec::{
     Endpoint, Limits, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec, RejectsCap, Retry,
-    RowsSpec, Spec, WriteSpec,
+    RowsSpec, Scope, Spec, WriteSpec,
 };
 
 use crate::dice::Dice;
@@ -23,6 +23,17 @@ use crate::dice::Dice;
 /// Where the range starts, and the length of a slice, in seconds.
 pub(crate) const BASE: i64 = 1_600_000_000;
 pub(crate) const SLICE: i64 = 10;
+
+/// How often which mode is played.
+const MODES: [Mode; 7] = [
+    Mode::Append,
+    Mode::Append,
+    Mode::FillMissing,
+    Mode::FillMissing,
+    Mode::FillMissing,
+    Mode::Upsert,
+    Mode::Replace,
+];
 
 /// The target refuses rows with this value.
 pub(crate) const UNLUCKY: i64 = 13;
@@ -78,7 +89,7 @@ fn columns(mode: Mode) -> Columns {
     let column = |(position, field): (usize, FieldType)| Column {
         role: match (field.name.as_str(), mode) {
             ("t", _) => Role::Time,
-            ("k", Mode::FillMissing) => Role::Key,
+            ("k", mode) if mode != Mode::Append => Role::Key,
             _ => Role::Value,
         },
         name: field.name,
@@ -164,7 +175,7 @@ impl Setting {
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed, 0);
         let slices = dice.between(3, 12);
-        let mode = if dice.permille(250) { Mode::Append } else { Mode::FillMissing };
+        let mode = *dice.pick(&MODES);
         let mut lines = Vec::new();
         for _ in 0..dice.below(61) {
             let next = line(&mut dice, slices, &lines);
@@ -175,6 +186,10 @@ impl Setting {
         first[1] = Value::Text("a".into());
         let [t, k, s, v] = &first[..] else { panic!("a row has four columns") };
         lines.push(Line::Row(vec![k.clone(), v.clone(), t.clone(), s.clone()]));
+        let spec = spec(&mut dice, mode, slices);
+        if mode == Mode::Replace {
+            lines = lines.into_iter().filter_map(|line| clean(line, &spec)).collect();
+        }
         let per_block = dice.between(1, 9) as usize;
         let source = MemorySource::new(fields(), "t", per_block, lines.clone()).unwrap();
         let others = Others::default();
@@ -188,21 +203,29 @@ impl Setting {
         };
         let unlucky =
             |row: &Row| (row[3] == Value::Integer(UNLUCKY)).then(|| "an unlucky value".to_owned());
-        let spec = spec(&mut dice, mode, slices);
         Setting { spec, source, lines, table: table.refusing(unlucky), others, slices }
     }
 
     pub(crate) fn keyed(&self) -> bool {
-        self.spec.write.mode == Mode::FillMissing
+        self.spec.write.mode != Mode::Append
+    }
+
+    /// Whether mode replace may take this row out, wherever it stands.
+    pub(crate) fn in_scope(&self, row: &Row) -> bool {
+        self.spec.write.mode == Mode::Replace && lies_in(&self.spec, row)
     }
 
     /// Plans as the command does: a plan that the target knows keeps its salt.
     pub(crate) fn plan(&self, salt: [u8; 16]) -> Plan {
         let survey = block_on(self.source.survey(&SurveyRequest::default())).unwrap();
         let table = block_on(self.table.table()).unwrap();
-        let (columns, notes) =
-            resolve_columns(&self.spec.rows, &survey.columns, table.as_deref(), &self.table)
-                .unwrap();
+        let (columns, notes) = resolve_columns(
+            (&self.spec.rows, &self.spec.write),
+            &survey.columns,
+            table.as_deref(),
+            &self.table,
+        )
+        .unwrap();
         let inputs = Inputs {
             spec: self.spec.clone(),
             as_written: serde_json::Value::Null,
@@ -240,6 +263,28 @@ impl Setting {
             }
         })
     }
+}
+
+fn lies_in(spec: &Spec, row: &Row) -> bool {
+    match &spec.write.scope {
+        Some(Scope::Where(_)) => row[2] == Value::Text("x".into()),
+        _ => true,
+    }
+}
+
+/// Mode replace commits nothing with a reject: its source has none.
+fn clean(line: Line, spec: &Spec) -> Option<Line> {
+    let Line::Row(mut row) = line else { return None };
+    if row[0] == Value::Null {
+        row[0] = Value::Text("a".into());
+    }
+    if row[1] == Value::Integer(UNLUCKY) {
+        row[1] = Value::Integer(2);
+    }
+    if matches!(spec.write.scope, Some(Scope::Where(_))) {
+        row[3] = Value::Text("x".into());
+    }
+    Some(Line::Row(row))
 }
 
 fn as_row(line: &Line) -> Option<Row> {
@@ -291,9 +336,10 @@ pub(crate) fn vandal(dice: &mut Dice, table: &MemoryTable, others: &Others, keye
         new
     });
     table.rewrite(|rows| {
-        let (id, _) = rows.remove(at);
         // A changed row is a new one to whoever counts rows by number.
-        rows.extend(new.clone().map(|new| (id + 1_000_000, new)));
+        let next = rows.iter().map(|(id, _)| id + 1).max().unwrap_or(0);
+        rows.remove(at);
+        rows.extend(new.clone().map(|new| (next, new)));
     });
     let mut all = others.now();
     if let Some(ours) = all.iter().position(|row| *row == old) {
@@ -312,6 +358,18 @@ fn endpoint(name: &str) -> Endpoint {
     }
 }
 
+fn write(dice: &mut Dice, mode: Mode) -> WriteSpec {
+    use OnEmptySource::{Clear, Fail, Skip};
+    let some = Scope::Where([("s".to_owned(), vec!["x".to_owned()])].into());
+    let replaces = mode == Mode::Replace;
+    WriteSpec {
+        mode,
+        on_empty_source: if replaces { *dice.pick(&[Clear, Skip]) } else { Fail },
+        scope: replaces.then(|| dice.pick(&[Scope::All, some.clone(), some]).clone()),
+        min_keep: replaces.then_some(0.0),
+    }
+}
+
 fn spec(dice: &mut Dice, mode: Mode, slices: i64) -> Spec {
     use OnDuplicate::{Fail, First, Last, Reject};
     let at = |second| Some(Timestamp::from_second(second).unwrap());
@@ -321,9 +379,12 @@ fn spec(dice: &mut Dice, mode: Mode, slices: i64) -> Spec {
         target: endpoint("target"),
         rows: RowsSpec {
             time: "t".into(),
-            key: (mode == Mode::FillMissing).then(|| vec!["k".into()]),
+            key: (mode != Mode::Append).then(|| vec!["k".into()]),
             compare: None,
-            on_duplicate: *dice.pick(&[Reject, Reject, First, First, Last, Last, Fail]),
+            on_duplicate: match mode {
+                Mode::Replace => *dice.pick(&[First, Last, Fail]),
+                _ => *dice.pick(&[Reject, Reject, First, First, Last, Last, Fail]),
+            },
         },
         range: RangeSpec {
             from: at(BASE),
@@ -333,7 +394,7 @@ fn spec(dice: &mut Dice, mode: Mode, slices: i64) -> Spec {
             order: *dice.pick(&[Order::OldestFirst, Order::NewestFirst]),
             settle: Duration::ZERO,
         },
-        write: WriteSpec { mode, on_empty_source: OnEmptySource::Fail },
+        write: write(dice, mode),
         limits: Limits {
             concurrency: Some(dice.between(1, 4) as usize),
             rows_per_second: *dice.pick(&[None, None, Some(5)]),

@@ -51,7 +51,7 @@ impl Run {
 }
 
 struct Story {
-    setting: Setting,
+    setting: Arc<Setting>,
     world: World,
     chaos: Chaos,
     rules: Rules,
@@ -86,7 +86,7 @@ impl Story {
         let world = World::new(seed);
         world.start();
         let chaos = Chaos::new(seed, &world, tracing);
-        let setting = Setting::new(seed);
+        let setting = Arc::new(Setting::new(seed));
         chaos.set_live(setting.live_writer(seed));
         let mut dice = Dice::new(seed, 5);
         let plan = Arc::new(setting.plan(salt(&mut dice)));
@@ -160,6 +160,7 @@ impl Story {
         let caller = Caller { process, chaos: self.chaos.clone(), rules: self.rules.clone() };
         let slice = |n: usize| self.plan.slices[n % self.plan.slices.len()].interval;
         let target = FaultyTarget {
+            setting: Arc::clone(&self.setting),
             inner: self.setting.table.clone(),
             caller: caller.clone(),
             server: self.server.clone(),

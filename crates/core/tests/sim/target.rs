@@ -10,8 +10,8 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{
-    Capabilities, CommitOutcome, FieldType, Known, Load, ReadRequest, Refused, RowSink, Rows,
-    SliceLoad, Source, SurveyRequest, Target,
+    Capabilities, CommitOutcome, FieldType, Known, Load, ReadRequest, Refused, RowPicker, RowSink,
+    Rows, SliceLoad, Source, SurveyRequest, Target,
 };
 use retrofill_core::error::{Error, Result};
 use retrofill_core::id::{PlanId, SliceId};
@@ -24,6 +24,8 @@ use retrofill_core::survey::Survey;
 use crate::chaos::{Fault, Point};
 use crate::env::{Process, World};
 use crate::faulty::Caller;
+use crate::oracle::left;
+use crate::setting::Setting;
 
 /// The process that stands for the server: nobody kills it.
 const SERVER: usize = 0;
@@ -41,12 +43,20 @@ impl Server {
     }
 
     /// Commits some time after the answer was given up.
-    fn commit_late(&self, wait: Duration, load: Box<dyn Load>, receipt: Receipt) {
+    fn commit_late(
+        &self,
+        wait: Duration,
+        load: Box<dyn Load>,
+        receipt: Receipt,
+        landed: impl FnOnce() + Send + 'static,
+    ) {
         self.late.fetch_add(1, Ordering::SeqCst);
         let (wait, late) = (self.world.sleep(SERVER, wait), Arc::clone(&self.late));
         let work = async move {
             wait.await;
-            load.commit(receipt).await;
+            if matches!(load.commit(receipt).await, CommitOutcome::Committed) {
+                landed();
+            }
             late.fetch_sub(1, Ordering::SeqCst);
         };
         self.world.spawn(SERVER, Box::pin(work));
@@ -67,6 +77,7 @@ impl Server {
 
 #[derive(Clone)]
 pub(crate) struct FaultyTarget {
+    pub setting: Arc<Setting>,
     pub inner: MemoryTable,
     pub caller: Caller,
     pub server: Server,
@@ -197,6 +208,11 @@ impl Load for FaultyLoad {
         Ok(refused)
     }
 
+    async fn remove(&mut self, picker: &mut dyn RowPicker) -> Result<()> {
+        let caller = self.target.caller.clone();
+        caller.around(Point::Remove, self.inner().remove(picker)).await
+    }
+
     async fn seal(&mut self) -> Result<()> {
         let caller = self.target.caller.clone();
         caller.around(Point::Seal, self.inner().seal()).await
@@ -229,11 +245,13 @@ impl Load for FaultyLoad {
         }
         if strikes(Fault::UnknownLate, 3) {
             let wait = Duration::from_millis(1 << caller.chaos.below(14));
-            target.server.commit_late(wait, inner, receipt);
+            let (setting, interval) = (Arc::clone(&target.setting), slice.interval);
+            target.server.commit_late(wait, inner, receipt, move || landed(&setting, &interval));
             return CommitOutcome::Unknown(lost());
         }
         match inner.commit(receipt).await {
             CommitOutcome::Committed => {
+                landed(&target.setting, &slice.interval);
                 caller.chaos.turn(caller.process, Point::Commit).await;
                 if strikes(Fault::UnknownDone, 5) {
                     return CommitOutcome::Unknown(lost());
@@ -261,6 +279,12 @@ impl Load for FaultyLoad {
         let inner = self.take();
         caller.around(Point::Refresh, inner.refresh(receipt)).await
     }
+}
+
+/// A slice is committed: in the modes that replace, rows of others may be gone with it.
+fn landed(setting: &Setting, interval: &Interval) {
+    let left = left(setting, interval, setting.others.now());
+    setting.others.set(setting.table.version(), left);
 }
 
 struct FaultySink<'a> {

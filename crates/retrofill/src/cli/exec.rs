@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args};
 
 use retrofill_core::id::SliceId;
 use retrofill_core::runner::Options;
@@ -12,7 +13,7 @@ use super::exit::Exit;
 use super::job::JobArg;
 use super::output::Failure;
 use super::output::Format;
-use super::work::{Done, finish, work};
+use super::work::{Done, May, finish, work};
 
 /// Arguments of `exec`.
 #[derive(Debug, Clone, Args)]
@@ -23,6 +24,15 @@ pub struct ExecArgs {
     /// The slice, such as `20190101T000000Z`.
     #[arg(long, value_name = "ID", env = "RETROFILL_SLICE", hide_env = true)]
     pub slice: String,
+    /// Mode replace: take rows out without asking for the plan's id.
+    #[arg(
+        long,
+        env = "RETROFILL_YES",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
+    pub yes: bool,
     /// Write the JSON summary line to this file too.
     #[arg(long, value_name = "FILE", env = "RETROFILL_SUMMARY_FILE", hide_env = true)]
     pub summary_file: Option<PathBuf>,
@@ -33,8 +43,9 @@ pub async fn execute(ctx: &Context, args: &ExecArgs) -> Result<Exit, Failure> {
     let opened = JobArg { text: args.plan.clone() }.open(ctx.state_dir.as_deref())?;
     let slice = SliceId::new(args.slice.clone());
     let only = Options { only: Some(slice.clone()), ..Options::default() };
-    let done = work(ctx, opened, false, |_| Ok(only)).await?;
-    let Some(Done { plan, parts, summary }) = done else {
+    let may = May { replan: false, replace: args.yes };
+    let done = work(ctx, opened, may, |_| Ok(only)).await?;
+    let Some(Done { plan, parts, summary, .. }) = done else {
         ctx.output.note("the source is empty; nothing to do");
         return Ok(Exit::Done);
     };
@@ -45,11 +56,12 @@ pub async fn execute(ctx: &Context, args: &ExecArgs) -> Result<Exit, Failure> {
             ctx.output.json(&found.receipt);
         }
     }
-    for trouble in &summary.troubles {
-        ctx.output.note(trouble);
-    }
     if ctx.output.format == Format::Json {
         finish(ctx, &summary, args.summary_file.as_deref())?;
+    } else {
+        for trouble in &summary.troubles {
+            ctx.output.note(trouble);
+        }
     }
     Ok(summary.exit)
 }

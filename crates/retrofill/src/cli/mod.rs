@@ -1,6 +1,7 @@
 //! The commands. Each has a file with its arguments and its work.
 
 pub mod check;
+mod consent;
 pub mod exec;
 pub mod exit;
 pub mod job;
@@ -8,11 +9,13 @@ pub mod log;
 pub mod output;
 pub mod plan;
 pub mod progress;
+pub mod report;
 pub mod run;
 pub mod schema;
 pub mod show;
 pub mod status;
 pub mod summary;
+mod tell;
 pub mod verify;
 mod watch;
 mod work;
@@ -103,6 +106,8 @@ pub enum Command {
     Show(show::ShowArgs),
     /// Show the journal.
     Log(log::LogArgs),
+    /// Write everything there is to say about the job: a page, Markdown or JSON.
+    Report(report::ReportArgs),
     /// Print the JSON Schema of the spec.
     Schema(schema::SchemaArgs),
 }
@@ -136,6 +141,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Status(args) => status::execute(&ctx, args).await,
         Command::Show(args) => show::execute(&ctx, args).await,
         Command::Log(args) => log::execute(&ctx, args).await,
+        Command::Report(args) => report::execute(&ctx, args).await,
         Command::Schema(args) => schema::execute(&ctx, args),
     };
     result.unwrap_or_else(|failure: Failure| {

@@ -1,6 +1,6 @@
 //! The only place that prints: results to stdout, everything else to stderr.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
 use retrofill_core::error::Error;
@@ -74,11 +74,24 @@ impl Output {
         self.result(&serde_json::to_string(value).expect("results are plain JSON"));
     }
 
+    /// A question, to stderr, without a line end.
+    pub fn ask(self, text: &str) {
+        progress::aside(|| {
+            // A reader that is gone is no failure of ours.
+            let _ = write!(io::stderr(), "{text}").and_then(|()| io::stderr().flush());
+        });
+    }
+
     /// Something worth knowing that is not the result, to stderr; not with `--quiet`.
     pub fn note(&self, text: &str) {
         if !self.quiet {
             log(text);
         }
+    }
+
+    /// Something that went wrong without changing the result, to stderr.
+    pub fn warning(&self, text: &str) {
+        log(&format!("warning: {text}"));
     }
 
     /// Why the command failed, to stderr.

@@ -10,6 +10,7 @@ use retrofill_core::connector::Capabilities;
 use retrofill_core::error::Error;
 use retrofill_core::ledger::{Journal as _, State};
 use retrofill_core::plan::{Plan, PlanFile};
+use retrofill_core::spec::WriteSpec;
 
 use super::Context;
 use super::exit::Exit;
@@ -101,7 +102,7 @@ fn text(plan: &Plan, target: &Capabilities, done: u64) -> String {
         plan.id,
         plan.every,
         plan.spec.range.timezone,
-        plan.spec.write.mode.as_str(),
+        mode(&plan.spec.write),
         count(plan.estimated_rows(), "row"),
         bytes(plan.survey.bytes),
     ));
@@ -132,6 +133,14 @@ fn text(plan: &Plan, target: &Capabilities, done: u64) -> String {
         n => format!("{} of {} done\nNext: retrofill run", grouped(n), grouped(slices)),
     });
     out.join("\n")
+}
+
+/// The mode, with what it may take out.
+fn mode(write: &WriteSpec) -> String {
+    match &write.scope {
+        None => write.mode.as_str().to_owned(),
+        Some(scope) => format!("{} of {scope}", write.mode.as_str()),
+    }
 }
 
 fn columns(plan: &Plan) -> String {

@@ -16,11 +16,13 @@ use super::Context;
 use super::exit::Exit;
 use super::job::JobArg;
 use super::output::Failure;
-use super::work::{finish, forget_summary, work};
+use super::tell;
+use super::work::{May, finish, forget_summary, work};
 use crate::config::Moment;
 
 /// Arguments of `run`.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct RunArgs {
     /// The job.
     #[command(flatten)]
@@ -71,6 +73,15 @@ pub struct RunArgs {
         action = ArgAction::SetTrue
     )]
     pub again: bool,
+    /// Mode replace: take rows out without asking for the plan's id.
+    #[arg(
+        long,
+        env = "RETROFILL_YES",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
+    pub yes: bool,
     /// Exit with 99 instead of 0 where there was nothing to do.
     #[arg(
         long,
@@ -98,19 +109,30 @@ pub enum Selected {
 
 /// Loads and proves.
 pub async fn execute(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
+    let called = Timestamp::now();
     let opened = args.job.open(ctx.state_dir.as_deref())?;
     let name = opened.job.spec.name.clone();
     forget_summary(args.summary_file.as_deref())?;
-    let done = work(ctx, opened, args.replan, |plan| options(plan, args)).await?;
-    let Some(done) = done else {
+    let job = opened.job.clone();
+    let may = May { replan: args.replan, replace: args.yes };
+    let done = match work(ctx, opened, may, |plan| options(plan, args)).await {
+        Ok(done) => done,
+        Err(failure) => {
+            tell::failed(ctx, called, &job, &failure).await;
+            return Err(failure);
+        }
+    };
+    let Some(mut done) = done else {
         ctx.output.result(&format!("{name}: the source is empty; nothing to do"));
         return Ok(Exit::Done.skipped(args.skip_if_done, true));
     };
-    let mut summary = done.summary;
+    let summary = &mut done.summary;
     let all_done = summary.nothing_to_do && summary.slices.done() == summary.slices.total;
     summary.exit = summary.exit.skipped(args.skip_if_done, all_done);
-    finish(ctx, &summary, args.summary_file.as_deref())?;
-    Ok(summary.exit)
+    let report = tell::report(ctx, called, &mut done).await;
+    finish(ctx, &done.summary, args.summary_file.as_deref())?;
+    tell::notify(ctx, &done, report).await;
+    Ok(done.summary.exit)
 }
 
 fn options(plan: &Plan, args: &RunArgs) -> Result<Options, Failure> {

@@ -17,6 +17,7 @@ use super::job::JobArg;
 use super::output::Failure;
 use super::output::{Format, grouped, seconds};
 use super::summary::{Summary, count, interval};
+use super::tell;
 use super::watch::Screen;
 use super::work::{sum_up, write_summary};
 use crate::job::Parts;
@@ -92,6 +93,7 @@ pub async fn execute(ctx: &Context, args: &VerifyArgs) -> Result<Exit, Failure> 
     if ctx.output.format == Format::Json {
         ctx.output.result(&summary.json_line());
     }
+    tell::verified(ctx, &opened.job, &summary).await;
     Ok(summary.exit)
 }
 

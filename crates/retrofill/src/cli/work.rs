@@ -11,6 +11,7 @@ use retrofill_core::receipt::Counts;
 use retrofill_core::runner::{self, Options, Report, Stop};
 
 use super::Context;
+use super::consent;
 use super::exit::{Exit, Facts, decide};
 use super::job::Opened;
 use super::output::{Failure, Format};
@@ -25,6 +26,18 @@ pub(super) struct Done {
     pub(super) plan: Arc<Plan>,
     pub(super) parts: Parts,
     pub(super) summary: Summary,
+    pub(super) job: Job,
+    /// What ended it before its time.
+    pub(super) stopped: Option<Error>,
+}
+
+/// What the user allowed beforehand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct May {
+    /// Plan anew where an unfinished plan and the spec no longer fit.
+    pub(super) replan: bool,
+    /// Take rows out in mode replace without asking.
+    pub(super) replace: bool,
 }
 
 /// Plans where needed and runs the slices that the options choose. None where the source is
@@ -32,7 +45,7 @@ pub(super) struct Done {
 pub(super) async fn work(
     ctx: &Context,
     opened: Opened,
-    replan: bool,
+    may: May,
     options: impl FnOnce(&Plan) -> Result<Options, Failure>,
 ) -> Result<Option<Done>, Failure> {
     let began = Instant::now();
@@ -40,7 +53,7 @@ pub(super) async fn work(
     let parts = Parts::open(&opened.job)?;
     let planned = match opened.plan {
         Some(plan) => Some((check_pinned(&opened.job, plan)?, Origin::Resumed)),
-        None => opened.job.plan(&parts, replan, Some(screen.survey())).await?,
+        None => opened.job.plan(&parts, may.replan, Some(screen.survey())).await?,
     };
     let Some((plan, origin)) = planned else {
         screen.finish();
@@ -58,6 +71,10 @@ pub(super) async fn work(
     }
     let plan = Arc::new(plan);
     let options = options(&plan)?;
+    let open = |s: ledger::Summary| s.of(State::Verified) + s.of(State::Empty) < s.total();
+    if parts.journal.summary(&plan.id).await?.is_none_or(open) {
+        consent::to_replace(ctx.output, &plan, may.replace)?;
+    }
     let stop = Arc::new(Stop::default());
     let output = ctx.output;
     let signals = Signals::listen(stop.clone(), move |text| output.note(text))?;
@@ -94,7 +111,7 @@ pub(super) async fn work(
     }
     summary.nothing_to_do = report.touched == 0 && report.stopped.is_none();
     summary.exit = decide(facts(&plan, &options, &report, &summary, signals.exit()));
-    Ok(Some(Done { plan, parts, summary }))
+    Ok(Some(Done { plan, parts, summary, job: opened.job, stopped: report.stopped }))
 }
 
 /// A plan file works only while its spec still means the same.
@@ -194,7 +211,12 @@ pub(super) fn write_summary(summary: &Summary, file: Option<&Path>) -> Result<()
 pub(super) fn finish(ctx: &Context, summary: &Summary, file: Option<&Path>) -> Result<(), Failure> {
     write_summary(summary, file)?;
     match ctx.output.format {
-        Format::Json => ctx.output.result(&summary.json_line()),
+        Format::Json => {
+            for trouble in &summary.troubles {
+                ctx.output.note(trouble);
+            }
+            ctx.output.result(&summary.json_line());
+        }
         Format::Text => ctx.output.result(&summary.text()),
     }
     Ok(())

@@ -10,9 +10,10 @@ use retrofill_core::spec::Endpoint;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::raw::{
-    RawCompression, RawCsv, RawDecimal, RawDelta, RawEncoding, RawSchema, RawSource,
-    RawSourceConnector, RawTarget, RawTargetConnector,
+use super::raw::{RawSource, RawTarget};
+use super::raw_ends::{
+    RawCompression, RawCsv, RawDecimal, RawDelta, RawEncoding, RawSchema, RawSourceConnector,
+    RawTargetConnector,
 };
 use super::read::Field;
 use super::resolve::check_zone;

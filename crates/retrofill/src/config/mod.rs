@@ -5,8 +5,10 @@
 //! make core's `Spec` of it (`resolve`). Each step goes on after a problem.
 
 mod endpoint;
+mod notify;
 mod problem;
 mod raw;
+mod raw_ends;
 mod read;
 mod resolve;
 mod schema;
@@ -21,6 +23,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use retrofill_core::spec::Spec;
+
+use crate::notify::Notify;
 
 pub use problem::{Problem, Problems};
 pub use schema::schema;
@@ -60,6 +64,8 @@ pub struct Loaded {
     pub labels: BTreeMap<String, String>,
     /// The kind of ledger: `sqlite`.
     pub ledger: &'static str,
+    /// Who is told how a run ended. Never part of the spec: it decides nothing about rows.
+    pub notify: Vec<Notify>,
     /// The directory that relative paths in the spec start from.
     pub base_dir: PathBuf,
     /// Where each key of the document stands, `FILE:LINE:COLUMN`, by its path with dots. Empty
@@ -121,12 +127,16 @@ fn understand(
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let wrong = |list| Problems::new(shown, text, list);
     let mut root = tree::parse(text).map_err(wrong)?;
-    let raw = root.to_json();
+    let mut raw = root.to_json();
+    notify::forget_urls(&mut raw);
+    let masked = notify::masked(text, &root);
+    let wrong = |list| Problems::new(shown, &masked, list);
     let mut problems = Vec::new();
     let outside = substitute::Outside { env, base };
     substitute::substitute(&mut root, &outside, &mut problems);
     let typed = read::read::<raw::RawSpec>(&root, "", &mut problems);
     let spec = typed.as_ref().and_then(|typed| resolve::resolve(typed, stem, &mut problems));
+    let notify = typed.as_ref().map_or(Vec::new(), |t| notify::notify(&t.notify, &mut problems));
     match (typed, spec) {
         (Some(typed), Some(spec)) if problems.is_empty() => {
             // The same rules once more, as core sees them: they must never disagree.
@@ -140,6 +150,7 @@ fn understand(
                 raw,
                 labels: labels.into_iter().map(|(name, word)| (name, word.0)).collect(),
                 ledger: typed.ledger.or(raw::RawLedger::Sqlite).as_str(),
+                notify,
                 base_dir: base.to_owned(),
                 places: root.places(shown),
                 state_dir,

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 
 use super::problem::Problem;
+use super::raw_ends::{RawSourceConnector, RawTargetConnector};
 use super::read::{Read, choice, section};
 use super::tree::{Node, NodeKind};
-use super::types::RawTypes;
-use super::values::{Cap, Concurrency, Moment, Size, SliceSize, Span, Word};
+use super::values::{Cap, Concurrency, Moment, Share, Size, SliceSize, Span, Word};
 
 section! {
     /// A backfill: where rows come from, where they go, which rows, and how carefully. Every text
@@ -42,6 +42,8 @@ section! {
         /// Where the journal of all slices is kept. Default: sqlite.
         #[schemars(extend("default" = "sqlite"))]
         pub(super) ledger: RawLedger,
+        /// Who is told how a run ended. Default: nobody.
+        pub(super) notify: Vec<RawNotify>,
     }
 }
 
@@ -85,137 +87,6 @@ impl Read for RawTarget {
             }
             _ => Read::read(node, what, problems).map(RawTarget::Connector),
         }
-    }
-}
-
-section! {
-    /// Exactly one connector that rows can be read from.
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
-    pub(super) struct RawSourceConnector needs [] {
-        /// CSV files.
-        pub(super) csv: RawCsv,
-    }
-}
-
-section! {
-    /// Exactly one connector that rows can be written to.
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
-    pub(super) struct RawTargetConnector needs [] {
-        /// A Delta Lake table.
-        pub(super) delta: RawDelta,
-    }
-}
-
-section! {
-    /// CSV files. Types are found over all rows: whole numbers, decimals, `true` and `false`,
-    /// text; the time column becomes an instant.
-    pub(super) struct RawCsv needs ["path"] {
-        /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`. Files are read in the order
-        /// of their paths.
-        pub(super) path: String,
-        /// The one byte between fields. Default: `,`.
-        #[schemars(extend("default" = ","))]
-        pub(super) delimiter: String,
-        /// The one byte around fields that hold delimiters or line ends. Default: `"`.
-        #[schemars(extend("default" = "\""))]
-        pub(super) quote: String,
-        /// Whether the first line of each file names the columns; else they are called
-        /// `column_1`, `column_2` and so on. Default: true.
-        #[schemars(extend("default" = true))]
-        pub(super) header: bool,
-        /// Unquoted words that stand for NULL beside the empty field. Default: none.
-        pub(super) null: Vec<Word>,
-        /// How the files are packed. Default: auto, by their names. A file may unpack to 512 MiB
-        /// or to 100 times its size, whichever is more; unpack larger ones yourself.
-        #[schemars(extend("default" = "auto"))]
-        pub(super) compression: RawCompression,
-        /// The time zone of times without one: an IANA name. Default: UTC.
-        #[schemars(extend("default" = "UTC"))]
-        pub(super) timezone: String,
-        /// How times are written, in strptime's words (`%d.%m.%Y %H:%M`). Default: recognised
-        /// without it are RFC 3339, `YYYY-MM-DD[ T]HH:MM[:SS[.f]]`, dates, and seconds, milli-,
-        /// micro- or nanoseconds since 1970.
-        pub(super) time_format: String,
-        /// What the bytes of the files stand for. A line that is something else is refused. For a
-        /// file that is packed or not UTF-8, places in it count the bytes of its text as UTF-8.
-        /// Default: utf-8; files that begin with the mark of UTF-16 are recognised.
-        #[schemars(extend("default" = "utf-8"))]
-        pub(super) encoding: RawEncoding,
-        /// What stands before the fraction of a number; times are not meant. Thousands are never
-        /// separated. Default: `.`.
-        #[schemars(extend("default" = "."))]
-        pub(super) decimal: RawDecimal,
-        /// Which columns the files of a pattern may have; their order is always free. Default:
-        /// strict.
-        #[schemars(extend("default" = "strict"))]
-        pub(super) schema: RawSchema,
-        /// The types of some columns, by name. A value that does not fit is refused. The types of
-        /// a table that is there win. Default: found from all rows.
-        pub(super) types: RawTypes,
-    }
-}
-
-section! {
-    /// A Delta Lake table on a local disk. Created where there is none.
-    pub(super) struct RawDelta needs ["path"] {
-        /// The table's directory.
-        pub(super) path: String,
-    }
-}
-
-choice! {
-    /// How files are packed.
-    pub(super) enum RawCompression {
-        /// By their endings `.gz`, `.zst`, `.bz2` and `.xz`; all others are not packed.
-        Auto = "auto",
-        /// No file is packed.
-        None = "none",
-        /// Every file is gzip.
-        Gzip = "gzip",
-        /// Every file is zstd.
-        Zstd = "zstd",
-        /// Every file is bzip2.
-        Bzip2 = "bzip2",
-        /// Every file is xz.
-        Xz = "xz",
-    }
-}
-
-choice! {
-    /// What the bytes of files stand for.
-    pub(super) enum RawEncoding {
-        /// UTF-8, or UTF-16 where a file begins with its mark.
-        Utf8 = "utf-8",
-        /// UTF-16; each file begins with its mark.
-        Utf16 = "utf-16",
-        /// UTF-16, low byte first: what Windows writes.
-        Utf16Le = "utf-16le",
-        /// UTF-16, high byte first.
-        Utf16Be = "utf-16be",
-        /// ISO 8859-1.
-        Latin1 = "latin-1",
-        /// Windows-1252.
-        Windows1252 = "windows-1252",
-    }
-}
-
-choice! {
-    /// What stands before the fraction of a number.
-    pub(super) enum RawDecimal {
-        /// `1.5`
-        Point = ".",
-        /// `1,5`; then the delimiter is another.
-        Comma = ",",
-    }
-}
-
-choice! {
-    /// Which columns the files of a pattern may have.
-    pub(super) enum RawSchema {
-        /// The same in every file.
-        Strict = "strict",
-        /// All columns of all files are taken, NULL where a file lacks one.
-        Union = "union",
     }
 }
 
@@ -293,9 +164,45 @@ section! {
         /// What to do with rows whose key the target holds. Default: fill-missing; append where
         /// `rows.key` is left out.
         pub(super) mode: RawMode,
-        /// What to do when the source holds no row at all. Default: fail.
+        /// What to do when the source holds no row at all, or in mode replace none of a slice.
+        /// Default: fail.
         #[schemars(extend("default" = "fail"))]
         pub(super) on_empty_source: RawOnEmptySource,
+        /// Mode replace: which of the target's rows are replaced, inside the slices.
+        pub(super) scope: RawScope,
+        /// Mode replace: a slice fails when fewer rows than this share of those it holds in the
+        /// scope would take their place, 0 to 1. Default: 0.9.
+        #[schemars(extend("default" = 0.9, "minimum" = 0, "maximum" = 1))]
+        pub(super) min_keep: Share,
+    }
+}
+
+/// `all`, or columns with the values that name the rows: `{ origin: [EWR, JFK] }`.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum RawScope {
+    /// Every row.
+    All(RawAll),
+    /// Rows whose columns all have one of these values.
+    Where(BTreeMap<String, Vec<Word>>),
+}
+
+choice! {
+    /// Every row.
+    pub(super) enum RawAll {
+        /// Every row.
+        All = "all",
+    }
+}
+
+impl Read for RawScope {
+    fn read(node: &Node, what: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+        match &node.kind {
+            NodeKind::Scalar(s) if !s.is_null() => {
+                Read::read(node, what, problems).map(RawScope::All)
+            }
+            _ => Read::read(node, what, problems).map(RawScope::Where),
+        }
     }
 }
 
@@ -304,6 +211,10 @@ choice! {
     pub(super) enum RawMode {
         /// Write what is missing; a row that is there is never changed.
         FillMissing = "fill-missing",
+        /// Write what is missing, and put the source's row in the place of one that differs.
+        Upsert = "upsert",
+        /// Take out what `scope` names and the source does not have, and write the source's rows.
+        Replace = "replace",
         /// Write every row; only for rows without a key.
         Append = "append",
     }
@@ -316,6 +227,8 @@ choice! {
         Fail = "fail",
         /// There is nothing to do.
         Skip = "skip",
+        /// Mode replace: what `scope` names goes.
+        Clear = "clear",
     }
 }
 
@@ -367,5 +280,55 @@ choice! {
     pub(super) enum RawLedger {
         /// In an `SQLite` file in the state directory.
         Sqlite = "sqlite",
+    }
+}
+
+section! {
+    /// Somebody who is told how a run ended: a webhook or a command. What fails here is a warning
+    /// and never changes the exit code.
+    pub(super) struct RawNotify needs [] {
+        /// The address of a webhook, which is treated as a secret: best `${VAR:-}`. An empty text
+        /// switches the entry off.
+        pub(super) url: String,
+        /// A program and its arguments. It gets the summary as JSON on standard input.
+        #[schemars(length(min = 1))]
+        pub(super) command: Vec<Word>,
+        /// What is told. Default: all four.
+        #[schemars(length(min = 1))]
+        pub(super) on: Vec<RawOccasion>,
+        /// What is sent to the webhook. Default: auto.
+        #[schemars(extend("default" = "auto"))]
+        pub(super) format: RawNotifyFormat,
+        /// Allow `http` without TLS to another machine. Default: false.
+        #[schemars(extend("default" = false))]
+        pub(super) insecure: bool,
+    }
+}
+
+choice! {
+    /// How a run ended.
+    pub(super) enum RawOccasion {
+        /// Everything that was selected is proven.
+        Completed = "completed",
+        /// Slices failed, rows were refused beyond the cap, or the run could not be made.
+        Failed = "failed",
+        /// A slice was read back different.
+        Mismatched = "mismatched",
+        /// Stopped on purpose or by a signal, with work left.
+        Paused = "paused",
+    }
+}
+
+choice! {
+    /// What is sent to a webhook.
+    pub(super) enum RawNotifyFormat {
+        /// By the host of the URL.
+        Auto = "auto",
+        /// JSON: a readable text and the whole summary.
+        Generic = "generic",
+        /// A message for Slack.
+        Slack = "slack",
+        /// A card for Microsoft Teams.
+        Teams = "teams",
     }
 }

@@ -6,19 +6,19 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use retrofill_core::calendar::zone;
 use retrofill_core::spec::{
-    Limits, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec, RejectsCap, Retry, RowsSpec, Spec,
-    WriteSpec,
+    Limits, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec, RejectsCap, Retry, RowsSpec, Scope,
+    Spec, WriteSpec,
 };
 
 use super::endpoint::{source, target};
 use super::problem::Problem;
 use super::raw::{
     RawLimits, RawMode, RawOnDuplicate, RawOnEmptySource, RawOrder, RawRange, RawRetry, RawRows,
-    RawSpec, RawWrite,
+    RawScope, RawSpec, RawWrite,
 };
 use super::read::Field;
 use super::tree::Mark;
-use super::values::{Concurrency, Moment, Size, SliceSize, Span};
+use super::values::{Concurrency, Moment, Size, SliceSize, Span, Word};
 
 /// Less memory than this cannot hold the smallest slice and its digests.
 const MIN_MEMORY: u64 = 64 << 20;
@@ -229,26 +229,69 @@ fn write(raw: &RawSpec, problems: &mut Vec<Problem>) -> Option<WriteSpec> {
     if let (Some(write), Some(keyless)) = (given, keyless) {
         check_mode(mode, keyless, write.mode.mark, problems);
     }
+    if let Some(write) = given {
+        check_replace(mode, write, problems);
+    }
     Some(WriteSpec {
         mode: match mode {
             RawMode::FillMissing => Mode::FillMissing,
+            RawMode::Upsert => Mode::Upsert,
+            RawMode::Replace => Mode::Replace,
             RawMode::Append => Mode::Append,
         },
         on_empty_source: match given.and_then(|w| w.on_empty_source.get()) {
             Some(RawOnEmptySource::Skip) => OnEmptySource::Skip,
+            Some(RawOnEmptySource::Clear) => OnEmptySource::Clear,
             Some(RawOnEmptySource::Fail) | None => OnEmptySource::Fail,
         },
+        scope: given.and_then(|w| w.scope.get()).map(scope),
+        min_keep: given.and_then(|w| w.min_keep.get()).map(|share| share.0),
     })
+}
+
+fn scope(raw: &RawScope) -> Scope {
+    match raw {
+        RawScope::All(_) => Scope::All,
+        RawScope::Where(columns) => {
+            let words = |w: &Vec<Word>| w.iter().map(|w| w.0.clone()).collect();
+            Scope::Where(columns.iter().map(|(name, w)| (name.clone(), words(w))).collect())
+        }
+    }
+}
+
+/// The keys of mode `replace` and no other.
+fn check_replace(mode: RawMode, write: &RawWrite, problems: &mut Vec<Problem>) {
+    let replaces = mode == RawMode::Replace;
+    if replaces && write.scope.is_absent() {
+        let problem = Problem::at(write.mode.mark, "mode `replace` needs `write.scope`");
+        problems.push(problem.hint("`all`, or columns and values: `{ origin: [EWR, JFK] }`"));
+    }
+    if let Some(RawScope::Where(columns)) = write.scope.get()
+        && (columns.is_empty() || columns.values().any(Vec::is_empty))
+    {
+        let problem = Problem::at(write.scope.mark, "`write.scope` names no row");
+        problems.push(problem.hint("`all`, or columns with at least one value each"));
+    }
+    for (name, key) in [("scope", write.scope.key), ("min_keep", write.min_keep.key)] {
+        if let Some(mark) = key.filter(|_| !replaces) {
+            let message = format!("`write.{name}` belongs to mode `replace`");
+            problems.push(Problem::at(mark, message));
+        }
+    }
+    if !replaces && write.on_empty_source.get() == Some(&RawOnEmptySource::Clear) {
+        let message = "`on_empty_source: clear` belongs to mode `replace`";
+        problems.push(Problem::at(write.on_empty_source.mark, message));
+    }
 }
 
 fn check_mode(mode: RawMode, keyless: bool, mark: Mark, problems: &mut Vec<Problem>) {
     let (message, hint) = match (mode, keyless) {
-        (RawMode::FillMissing, true) => (
-            "mode `fill-missing` needs `rows.key`",
+        (RawMode::FillMissing | RawMode::Upsert | RawMode::Replace, true) => (
+            format!("mode `{}` needs `rows.key`", mode.as_str()),
             "name the columns that identify a series, or `key: []` for one series",
         ),
         (RawMode::Append, false) => (
-            "mode `append` takes rows without a key",
+            "mode `append` takes rows without a key".to_owned(),
             "leave `rows.key` out, or use `fill-missing`",
         ),
         _ => return,

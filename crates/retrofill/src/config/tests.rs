@@ -276,7 +276,7 @@ rejects: { max: 120% }
     bad_substituted_number: with("limits:\n  concurrency: ${DIR}");
     bad_mode_append_with_key: with("write: { mode: append }");
     bad_mode_fill_without_key: keyless("write: { mode: fill-missing }");
-    bad_unknown_mode: with("write: { mode: upsert }");
+    bad_unknown_mode: with("write: { mode: upserts }");
     bad_connectors: ends("{ postgres: { url: x } }", "{ csv: { path: o } }");
     bad_url_strings: ends("postgres://h/db", "./out");
     bad_object_store: ends("{ csv: { path: \"s3://b/*.csv\" } }", "delta:gs://b/t");
@@ -287,7 +287,8 @@ rejects: { max: 120% }
     bad_time_format: SMALLEST.replace("null: [\"NA\"]", "time_format: \"%d %K\"");
     bad_csv_words: SMALLEST.replace(
         "null: [\"NA\"]",
-        "encoding: latin1, schema: unite, decimal: \",\", types: { a: int46, b: \"decimal(40,2)\" }",
+        "encoding: latin1, schema: unite, decimal: \",\", \
+         types: { a: int46, b: \"decimal(40,2)\" }",
     );
     bad_keyless_settings: ends("a.csv", "delta:o")
         .replace("t }", "t, compare: [a], on_duplicate: last }");

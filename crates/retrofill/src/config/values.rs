@@ -128,6 +128,26 @@ fn size(text: &str) -> Option<u64> {
     number.checked_mul(bytes)
 }
 
+/// A share, from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Share(pub f64);
+
+schema!(Share, { "type": "number", "minimum": 0, "maximum": 1 });
+
+impl Read for Share {
+    const SUBSTITUTABLE: bool = true;
+
+    fn read(node: &Node, what: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+        let found = word(node).and_then(|text| text.parse().ok());
+        let found = found.filter(|share| (0.0..=1.0).contains(share));
+        if found.is_none() {
+            let problem = unexpected(node, what, "a share");
+            problems.push(problem.hint("a number from 0 to 1, such as 0.9"));
+        }
+        found.map(Share)
+    }
+}
+
 /// `auto`, or a size of slices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SliceSize(pub Option<Every>);

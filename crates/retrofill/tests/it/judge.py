@@ -5,6 +5,7 @@
     judge.py live TABLE LOG CSV...            the same beside a live writer, whose rows all stay
     judge.py append TABLE LOG STOP CSV        be that writer, until the file STOP exists
     judge.py restore TABLE VERSION            put the table back to an older version
+    judge.py compact TABLE                    put small files of the table together
     judge.py thin TABLE FILE                  rewrite a data file of the table without some rows
     judge.py types TABLE                      the columns with their types, as JSON
 
@@ -213,6 +214,8 @@ def main(args):
         append(*args[1:])
     elif len(args) == 3 and args[0] == "restore":
         DeltaTable(args[1]).restore(int(args[2]))
+    elif len(args) == 2 and args[0] == "compact":
+        DeltaTable(args[1]).optimize.compact()
     elif len(args) == 3 and args[0] == "thin":
         thin(args[1], args[2])
     elif len(args) == 2 and args[0] == "types":

@@ -14,6 +14,8 @@ mod inputs;
 mod judge;
 mod kill;
 mod live;
+mod modes;
 mod recover;
+mod report;
 mod runners;
 mod verify;

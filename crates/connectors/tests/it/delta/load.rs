@@ -218,9 +218,18 @@ async fn what_cannot_be_loaded_is_said_before() {
     let error = target.prepare(&Columns::new(list).unwrap()).await.unwrap_err();
     assert!(error.message().contains("nanoseconds would be lost"), "{error}");
 
-    let mut upsert = slice(0, 1);
-    upsert.mode = Mode::Upsert;
-    assert_eq!(target.begin(&upsert).await.err().unwrap().kind(), Kind::Config);
+    let first = dir.path().join("table/_delta_log/00000000000000000000.json");
+    let text = std::fs::read_to_string(&first).unwrap();
+    let keep =
+        text.replace(r#""configuration":{"#, r#""configuration":{"delta.appendOnly":"true""#);
+    assert_ne!(keep, text);
+    std::fs::write(&first, keep).unwrap();
+    for mode in [Mode::Upsert, Mode::Replace] {
+        let mut slice = slice(0, 1);
+        slice.mode = mode;
+        let error = open(dir.path()).begin(&slice).await.err().unwrap();
+        assert!(error.kind() == Kind::Config && error.message().contains("append-only"), "{error}");
+    }
     let request = SurveyRequest { time: "value".into(), ..SurveyRequest::default() };
     assert!(target.survey(&request).await.unwrap_err().message().contains("not a time"));
 }

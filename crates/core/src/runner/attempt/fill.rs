@@ -10,6 +10,7 @@ use super::super::Happening;
 use super::super::held::{Copies, Held, Standing};
 use super::super::repeats::{Fate, prefix, repeated, row_prefix};
 use super::super::sinks::{Hashed, Taken, hash};
+use super::replace::Change;
 use super::{Attempt, request};
 use crate::columns::Columns;
 use crate::connector::{Load, SourceBatch};
@@ -19,6 +20,17 @@ use crate::id::hex;
 use crate::planted::{self, Bug};
 use crate::reject::{Conflict, Reject};
 use crate::spec::Mode;
+
+/// What is done with a row of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    /// Nothing.
+    Leave,
+    /// It is written.
+    Write,
+    /// It is written in the place of held rows.
+    Succeed,
+}
 
 impl Attempt<'_> {
     /// Reads the source and writes what is missing. Gives the prefixes that repeat.
@@ -52,17 +64,20 @@ impl Attempt<'_> {
         }
         let sink = Taken::new(self.shared.env(), &self.hasher, &self.slice.interval, &plan.columns);
         // Append writes whatever is held, but never twice what an earlier generation wrote.
-        let mut sink =
-            if append && !self.again { sink } else { sink.keeping().at_most(self.share) };
+        let mut sink = if append && !self.again {
+            sink
+        } else {
+            sink.keeping().at_most(self.share).scoped(self.changes.scope.as_ref())
+        };
         load.held(&mut sink).await?;
         if sink.is_full() {
             return Ok(false);
         }
-        let kept = sink.kept.unwrap_or_default();
+        let kept = sink.kept.take().unwrap_or_default();
         if append {
             self.copies = Copies::new(&kept);
         } else {
-            self.held = Held::new(kept);
+            self.held = Held::new(self.changes.part(kept, &sink.inside));
         }
         self.digests.before = sink.sum.digest();
         Ok(true)
@@ -84,8 +99,10 @@ impl Attempt<'_> {
             self.refuse(reject)?;
         }
         let hashed = hash(self.shared.env(), &self.hasher, rows).await?;
-        let write = self.decide(&hashed, &ordinals).await?;
-        self.write(load, &hashed, &ordinals, &write).await?;
+        let acts = self.decide(&hashed, &ordinals).await?;
+        for act in [Act::Write, Act::Succeed] {
+            self.write(load, &hashed, &ordinals, &acts, act).await?;
+        }
         self.exceptions.spill().await?;
         self.shared.job.watch.on(&Happening::Rows(read));
         Ok(())
@@ -95,17 +112,25 @@ impl Attempt<'_> {
         if !planted::is(Bug::RejectUncounted) {
             self.counts.rejected += 1;
         }
+        if self.changes.first_reject.is_none() {
+            self.changes.first_reject = Some(format!("{}: {}", reject.place, reject.reason));
+        }
         self.exceptions.reject(reject)
     }
 
-    /// For each row whether it is to be written; counts and lists the others.
-    async fn decide(&mut self, hashed: &Hashed, ordinals: &[u64]) -> Result<Vec<bool>> {
+    /// For each row what is to be done; counts and lists those with which nothing is.
+    async fn decide(&mut self, hashed: &Hashed, ordinals: &[u64]) -> Result<Vec<Act>> {
         let incomplete = incomplete(self, hashed);
+        let inside = self.changes.scope.as_ref().map(|s| s.mask(&hashed.rows)).transpose()?;
         let mut refused = Vec::new();
-        let mut write = vec![false; hashed.hashes.len()];
+        let mut acts = vec![Act::Leave; hashed.hashes.len()];
         for (row, hashes) in hashed.hashes.iter().enumerate() {
             if let Some(column) = incomplete.as_ref().and_then(|i| i[row].clone()) {
                 refused.push((ordinals[row], Some(column), "NULL in a key or in the time"));
+                continue;
+            }
+            if inside.as_ref().is_some_and(|mask| !mask.value(row)) {
+                refused.push((ordinals[row], None, "the row lies outside of `write.scope`"));
                 continue;
             }
             match self.repeats.fates.get(&ordinals[row]) {
@@ -115,7 +140,7 @@ impl Attempt<'_> {
                 }
                 None => {
                     self.digests.read.add_row(hashes);
-                    write[row] = self.place(hashed, row)?;
+                    acts[row] = self.place(hashed, row)?;
                     match self.slice.mode {
                         Mode::Append if self.again => self.prefixes.push(row_prefix(hashes)),
                         Mode::Append => {}
@@ -125,38 +150,49 @@ impl Attempt<'_> {
             }
         }
         self.refuse_all(refused).await?;
-        Ok(write)
+        Ok(acts)
     }
 
-    /// Whether a row that stays is to be written, by what is held.
-    fn place(&mut self, hashed: &Hashed, row: usize) -> Result<bool> {
+    /// What is to be done with a row that stays, by what is held.
+    fn place(&mut self, hashed: &Hashed, row: usize) -> Result<Act> {
         let hashes = &hashed.hashes[row];
         if self.copies.take(hashes) {
-            self.counts.already_present += 1;
-            self.digests.present.add_row(hashes);
-            return Ok(false);
+            return Ok(self.present(hashes));
+        }
+        let mode = self.slice.mode;
+        if matches!(mode, Mode::Upsert | Mode::Replace) {
+            return match self.changes.place(mode, &self.held, hashes) {
+                Change::New => Ok(Act::Write),
+                Change::Present => Ok(self.present(hashes)),
+                Change::Successor => Ok(Act::Succeed),
+                Change::Conflict(live) => self.conflict(hashed, row, live),
+            };
         }
         if self.held.is_empty() {
-            return Ok(true);
+            return Ok(Act::Write);
         }
         match self.held.standing(hashes) {
-            Standing::New => Ok(true),
-            Standing::Present => {
-                self.counts.already_present += 1;
-                self.digests.present.add_row(hashes);
-                Ok(false)
-            }
-            Standing::Conflict(_) if planted::is(Bug::ConflictOverwritten) => Ok(true),
-            Standing::Conflict(live) => {
-                self.counts.conflicting += 1;
-                self.digests.conflict_source.add_row(hashes);
-                let held = RowHashes { key: hashes.key, row: live };
-                self.digests.conflict_live.add_row(&held);
-                let conflict = conflict(&self.shared.job.plan.columns, hashed, row, live)?;
-                self.exceptions.conflict(conflict)?;
-                Ok(false)
-            }
+            Standing::New => Ok(Act::Write),
+            Standing::Present => Ok(self.present(hashes)),
+            Standing::Conflict(_) if planted::is(Bug::ConflictOverwritten) => Ok(Act::Write),
+            Standing::Conflict(live) => self.conflict(hashed, row, live),
         }
+    }
+
+    fn present(&mut self, hashes: &RowHashes) -> Act {
+        self.counts.already_present += 1;
+        self.digests.present.add_row(hashes);
+        Act::Leave
+    }
+
+    fn conflict(&mut self, hashed: &Hashed, row: usize, live: u128) -> Result<Act> {
+        let hashes = &hashed.hashes[row];
+        self.counts.conflicting += 1;
+        self.digests.conflict_source.add_row(hashes);
+        self.digests.conflict_live.add_row(&RowHashes { key: hashes.key, row: live });
+        let conflict = conflict(&self.shared.job.plan.columns, hashed, row, live)?;
+        self.exceptions.conflict(conflict)?;
+        Ok(Act::Leave)
     }
 
     /// Refuses rows that only we can refuse; the source tells where they stand.
@@ -178,29 +214,37 @@ impl Attempt<'_> {
         load: &mut dyn Load,
         hashed: &Hashed,
         ordinals: &[u64],
-        write: &[bool],
+        acts: &[Act],
+        act: Act,
     ) -> Result<()> {
-        let chosen: Vec<_> = (0..write.len()).filter(|row| write[*row]).collect();
+        let chosen: Vec<_> = (0..acts.len()).filter(|row| acts[*row] == act).collect();
         if chosen.is_empty() {
             return Ok(());
         }
-        let rows = if chosen.len() == write.len() {
+        let rows = if chosen.len() == acts.len() {
             hashed.rows.clone()
         } else {
-            let mask = BooleanArray::from(write.to_vec());
+            let mask: BooleanArray = acts.iter().map(|a| Some(*a == act)).collect();
             filter_record_batch(&hashed.rows, &mask)
                 .map_err(|e| Error::bug("a batch cannot be filtered").because(e))?
         };
         self.shared.env().reached("write");
-        let mut refused = load.write(rows).await?;
+        let mut refused = match act {
+            Act::Succeed => load.write_successors(rows).await?,
+            Act::Write | Act::Leave => load.write(rows).await?,
+        };
         refused.sort_by_key(|r| r.row);
         let mut refused = refused.into_iter().peekable();
         let mut list = Vec::new();
         for (place, &row) in chosen.iter().enumerate() {
             if let Some(r) = refused.next_if(|r| r.row == place) {
                 list.push((ordinals[row], r.column, r.reason));
+                self.changes.keep(hashed.hashes[row].key);
             } else {
-                self.counts.written += 1;
+                match act {
+                    Act::Succeed => self.counts.updated += 1,
+                    Act::Write | Act::Leave => self.counts.written += 1,
+                }
                 self.written.add(&hashed.hashes[row], hashed.times[row]);
             }
         }

@@ -2,9 +2,11 @@
 
 mod fill;
 mod prove;
+mod replace;
 
 use std::collections::HashSet;
 
+use self::replace::Changes;
 use super::Shared;
 use super::exceptions::Exceptions;
 use super::held::{Copies, Held};
@@ -48,6 +50,7 @@ pub(super) struct Attempt<'a> {
     digests: Digests,
     written: Summer,
     exceptions: Exceptions,
+    changes: Changes,
     /// Leading bytes of the key hashes of every source row that stays; of the row hashes where
     /// rows have no key and an earlier load left some of them.
     prefixes: Vec<u64>,
@@ -76,6 +79,7 @@ impl<'a> Attempt<'a> {
             digests: Digests::default(),
             written: Summer::new(&slice.interval),
             exceptions: Exceptions::new(shared.env().scratch(), slice, share),
+            changes: Changes::default(),
             prefixes: Vec::new(),
             blocks: Vec::new(),
         }
@@ -83,6 +87,8 @@ impl<'a> Attempt<'a> {
 
     /// Does the try. Whatever happens, nothing is left behind but a commit.
     pub(super) async fn run(mut self) -> Result<Ended> {
+        let plan = &self.shared.job.plan;
+        self.changes = Changes::new(&plan.spec.write, &plan.columns)?;
         let mut load = self.shared.job.target.begin(self.slice).await?;
         let held = self.hold(load.as_mut()).await;
         match held {
@@ -106,7 +112,12 @@ impl<'a> Attempt<'a> {
             load.abort().await?;
             return Ok(Ended::Repeats(repeats));
         }
-        let receipt = match self.prove(load.as_mut()).await {
+        let replaced = self.replace(load.as_mut()).await;
+        let proven = match replaced {
+            Ok(()) => self.prove(load.as_mut()).await,
+            Err(e) => Err(e),
+        };
+        let receipt = match proven {
             Ok(receipt) => receipt,
             Err(e) => {
                 self.exceptions.drop_spilled().await;

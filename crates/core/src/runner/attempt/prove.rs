@@ -25,6 +25,7 @@ impl Attempt<'_> {
         self.digests.written =
             std::mem::replace(&mut self.written, Summer::new(&self.slice.interval)).digest();
         let mut expected = self.digests.before.clone();
+        expected.subtract(&self.digests.removed);
         expected.add(&self.digests.written);
         let plan = &shared.job.plan;
         let mut sink = Taken::new(shared.env(), &self.hasher, &self.slice.interval, &plan.columns);
@@ -124,12 +125,17 @@ impl Attempt<'_> {
         let plan = &self.shared.job.plan;
         let mut sink =
             Taken::new(self.shared.env(), &self.hasher, &self.slice.interval, &plan.columns)
-                .keeping();
+                .keeping()
+                .scoped(self.changes.scope.as_ref());
         load.arrivals(&mut sink).await?;
         if planted::is(Bug::ArrivalsIgnored) {
             return Ok(false);
         }
         let arrived = sink.kept.unwrap_or_default();
+        if sink.inside.contains(&true) {
+            // What may be replaced has grown.
+            return Ok(true);
+        }
         let append = self.slice.mode == Mode::Append;
         if append && !self.again && self.loaded_before().await? {
             // The table was put back to a state that has this slice: its rows are among these.

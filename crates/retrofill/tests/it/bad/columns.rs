@@ -19,7 +19,8 @@ cases! {
     another_order: Case::csv("t,site,v\n2020-01-01,a,1\n")
         .file("b.csv", "v,t,site\n2,2020-01-02,b\n")
         .loads(TWO);
-    strict_with_less: Case::csv("t,site,v\n2020-01-01,a,1\n").file("b.csv", "site,t\nb,2020-01-02\n");
+    strict_with_less: Case::csv("t,site,v\n2020-01-01,a,1\n")
+        .file("b.csv", "site,t\nb,2020-01-02\n");
     strict_with_more: Case::csv("t,site\n2020-01-01,a\n").file("b.csv", TWO);
     union: Case::csv("t,site,v\n2020-01-01,a,1\n")
         .file("b.csv", "w,site,t\nx,b,2020-01-02\n")

@@ -1,0 +1,200 @@
+//! The modes that change held rows: which of them go, and when that is refused.
+
+use std::collections::HashSet;
+
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+
+use super::super::held::{Copies, Held};
+use super::super::sinks::{Summer, hash};
+use super::Attempt;
+use crate::columns::Columns;
+use crate::connector::{Load, RowPicker};
+use crate::digest::{Hasher, RowHashes};
+use crate::env::Env;
+use crate::error::{Error, Kind, Result};
+use crate::planted::{self, Bug};
+use crate::scope::Within;
+use crate::spec::{Mode, OnEmptySource, WriteSpec};
+
+/// The share of held rows that must come back where the spec does not say.
+const MIN_KEEP: f64 = 0.9;
+
+/// What a replacing load knows of the rows it may take out.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// Mode replace: what may go.
+    pub(super) scope: Option<Within>,
+    /// Mode replace: rows the slice holds outside of the scope.
+    outside: Held,
+    /// Mode upsert: keys whose held rows go.
+    replaced: HashSet<u128>,
+    /// Mode replace: held rows that stay, because the source has them.
+    stay: Copies,
+    /// How many of those there are.
+    stays: u64,
+    /// The first reject, for the message.
+    pub(super) first_reject: Option<String>,
+}
+
+/// What becomes of a source row in a mode that replaces.
+pub(super) enum Change {
+    /// No held row has its key.
+    New,
+    /// Held as it is.
+    Present,
+    /// It takes the place of held rows.
+    Successor,
+    /// A row outside of the scope has its key: one of them.
+    Conflict(u128),
+}
+
+impl Changes {
+    /// For this way of writing.
+    pub(super) fn new(write: &WriteSpec, columns: &Columns) -> Result<Self> {
+        let scope = match (write.mode, &write.scope) {
+            (Mode::Replace, Some(scope)) => Some(Within::new(scope, columns)?),
+            _ => None,
+        };
+        Ok(Changes { scope, ..Changes::default() })
+    }
+
+    /// Parts what is held into what lies in the scope, which is given back, and the rest.
+    pub(super) fn part(&mut self, kept: Vec<RowHashes>, inside: &[bool]) -> Vec<RowHashes> {
+        if self.scope.is_none() {
+            return kept;
+        }
+        let mut rest = Vec::new();
+        let mut within = Vec::new();
+        for (hashes, inside) in kept.into_iter().zip(inside) {
+            if *inside { within.push(hashes) } else { rest.push(hashes) }
+        }
+        self.outside = Held::new(rest);
+        within
+    }
+
+    /// How a source row stands, in mode upsert or replace.
+    pub(super) fn place(&mut self, mode: Mode, held: &Held, hashes: &RowHashes) -> Change {
+        use super::super::held::Standing;
+        if mode == Mode::Replace {
+            if let Standing::Conflict(live) = self.outside.standing(hashes) {
+                return Change::Conflict(live);
+            }
+            return match held.standing(hashes) {
+                Standing::New => Change::New,
+                Standing::Conflict(_) => Change::Successor,
+                Standing::Present => {
+                    self.stay.add(hashes.row);
+                    self.stays += 1;
+                    Change::Present
+                }
+            };
+        }
+        if !held.has_key(hashes.key) {
+            return Change::New;
+        }
+        if held.is_alone(hashes) {
+            return Change::Present;
+        }
+        self.replaced.insert(hashes.key);
+        Change::Successor
+    }
+
+    /// The target did not take a successor: what is held stays.
+    pub(super) fn keep(&mut self, key: u128) {
+        self.replaced.remove(&key);
+    }
+}
+
+impl Attempt<'_> {
+    /// Takes out what the source replaces, or refuses the slice.
+    pub(super) async fn replace(&mut self, load: &mut dyn Load) -> Result<()> {
+        let write = &self.shared.job.plan.spec.write;
+        let goes = match self.slice.mode {
+            Mode::Upsert => !self.changes.replaced.is_empty(),
+            Mode::Replace => self.may_replace(write)? && self.held.len() > self.changes.stays,
+            Mode::FillMissing | Mode::Append => false,
+        };
+        if !goes {
+            return Ok(());
+        }
+        let mut picker = Picker {
+            env: self.shared.env(),
+            hasher: &self.hasher,
+            changes: &mut self.changes,
+            sum: Summer::new(&self.slice.interval),
+        };
+        self.shared.env().reached("remove");
+        load.remove(&mut picker).await?;
+        let removed = picker.sum.digest();
+        if !planted::is(Bug::RemovedUncounted) {
+            self.digests.removed = removed;
+        }
+        Ok(())
+    }
+
+    /// Whether the scope may be replaced; an error where that could be an accident.
+    fn may_replace(&self, write: &WriteSpec) -> Result<bool> {
+        let (counts, held) = (&self.counts, self.held.len());
+        let refused = |what: String| Error::new(Kind::Refused, what);
+        if counts.rejected > 0 {
+            let first = self.changes.first_reject.as_deref().unwrap_or_default();
+            let rows = counts.rejected;
+            return Err(refused(format!(
+                "mode replace commits nothing while rows are refused: {rows}, the first {first}"
+            ))
+            .hint("mend those rows, or use mode `upsert`"));
+        }
+        if counts.read == 0 {
+            return match write.on_empty_source {
+                OnEmptySource::Clear => Ok(true),
+                OnEmptySource::Skip => Ok(false),
+                OnEmptySource::Fail if held == 0 => Ok(false),
+                OnEmptySource::Fail => Err(refused(format!(
+                    "the source holds no row of the slice, the target {held} in the scope"
+                ))
+                .hint("`write.on_empty_source` may say skip or clear")),
+            };
+        }
+        let accepted = counts.written + counts.updated + counts.already_present;
+        let share = write.min_keep.unwrap_or(MIN_KEEP);
+        if (accepted as f64) < share * held as f64 {
+            return Err(refused(format!(
+                "{accepted} rows would replace {held}, fewer than `write.min_keep` = {share} allows"
+            ))
+            .hint("a source that lost rows must not delete them; a lower `min_keep` does it"));
+        }
+        Ok(true)
+    }
+}
+
+/// Picks the rows that go, and sums them up.
+struct Picker<'a> {
+    env: &'a dyn Env,
+    hasher: &'a Hasher,
+    changes: &'a mut Changes,
+    sum: Summer,
+}
+
+#[async_trait]
+impl RowPicker for Picker<'_> {
+    async fn pick(&mut self, rows: RecordBatch) -> Result<Vec<bool>> {
+        let inside = self.changes.scope.as_ref().map(|s| s.mask(&rows)).transpose()?;
+        let hashed = hash(self.env, self.hasher, rows).await?;
+        let mut goes = Vec::with_capacity(hashed.hashes.len());
+        for (i, (hashes, time)) in hashed.hashes.iter().zip(&hashed.times).enumerate() {
+            let go = match &inside {
+                Some(inside) if planted::is(Bug::ScopeIgnored) || inside.value(i) => {
+                    !self.changes.stay.take(hashes)
+                }
+                Some(_) => false,
+                None => self.changes.replaced.contains(&hashes.key),
+            };
+            if go {
+                self.sum.add(hashes, *time);
+            }
+            goes.push(go);
+        }
+        Ok(goes)
+    }
+}

@@ -1,0 +1,136 @@
+//! The ends as typed: where rows come from, and where they go.
+
+use super::read::{choice, section};
+use super::types::RawTypes;
+use super::values::Word;
+
+section! {
+    /// Exactly one connector that rows can be read from.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+    pub(super) struct RawSourceConnector needs [] {
+        /// CSV files.
+        pub(super) csv: RawCsv,
+    }
+}
+
+section! {
+    /// Exactly one connector that rows can be written to.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+    pub(super) struct RawTargetConnector needs [] {
+        /// A Delta Lake table.
+        pub(super) delta: RawDelta,
+    }
+}
+
+section! {
+    /// CSV files. Types are found over all rows: whole numbers, decimals, `true` and `false`,
+    /// text; the time column becomes an instant.
+    pub(super) struct RawCsv needs ["path"] {
+        /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`. Files are read in the order
+        /// of their paths.
+        pub(super) path: String,
+        /// The one byte between fields. Default: `,`.
+        #[schemars(extend("default" = ","))]
+        pub(super) delimiter: String,
+        /// The one byte around fields that hold delimiters or line ends. Default: `"`.
+        #[schemars(extend("default" = "\""))]
+        pub(super) quote: String,
+        /// Whether the first line of each file names the columns; else they are called
+        /// `column_1`, `column_2` and so on. Default: true.
+        #[schemars(extend("default" = true))]
+        pub(super) header: bool,
+        /// Unquoted words that stand for NULL beside the empty field. Default: none.
+        pub(super) null: Vec<Word>,
+        /// How the files are packed. Default: auto, by their names. A file may unpack to 512 MiB
+        /// or to 100 times its size, whichever is more; unpack larger ones yourself.
+        #[schemars(extend("default" = "auto"))]
+        pub(super) compression: RawCompression,
+        /// The time zone of times without one: an IANA name. Default: UTC.
+        #[schemars(extend("default" = "UTC"))]
+        pub(super) timezone: String,
+        /// How times are written, in strptime's words (`%d.%m.%Y %H:%M`). Default: recognised
+        /// without it are RFC 3339, `YYYY-MM-DD[ T]HH:MM[:SS[.f]]`, dates, and seconds, milli-,
+        /// micro- or nanoseconds since 1970.
+        pub(super) time_format: String,
+        /// What the bytes of the files stand for. A line that is something else is refused. For a
+        /// file that is packed or not UTF-8, places in it count the bytes of its text as UTF-8.
+        /// Default: utf-8; files that begin with the mark of UTF-16 are recognised.
+        #[schemars(extend("default" = "utf-8"))]
+        pub(super) encoding: RawEncoding,
+        /// What stands before the fraction of a number; times are not meant. Thousands are never
+        /// separated. Default: `.`.
+        #[schemars(extend("default" = "."))]
+        pub(super) decimal: RawDecimal,
+        /// Which columns the files of a pattern may have; their order is always free. Default:
+        /// strict.
+        #[schemars(extend("default" = "strict"))]
+        pub(super) schema: RawSchema,
+        /// The types of some columns, by name. A value that does not fit is refused. The types of
+        /// a table that is there win. Default: found from all rows.
+        pub(super) types: RawTypes,
+    }
+}
+
+section! {
+    /// A Delta Lake table on a local disk. Created where there is none.
+    pub(super) struct RawDelta needs ["path"] {
+        /// The table's directory.
+        pub(super) path: String,
+    }
+}
+
+choice! {
+    /// How files are packed.
+    pub(super) enum RawCompression {
+        /// By their endings `.gz`, `.zst`, `.bz2` and `.xz`; all others are not packed.
+        Auto = "auto",
+        /// No file is packed.
+        None = "none",
+        /// Every file is gzip.
+        Gzip = "gzip",
+        /// Every file is zstd.
+        Zstd = "zstd",
+        /// Every file is bzip2.
+        Bzip2 = "bzip2",
+        /// Every file is xz.
+        Xz = "xz",
+    }
+}
+
+choice! {
+    /// What the bytes of files stand for.
+    pub(super) enum RawEncoding {
+        /// UTF-8, or UTF-16 where a file begins with its mark.
+        Utf8 = "utf-8",
+        /// UTF-16; each file begins with its mark.
+        Utf16 = "utf-16",
+        /// UTF-16, low byte first: what Windows writes.
+        Utf16Le = "utf-16le",
+        /// UTF-16, high byte first.
+        Utf16Be = "utf-16be",
+        /// ISO 8859-1.
+        Latin1 = "latin-1",
+        /// Windows-1252.
+        Windows1252 = "windows-1252",
+    }
+}
+
+choice! {
+    /// What stands before the fraction of a number.
+    pub(super) enum RawDecimal {
+        /// `1.5`
+        Point = ".",
+        /// `1,5`; then the delimiter is another.
+        Comma = ",",
+    }
+}
+
+choice! {
+    /// Which columns the files of a pattern may have.
+    pub(super) enum RawSchema {
+        /// The same in every file.
+        Strict = "strict",
+        /// All columns of all files are taken, NULL where a file lacks one.
+        Union = "union",
+    }
+}
