@@ -245,6 +245,10 @@ pub trait Target: Source {
     /// ever committed to this table, whether or not its receipt can still be read.
     async fn is_committed(&self, plan: &PlanId, slice: &SliceId) -> Result<bool>;
 
+    /// Returns once nothing is under way any more that the target does behind its commits, such
+    /// as checkpoints. The end of every run waits for it.
+    async fn idle(&self) {}
+
     /// Starts the load of a slice.
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>>;
 }

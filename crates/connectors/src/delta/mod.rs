@@ -32,8 +32,8 @@ mod upkeep;
 mod wreck;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use retrofill_core::columns::{ColumnType, Columns};
@@ -48,6 +48,7 @@ use retrofill_core::reject::Place;
 use retrofill_core::spec::Mode;
 use retrofill_core::survey::Survey;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 use self::commit::Committer;
 use self::disk::{Disk, RealDisk};
@@ -73,6 +74,8 @@ struct Shared {
     committer: Committer,
     /// The newest version for which a checkpoint was begun by us.
     checkpointed: AtomicU64,
+    /// Checkpoints being written.
+    checkpoints: Mutex<JoinSet<()>>,
     /// Versions between two checkpoints.
     checkpoint_every: u64,
     /// Held by a load that may rewrite files with rows of other slices.
@@ -117,6 +120,7 @@ impl DeltaTarget {
             log: Log::new(Durable::new(disk)),
             committer: Committer::default(),
             checkpointed: AtomicU64::new(0),
+            checkpoints: Mutex::default(),
             checkpoint_every,
             rewriting: Arc::default(),
         };
@@ -238,6 +242,13 @@ impl Target for DeltaTarget {
             Ok(known.unwrap_or(false))
         })
         .await
+    }
+
+    async fn idle(&self) {
+        let mut checkpoints = std::mem::take(
+            &mut *self.shared.checkpoints.lock().unwrap_or_else(PoisonError::into_inner),
+        );
+        while checkpoints.join_next().await.is_some() {}
     }
 
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {

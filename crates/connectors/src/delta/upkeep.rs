@@ -1,7 +1,7 @@
 //! What keeps a table quick to open: checkpoints, and no litter of crashed loads.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use deltalake::DeltaTableBuilder;
@@ -24,7 +24,9 @@ pub(super) fn after_commit(shared: &Arc<Shared>, version: u64) {
     }
     shared.checkpointed.store(version, Ordering::Relaxed);
     let durable = shared.log.durable().clone();
-    tokio::spawn(async move {
+    let mut checkpoints = shared.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+    while checkpoints.try_join_next().is_some() {}
+    checkpoints.spawn(async move {
         if let Err(error) = checkpoint(&durable, version).await {
             let table = durable.disk().describe("");
             tracing::warn!(table, version, %error, "no checkpoint could be made");

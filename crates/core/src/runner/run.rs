@@ -40,6 +40,7 @@ pub(super) async fn start(job: Job) -> Result<Arc<Shared>> {
 
 /// Gives the lease back.
 pub(super) async fn finish(shared: &Shared) {
+    shared.job.target.idle().await;
     shared.lease.end();
     if let Err(e) = shared.job.journal.release(shared.lease.lease.clone()).await {
         // It ends by itself; a fenced runner has none to give.
