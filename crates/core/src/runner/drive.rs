@@ -10,6 +10,7 @@ use super::{Happening, Shared, exceptions, unknown};
 use crate::connector::SliceLoad;
 use crate::digest::Hasher;
 use crate::error::{Error, Kind, Result};
+use crate::id::PlanId;
 use crate::ledger::{Event, Outcome, SliceEvent, SliceRecord, State};
 use crate::planted::{self, Bug};
 use crate::receipt::Counts;
@@ -40,7 +41,8 @@ struct Drive {
     overloads: u32,
     mismatches: u32,
     overtaken: u32,
-    again: bool,
+    /// The plan that loaded the slice before, when the run began.
+    by: Option<PlanId>,
     /// Held rows beyond the slice's share of memory end the try.
     bounded: bool,
     repeats: Repeats,
@@ -54,10 +56,10 @@ enum Then {
 }
 
 /// What the target knows of earlier loads of a slice.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Before {
-    /// A receipt of one is there.
-    pub(super) again: bool,
+    /// The plan of one whose receipt is there.
+    pub(super) by: Option<PlanId>,
     /// The generation of one whose receipt is lost, or 0.
     pub(super) lost: u64,
 }
@@ -82,7 +84,7 @@ pub(super) async fn drive(
         overloads: 0,
         mismatches: 0,
         overtaken: 0,
-        again: before.again,
+        by: before.by,
         bounded: true,
         repeats: Repeats::default(),
     };
@@ -159,7 +161,7 @@ impl Drive {
         let slice = self.load();
         loop {
             let share = if self.bounded { shared.share() } else { u64::MAX };
-            let attempt = Attempt::new(&shared, &slice, &self.repeats, self.again, share);
+            let attempt = Attempt::new(&shared, &slice, &self.repeats, self.by.as_ref(), share);
             // On the heap: a try holds the state of every phase.
             let ended = Box::pin(attempt.run()).await?;
             let Ended::Repeats(found) = ended else { return Ok(ended) };

@@ -8,7 +8,7 @@ use super::{Happening, Shared, exceptions};
 use crate::connector::{Commit, Found, ReadRequest, RowSink as _, SliceLoad, Standing};
 use crate::digest::Hasher;
 use crate::error::{Error, Kind, Result};
-use crate::id::SliceId;
+use crate::id::{PlanId, SliceId};
 use crate::interval::Interval;
 use crate::ledger::{Event, EventV1, SliceEvent, SliceRecord, State};
 use crate::planted::{self, Bug};
@@ -33,16 +33,16 @@ pub(super) struct Receipts {
 }
 
 impl Receipts {
-    /// Whether the slice, or one that it is a part of, was committed before.
-    pub(super) fn loaded_before(&self, id: &SliceId) -> bool {
+    /// The plan that committed the slice, or one that it is a part of, before.
+    pub(super) fn loaded_by(&self, id: &SliceId) -> Option<PlanId> {
         let mut next = Some(id.clone());
         while let Some(id) = next {
-            if self.ours.contains_key(&id) {
-                return !planted::is(Bug::AppendedTwice);
+            if let Some(found) = self.ours.get(&id) {
+                return Some(found.receipt.latest().plan.clone());
             }
             next = id.parent();
         }
-        false
+        None
     }
 
     /// The newest generation of the slice that was committed and whose receipt is lost, or 0.

@@ -164,7 +164,7 @@ async fn slices(
             let Some(record) = queue.pop_front() else { break };
             let rows = estimate(&mut estimates, &record.id);
             let before = drive::Before {
-                again: receipts.loaded_before(&record.id),
+                by: receipts.loaded_by(&record.id),
                 lost: receipts.lost(&record.id),
             };
             work.push(spawn(job.env.as_ref(), drive(shared.clone(), record, rows, before)));

@@ -26,6 +26,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chaos::{Fault, Point, Tally};
 use story::{Ending, Mishap, play};
 
+/// Seeds that once failed, of which a few thousand hold no other: tables put back while a run
+/// looks at what it finds.
+const RARE: [u64; 3] = [526_067, 925_597, 955_295];
+
 /// How many seeds are played, unless the environment says otherwise.
 const SEEDS: u64 = 10_000;
 
@@ -133,7 +137,10 @@ fn every_seed_ends_with_every_slice_proven_once() {
     }
     let seeds = number("RETROFILL_SIM_SEEDS").unwrap_or(SEEDS);
     let start = std::time::Instant::now();
-    let sum = play_all(seeds);
+    let mut sum = play_all(seeds);
+    for seed in RARE {
+        sum.failures.extend(play_safely(seed, false).failure.map(|failure| (seed, failure)));
+    }
     print_table(&sum);
     println!("{seeds} seeds in {:.1} s", start.elapsed().as_secs_f64());
     for (seed, failure) in &sum.failures {

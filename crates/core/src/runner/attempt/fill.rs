@@ -58,8 +58,9 @@ impl Attempt<'_> {
         }
         let plan = &self.shared.job.plan;
         let append = self.slice.mode == Mode::Append;
-        if append && !self.again {
-            // Asked after `begin`: what the load stands on cannot be older than the answer.
+        if append {
+            // Asked after `begin`: what the load stands on cannot be older than the answer. What
+            // was known when the run began can be: a table may have been put back since.
             self.again = self.loaded_before().await?;
         }
         let sink = Taken::new(self.shared.env(), &self.hasher, &self.slice.interval, &plan.columns);
@@ -86,8 +87,12 @@ impl Attempt<'_> {
     /// Whether the target knows of an earlier load of this slice.
     pub(super) async fn loaded_before(&self) -> Result<bool> {
         let target = &self.shared.job.target;
-        Ok(target.is_committed(&self.slice.plan, &self.slice.slice).await?
-            && !planted::is(Bug::AppendedTwice))
+        for plan in self.by.into_iter().chain([&self.slice.plan]) {
+            if target.is_committed(plan, &self.slice.slice).await? {
+                return Ok(!planted::is(Bug::AppendedTwice));
+            }
+        }
+        Ok(false)
     }
 
     async fn take(&mut self, load: &mut dyn Load, batch: SourceBatch) -> Result<()> {

@@ -15,6 +15,7 @@ use super::sinks::Summer;
 use crate::connector::{Load, ReadRequest, SliceLoad};
 use crate::digest::Hasher;
 use crate::error::{Error, Result};
+use crate::id::PlanId;
 use crate::interval::Interval;
 use crate::ledger::Outcome;
 use crate::planted::{self, Bug};
@@ -40,6 +41,8 @@ pub(super) struct Attempt<'a> {
     slice: &'a SliceLoad,
     hasher: Hasher,
     repeats: &'a Repeats,
+    /// The plan that loaded the slice before, when the run began.
+    by: Option<&'a PlanId>,
     /// The target knows of an earlier load of this slice.
     again: bool,
     /// Bytes that held rows may take.
@@ -62,7 +65,7 @@ impl<'a> Attempt<'a> {
         shared: &'a Shared,
         slice: &'a SliceLoad,
         repeats: &'a Repeats,
-        again: bool,
+        by: Option<&'a PlanId>,
         share: u64,
     ) -> Self {
         let plan = &shared.job.plan;
@@ -71,7 +74,8 @@ impl<'a> Attempt<'a> {
             slice,
             hasher: Hasher::new(&plan.columns, &plan.salt),
             repeats,
-            again,
+            by,
+            again: false,
             share,
             held: Held::default(),
             copies: Copies::default(),
