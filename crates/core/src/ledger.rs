@@ -126,6 +126,9 @@ pub enum EventV1 {
     RunStarted {
         /// Who.
         holder: String,
+        /// Rejects that belong to no slice, where a source that has changed has others.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        unplaced: Option<u64>,
     },
     /// Something happened to a slice.
     Slice {

@@ -15,11 +15,13 @@ use retrofill_core::ledger::{Event, EventV1, Journal as _, State};
 use retrofill_core::plan::{Frozen, Inputs, Plan, freeze, resolve_columns};
 use retrofill_core::receipt::ReceiptV1;
 use retrofill_core::reject::Exception;
+use retrofill_core::runner::{self, Stop, Watch};
 use retrofill_core::spec::Spec;
 
 use crate::config::Loaded;
 use crate::env::TokioEnv;
-use crate::ledger::{PlanRow, SqliteJournal};
+use crate::ledger::{PlanRow, SqliteJournal, holder};
+use crate::lists;
 use crate::notify::Notify;
 
 /// A job with everything opened that its commands share.
@@ -161,6 +163,7 @@ impl Job {
         }
         let frozen = frozen.with(&self.spec);
         if !self.has_changed(parts, &frozen).await? {
+            write_unplaced(parts.env.scratch().as_ref(), &frozen).await?;
             return Ok(Some((frozen, Origin::Resumed)));
         }
         let fresh = self.fresh(parts, progress).await?;
@@ -283,7 +286,10 @@ async fn write_unplaced(scratch: &dyn Scratch, plan: &Plan) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
     }
-    let name = format!("rejects/unplaced.{}.jsonl", plan.id);
+    let name = lists::unplaced(&plan.id);
+    if scratch.read(&name).await?.as_ref() == Some(&lines) {
+        return Ok(());
+    }
     let part = format!("{name}.part");
     scratch.write(&part, &lines).await?;
     scratch.rename(&part, &name).await
@@ -313,6 +319,25 @@ impl Parts {
     pub fn open(job: &Job) -> Result<Self> {
         let env = job.env()?;
         Ok(Parts { env, journal: job.journal()?, source: job.source()?, target: job.target()? })
+    }
+
+    /// What the runner needs to work on a plan in this process.
+    pub fn for_runner(
+        &self,
+        plan: &Arc<Plan>,
+        stop: Arc<Stop>,
+        watch: Arc<dyn Watch>,
+    ) -> Result<runner::Job> {
+        Ok(runner::Job {
+            plan: plan.clone(),
+            source: self.source.clone(),
+            target: self.target.clone(),
+            journal: self.journal.clone(),
+            env: self.env.clone(),
+            holder: holder::this_process()?,
+            stop,
+            watch,
+        })
     }
 }
 

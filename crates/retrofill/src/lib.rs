@@ -6,6 +6,7 @@ pub mod config;
 pub mod env;
 pub mod job;
 pub mod ledger;
+pub mod lists;
 pub mod notify;
 pub mod report;
 pub mod signals;

@@ -115,7 +115,10 @@ impl Fold {
                     }
                 }
             }
-            EventV1::RunStarted { .. } | EventV1::RunEnded { .. } => {}
+            EventV1::RunStarted { unplaced, .. } => {
+                self.unplaced = unplaced.unwrap_or(self.unplaced);
+            }
+            EventV1::RunEnded { .. } => {}
         }
         Ok(())
     }

@@ -125,19 +125,21 @@ async fn rename(scratch: &dyn Scratch, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Gives the lists of committed slices their final names where an earlier run could not.
+/// Gives the lists of committed slices their final names where an earlier run could not. Gives
+/// the names of all lists that are there.
 pub(super) async fn publish_left<'a>(
     scratch: &dyn Scratch,
     receipts: impl Iterator<Item = &'a Receipt>,
-) -> Result<()> {
-    let left: HashSet<_> = scratch.list("rejects/").await?.into_iter().collect();
+) -> Result<HashSet<String>> {
+    let mut left: HashSet<_> = scratch.list("rejects/").await?.into_iter().collect();
     for name in receipts.filter_map(|r| r.latest().exceptions.as_ref()) {
         let part = unfinished(name);
         if left.contains(&part) && !planted::is(Bug::ListNotRenamed) {
             scratch.rename(&part, name).await?;
+            left.insert(name.clone());
         }
     }
-    Ok(())
+    Ok(left)
 }
 
 /// Removes the list of an attempt that committed nothing.
@@ -145,15 +147,12 @@ pub(super) async fn discard(scratch: &dyn Scratch, name: &str) -> Result<()> {
     scratch.delete(&unfinished(name)).await
 }
 
-/// Reads a published list.
-pub(super) async fn read(scratch: &dyn Scratch, name: &str) -> Result<Vec<Exception>> {
-    let Some(bytes) = scratch.read(name).await? else { return Ok(Vec::new()) };
-    bytes
-        .split(|b| *b == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| {
-            serde_json::from_slice(line)
-                .map_err(|e| Error::config(format!("{name} is damaged")).because(e))
-        })
-        .collect()
+/// Reads a published list; none where it is lost.
+pub(super) async fn read(scratch: &dyn Scratch, name: &str) -> Result<Option<Vec<Exception>>> {
+    let Some(bytes) = scratch.read(name).await? else { return Ok(None) };
+    let entries = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(|line| {
+        serde_json::from_slice(line)
+            .map_err(|e| Error::config(format!("{name} is damaged")).because(e))
+    });
+    entries.collect::<Result<_>>().map(Some)
 }

@@ -63,8 +63,25 @@ pub struct Options {
     pub within: Option<Interval>,
     /// Only this slice (or its halves).
     pub only: Option<SliceId>,
+    /// Load slices with refused rows again, beside what is not done: the target, the source or
+    /// the spec may have been mended since.
+    pub replay: bool,
     /// Load again what another plan's receipt already covers (append).
     pub again: bool,
+}
+
+impl Options {
+    /// Whether the slice is the only one asked for or a part of it, or all are asked for.
+    pub fn names(&self, record: &SliceRecord) -> bool {
+        self.only.as_ref().is_none_or(|only| {
+            record.id == *only || record.id.as_str().starts_with(&format!("{only}."))
+        })
+    }
+
+    /// Whether the slice is one that is asked for, whatever its state.
+    pub fn means(&self, record: &SliceRecord) -> bool {
+        self.names(record) && self.within.is_none_or(|w| w.overlaps(&record.interval))
+    }
 }
 
 /// How a run ended.

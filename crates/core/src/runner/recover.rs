@@ -93,7 +93,7 @@ pub(super) async fn recover(shared: &Shared) -> Result<(Vec<SliceRecord>, Receip
     }
     let receipts = receipts(shared).await?;
     let known = receipts.ours.values().map(|found| &found.receipt);
-    exceptions::publish_left(job.env.scratch().as_ref(), known).await?;
+    let lists = exceptions::publish_left(job.env.scratch().as_ref(), known).await?;
     let mut events = Vec::new();
     let mut out: BTreeMap<_, _> = BTreeMap::new();
     while let Some(mut record) = records.pop() {
@@ -106,7 +106,7 @@ pub(super) async fn recover(shared: &Shared) -> Result<(Vec<SliceRecord>, Receip
             }
         }
         if record.state != State::Split {
-            settle(shared, &receipts, &mut record, &mut events).await?;
+            settle(shared, &receipts, &lists, &mut record, &mut events).await?;
         }
         out.insert((record.interval.start(), record.id.clone()), record);
     }
@@ -151,6 +151,7 @@ fn note(events: &mut Vec<Event>, record: &mut SliceRecord, what: SliceEvent) -> 
 async fn settle(
     shared: &Shared,
     receipts: &Receipts,
+    lists: &HashSet<String>,
     record: &mut SliceRecord,
     events: &mut Vec<Event>,
 ) -> Result<()> {
@@ -179,6 +180,10 @@ async fn settle(
     }
     if !same_source(shared, record, receipt) {
         return stale(record, events, "its source has changed".into());
+    }
+    let list = receipt.latest().exceptions.as_ref();
+    if list.is_some_and(|name| !lists.contains(name)) && !planted::is(Bug::ListNotRenamed) {
+        return stale(record, events, "its list of rejects and conflicts is lost".into());
     }
     let Standing::Recheck(why) = &found.standing else { return Ok(()) };
     match still_there(shared, record, receipt).await {

@@ -14,7 +14,7 @@ use crate::env::spawn;
 use crate::error::{Error, Result};
 use crate::id::SliceId;
 use crate::interval::Interval;
-use crate::ledger::{Event, EventV1, SliceRecord, State};
+use crate::ledger::{Event, EventV1, SliceEvent, SliceRecord, State};
 use crate::spec::Order;
 use crate::throttle::Throttle;
 
@@ -53,6 +53,9 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
     let (records, receipts) = recovered(shared).await?;
     let mut all: BTreeMap<SliceId, SliceRecord> =
         records.into_iter().map(|r| (r.id.clone(), r)).collect();
+    if options.replay {
+        replay(shared, options, &mut all).await?;
+    }
     let todo = choose(job, options, all.values())?;
     if !options.again {
         recover::refuse_overlap(shared, &receipts, &todo)?;
@@ -63,7 +66,8 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
         let intervals: Vec<Interval> = job.plan.slices.iter().map(|s| s.interval).collect();
         job.source.stage(&job.plan.survey, &job.plan.columns, &intervals).await?;
         let holder = format!("{}/{}", job.holder.host, job.holder.pid);
-        let started = vec![Event::V1(EventV1::RunStarted { holder })];
+        let unplaced = Some(job.plan.survey.unplaced);
+        let started = vec![Event::V1(EventV1::RunStarted { holder, unplaced })];
         job.journal.append(&shared.lease.lease, started, false).await?;
         let began = job.env.uptime();
         slices(shared, &receipts, todo, &mut all, &mut report).await?;
@@ -100,6 +104,27 @@ async fn recovered(shared: &Arc<Shared>) -> Result<(Vec<SliceRecord>, recover::R
     }
 }
 
+/// Makes slices with refused rows stale.
+async fn replay(
+    shared: &Shared,
+    options: &Options,
+    all: &mut BTreeMap<SliceId, SliceRecord>,
+) -> Result<()> {
+    let mut events = Vec::new();
+    for record in all.values_mut() {
+        let refused = record.outcome.as_ref().is_some_and(|o| o.counts.rejected > 0);
+        if refused && record.state.is_done() && options.means(record) {
+            let what = SliceEvent::Stale { reason: "its refused rows are tried again".into() };
+            record.apply(&what)?;
+            events.push(Event::slice(&record.id, what));
+        }
+    }
+    if events.is_empty() {
+        return Ok(());
+    }
+    shared.job.journal.append(&shared.lease.lease, events, true).await
+}
+
 /// The slices this invocation takes in hand, in order.
 fn choose<'a>(
     job: &Job,
@@ -111,18 +136,10 @@ fn choose<'a>(
         [] => r.state != State::Mismatched,
         list => list.contains(&r.state),
     };
-    let family =
-        |r: &SliceRecord, id: &SliceId| r.id == *id || r.id.as_str().starts_with(&format!("{id}."));
     let (mut todo, mut known) = (Vec::new(), options.only.is_none());
     for record in records {
-        if let Some(only) = &options.only {
-            if !family(record, only) {
-                continue;
-            }
-            known = true;
-        }
-        let inside = options.within.is_none_or(|w| w.overlaps(&record.interval));
-        if inside && wanted(record) {
+        known |= options.names(record);
+        if options.means(record) && wanted(record) {
             todo.push(record.clone());
         }
     }

@@ -69,12 +69,8 @@ pub async fn verify(job: Job, options: Options, count_only: bool) -> Result<Vec<
 async fn inside(shared: &Shared, options: &Options, count_only: bool) -> Result<Vec<Finding>> {
     let records = shared.job.journal.slices(&shared.job.plan.id).await?;
     let receipts = recover::receipts(shared).await?;
-    let wanted = |r: &SliceRecord| {
-        let id = options.only.as_ref();
-        (r.state.is_done() || r.state == State::Mismatched)
-            && options.within.is_none_or(|w| w.overlaps(&r.interval))
-            && id.is_none_or(|id| r.id == *id || r.id.as_str().starts_with(&format!("{id}.")))
-    };
+    let wanted =
+        |r: &SliceRecord| (r.state.is_done() || r.state == State::Mismatched) && options.means(r);
     let todo: Vec<_> = records.into_iter().filter(wanted).collect();
     let (slices, rows) = (todo.len() as u64, shared.job.plan.estimated_rows());
     shared.job.watch.on(&Happening::Began { slices, rows, done: 0 });
@@ -157,10 +153,17 @@ async fn judge(
         return Ok(Judgement::Verified);
     }
     match compare_all(shared, record, receipt, &hasher).await {
-        Ok(Differences { missing: 0, changed: 0, doubled }) => {
+        Ok(None) => Ok(Judgement::CannotAttribute {
+            reason: format!(
+                "the target holds {} rows where {} were proven, and the list of rejects and \
+                 conflicts is lost",
+                now.count, after.count
+            ),
+        }),
+        Ok(Some(Differences { missing: 0, changed: 0, doubled })) => {
             Ok(Judgement::Extra { rows: now.count.saturating_sub(after.count), doubled })
         }
-        Ok(Differences { missing, changed, .. }) => Ok(Judgement::Mismatched {
+        Ok(Some(Differences { missing, changed, .. })) => Ok(Judgement::Mismatched {
             missing,
             changed,
             reason: format!(
@@ -192,14 +195,15 @@ struct Differences {
     doubled: u64,
 }
 
-/// Compares source and target, in as many steps as memory asks for.
+/// Compares source and target, in as many steps as memory asks for. None where nobody knows any
+/// more which rows were refused.
 async fn compare_all(
     shared: &Shared,
     record: &SliceRecord,
     receipt: &ReceiptV1,
     hasher: &Hasher,
-) -> Result<Differences> {
-    let listed = Listed::read(shared, receipt).await?;
+) -> Result<Option<Differences>> {
+    let Some(listed) = Listed::read(shared, receipt).await? else { return Ok(None) };
     let most = (shared.share() / BYTES_PER_ROW) as usize;
     let mut all = Differences::default();
     let mut todo = vec![record.interval];
@@ -215,7 +219,7 @@ async fn compare_all(
             None => todo.extend(halves.into_iter().flat_map(|(early, late)| [late, early])),
         }
     }
-    Ok(all)
+    Ok(Some(all))
 }
 
 /// The rows of the target, by key.
@@ -343,10 +347,13 @@ struct Listed {
 }
 
 impl Listed {
-    async fn read(shared: &Shared, receipt: &ReceiptV1) -> Result<Self> {
+    /// None where the list is lost.
+    async fn read(shared: &Shared, receipt: &ReceiptV1) -> Result<Option<Self>> {
         let mut listed = Listed::default();
-        let Some(name) = &receipt.exceptions else { return Ok(listed) };
-        for exception in exceptions::read(shared.env().scratch().as_ref(), name).await? {
+        let Some(name) = &receipt.exceptions else { return Ok(Some(listed)) };
+        let list = exceptions::read(shared.env().scratch().as_ref(), name).await?;
+        let Some(list) = list else { return Ok(None) };
+        for exception in list {
             match exception {
                 Exception::ConflictV1(c) => {
                     listed.conflicts.extend(unhex::<16>(&c.key_hash).map(u128::from_be_bytes));
@@ -356,7 +363,7 @@ impl Listed {
                 }
             }
         }
-        Ok(listed)
+        Ok(Some(listed))
     }
 
     /// How many of these rows of the source were not refused by the target.

@@ -57,6 +57,8 @@ struct Story {
     rules: Rules,
     server: Server,
     dice: Dice,
+    /// For what came later, so that the seeds that are known keep their story.
+    spare: Dice,
     journal: MemoryJournal,
     files: Files,
     plan: Arc<Plan>,
@@ -100,6 +102,7 @@ impl Story {
             chaos,
             rules: Rules::default(),
             dice,
+            spare: Dice::new(seed, 6),
             files: Files::default(),
             salts: vec![plan.salt],
             plan,

@@ -40,7 +40,7 @@ pub(super) fn line(entry: &Entry) -> String {
         EventV1::PlanFrozen { name, slices, .. } => {
             format!("plan of {name} frozen, {}", count(slices.len() as u64, "slice"))
         }
-        EventV1::RunStarted { holder } => format!("run started by {holder}"),
+        EventV1::RunStarted { holder, .. } => format!("run started by {holder}"),
         EventV1::RunEnded { exit: 0, seconds } => format!("run ended after {seconds} s"),
         EventV1::RunEnded { seconds, .. } => format!("run stopped early after {seconds} s"),
         EventV1::Slice { slice, what } => format!("{slice}  {}", slice_line(what)),

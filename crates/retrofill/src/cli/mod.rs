@@ -9,6 +9,7 @@ pub mod log;
 pub mod output;
 pub mod plan;
 pub mod progress;
+pub mod rejects;
 pub mod report;
 pub mod run;
 pub mod schema;
@@ -108,6 +109,8 @@ pub enum Command {
     Log(log::LogArgs),
     /// Write everything there is to say about the job: a page, Markdown or JSON.
     Report(report::ReportArgs),
+    /// Show refused rows, write them to a file, or try them again.
+    Rejects(rejects::RejectsArgs),
     /// Print the JSON Schema of the spec.
     Schema(schema::SchemaArgs),
 }
@@ -142,6 +145,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Show(args) => show::execute(&ctx, args).await,
         Command::Log(args) => log::execute(&ctx, args).await,
         Command::Report(args) => report::execute(&ctx, args).await,
+        Command::Rejects(args) => rejects::execute(&ctx, args).await,
         Command::Schema(args) => schema::execute(&ctx, args),
     };
     result.unwrap_or_else(|failure: Failure| {

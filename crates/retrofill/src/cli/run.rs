@@ -1,6 +1,6 @@
 //! `retrofill run`: load and prove.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, ValueEnum};
@@ -14,7 +14,7 @@ use retrofill_core::runner::Options;
 
 use super::Context;
 use super::exit::Exit;
-use super::job::JobArg;
+use super::job::{JobArg, Opened};
 use super::output::Failure;
 use super::tell;
 use super::work::{May, finish, forget_summary, work};
@@ -109,13 +109,36 @@ pub enum Selected {
 
 /// Loads and proves.
 pub async fn execute(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
-    let called = Timestamp::now();
     let opened = args.job.open(ctx.state_dir.as_deref())?;
-    let name = opened.job.spec.name.clone();
-    forget_summary(args.summary_file.as_deref())?;
-    let job = opened.job.clone();
     let may = May { replan: args.replan, replace: args.yes };
-    let done = match work(ctx, opened, may, |plan| options(plan, args)).await {
+    let ending =
+        Ending { summary_file: args.summary_file.as_deref(), skip_if_done: args.skip_if_done };
+    load(ctx, opened, may, ending, |plan| options(plan, args)).await
+}
+
+/// How a load is told of in the end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ending<'a> {
+    /// See [`RunArgs::summary_file`].
+    pub(super) summary_file: Option<&'a Path>,
+    /// See [`RunArgs::skip_if_done`].
+    pub(super) skip_if_done: bool,
+}
+
+/// Loads what the options choose, prints the summary, writes the report and tells who wants to
+/// know.
+pub(super) async fn load(
+    ctx: &Context,
+    opened: Opened,
+    may: May,
+    ending: Ending<'_>,
+    options: impl FnOnce(&Plan) -> Result<Options, Failure>,
+) -> Result<Exit, Failure> {
+    let called = Timestamp::now();
+    let name = opened.job.spec.name.clone();
+    forget_summary(ending.summary_file)?;
+    let job = opened.job.clone();
+    let done = match Box::pin(work(ctx, opened, may, options)).await {
         Ok(done) => done,
         Err(failure) => {
             tell::failed(ctx, called, &job, &failure).await;
@@ -124,13 +147,13 @@ pub async fn execute(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
     };
     let Some(mut done) = done else {
         ctx.output.result(&format!("{name}: the source is empty; nothing to do"));
-        return Ok(Exit::Done.skipped(args.skip_if_done, true));
+        return Ok(Exit::Done.skipped(ending.skip_if_done, true));
     };
     let summary = &mut done.summary;
     let all_done = summary.nothing_to_do && summary.slices.done() == summary.slices.total;
-    summary.exit = summary.exit.skipped(args.skip_if_done, all_done);
+    summary.exit = summary.exit.skipped(ending.skip_if_done, all_done);
     let report = tell::report(ctx, called, &mut done).await;
-    finish(ctx, &done.summary, args.summary_file.as_deref())?;
+    finish(ctx, &done.summary, ending.summary_file)?;
     tell::notify(ctx, &done, report).await;
     Ok(done.summary.exit)
 }
@@ -153,7 +176,7 @@ fn options(plan: &Plan, args: &RunArgs) -> Result<Options, Failure> {
     Ok(Options {
         select: args.select.iter().map(state).collect(),
         within,
-        only: None,
         again: args.again,
+        ..Options::default()
     })
 }

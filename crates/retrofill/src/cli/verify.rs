@@ -21,7 +21,6 @@ use super::tell;
 use super::watch::Screen;
 use super::work::{sum_up, write_summary};
 use crate::job::Parts;
-use crate::ledger::holder;
 use crate::signals::Signals;
 
 /// Arguments of `verify`.
@@ -64,16 +63,7 @@ pub async fn execute(ctx: &Context, args: &VerifyArgs) -> Result<Exit, Failure> 
     let stop = Arc::new(Stop::default());
     let output = ctx.output;
     let signals = Signals::listen(stop.clone(), move |text| output.note(text))?;
-    let job = runner::Job {
-        plan: plan.clone(),
-        source: parts.source.clone(),
-        target: parts.target.clone(),
-        journal: parts.journal.clone(),
-        env: parts.env.clone(),
-        holder: holder::this_process()?,
-        stop,
-        watch: screen.clone(),
-    };
+    let job = parts.for_runner(&plan, stop, screen.clone())?;
     let result = runner::verify(job, Options::default(), args.level == Level::Count).await;
     screen.finish();
     let findings = match (result, signals.exit()) {

@@ -18,7 +18,7 @@ use super::output::{Failure, Format};
 use super::summary::{SliceCounts, Summary};
 use super::watch::Screen;
 use crate::job::{Job, Origin, Parts};
-use crate::ledger::{self, holder};
+use crate::ledger;
 use crate::signals::Signals;
 
 /// How a piece of work ended.
@@ -78,16 +78,7 @@ pub(super) async fn work(
     let stop = Arc::new(Stop::default());
     let output = ctx.output;
     let signals = Signals::listen(stop.clone(), move |text| output.note(text))?;
-    let job = runner::Job {
-        plan: plan.clone(),
-        source: parts.source.clone(),
-        target: parts.target.clone(),
-        journal: parts.journal.clone(),
-        env: parts.env.clone(),
-        holder: holder::this_process()?,
-        stop,
-        watch: screen.clone(),
-    };
+    let job = parts.for_runner(&plan, stop, screen.clone())?;
     let result = runner::run(job, options.clone()).await;
     screen.finish();
     let report = match (result, signals.exit()) {
@@ -164,16 +155,7 @@ fn facts(
     summary: &Summary,
     signal: Option<i32>,
 ) -> Facts {
-    let chosen = |state: State| {
-        report.slices.iter().any(|s| {
-            s.state == state
-                && options.within.is_none_or(|w| w.overlaps(&s.interval))
-                && options
-                    .only
-                    .as_ref()
-                    .is_none_or(|o| s.id == *o || s.id.as_str().starts_with(&format!("{o}.")))
-        })
-    };
+    let chosen = |state: State| report.slices.iter().any(|s| s.state == state && options.means(s));
     let stopped = report.stopped.as_ref().map(Error::kind);
     let surveyed = plan.survey.rows + plan.survey.unplaced;
     Facts {

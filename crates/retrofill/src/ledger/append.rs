@@ -88,6 +88,10 @@ impl PlanWriter<'_> {
                 self.plan_slices(sequence, slices)
             }
             EventV1::Slice { slice, what } => self.slice(sequence, slice, what),
+            EventV1::RunStarted { unplaced: Some(unplaced), .. } => self.run(
+                "UPDATE plans SET unplaced = ?2 WHERE plan = ?1",
+                params![self.plan.as_str(), *unplaced as i64],
+            ),
             EventV1::RunStarted { .. } | EventV1::RunEnded { .. } => Ok(()),
         }
     }

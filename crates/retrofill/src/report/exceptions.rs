@@ -1,14 +1,16 @@
 //! Rejects and conflicts, from the lists in the state directory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use retrofill_core::env::Scratch;
-use retrofill_core::error::{Error, Result};
+use retrofill_core::error::Result;
 use retrofill_core::id::{PlanId, SliceId};
 use retrofill_core::ledger::SliceRecord;
 use retrofill_core::reject::{Conflict, Exception, Reject};
 use serde::Serialize;
+
+use crate::lists;
 
 /// How many rejects and how many conflicts are shown.
 const FIRST: usize = 25;
@@ -102,33 +104,12 @@ pub(super) async fn read(
     records: &[SliceRecord],
 ) -> Result<(Rejects, Conflicts)> {
     let mut found = Found::default();
-    let unplaced = format!("rejects/unplaced.{plan}.jsonl");
-    if found.take(scratch, &unplaced, None).await? {
-        found.rejects.lists.push(unplaced);
-    }
-    let prefix = format!("rejects/{plan:.8}.");
-    let mut lists: HashMap<_, Vec<String>> = HashMap::new();
-    for name in scratch.list(&prefix).await? {
-        if let Some(load) = load_of(&name[prefix.len()..]) {
-            lists.entry(load).or_default().push(name);
-        }
-    }
-    for record in records {
-        let Some(outcome) = &record.outcome else { continue };
-        let load = (record.id.clone(), outcome.generation);
-        for name in lists.remove(&load).unwrap_or_default() {
-            found.take(scratch, &name, Some(&record.id)).await?;
-        }
-    }
-    Ok(found.finish(&format!("{prefix}*.jsonl")))
-}
-
-/// Slice and generation of `SLICE.GENERATION.ATTEMPT.jsonl`.
-fn load_of(name: &str) -> Option<(SliceId, u64)> {
-    let (rest, attempt) = name.strip_suffix(".jsonl")?.rsplit_once('.')?;
-    attempt.parse::<u32>().ok()?;
-    let (slice, generation) = rest.rsplit_once('.')?;
-    Some((SliceId::new(slice), generation.parse().ok()?))
+    lists::each(scratch, plan, records, |slice, exception| {
+        found.take(slice, exception);
+        Ok(())
+    })
+    .await?;
+    Ok(found.finish(plan))
 }
 
 #[derive(Default)]
@@ -141,27 +122,12 @@ struct Found {
 }
 
 impl Found {
-    /// False where there is no such list.
-    async fn take(
-        &mut self,
-        scratch: &dyn Scratch,
-        name: &str,
-        slice: Option<&SliceId>,
-    ) -> Result<bool> {
-        let Some(bytes) = scratch.read(name).await? else { return Ok(false) };
-        for line in bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-            let exception = serde_json::from_slice(line).map_err(|e| {
-                Error::config(format!("{name} in the state directory is damaged"))
-                    .hint("move it away to get a report without it")
-                    .because(e)
-            })?;
-            match (exception, slice) {
-                (Exception::RejectV1(reject), slice) => self.reject(reject, slice),
-                (Exception::ConflictV1(conflict), Some(slice)) => self.conflict(conflict, slice),
-                (Exception::ConflictV1(_), None) => {}
-            }
+    fn take(&mut self, slice: Option<&SliceId>, exception: Exception) {
+        match (exception, slice) {
+            (Exception::RejectV1(reject), slice) => self.reject(reject, slice),
+            (Exception::ConflictV1(conflict), Some(slice)) => self.conflict(conflict, slice),
+            (Exception::ConflictV1(_), None) => {}
         }
-        Ok(true)
     }
 
     fn reject(&mut self, reject: Reject, slice: Option<&SliceId>) {
@@ -196,12 +162,16 @@ impl Found {
         }
     }
 
-    fn finish(mut self, pattern: &str) -> (Rejects, Conflicts) {
+    fn finish(mut self, plan: &PlanId) -> (Rejects, Conflicts) {
+        let pattern = format!("{}*.jsonl", lists::prefix(plan));
+        if self.rejects.listed > self.in_slices.0 {
+            self.rejects.lists.push(lists::unplaced(plan));
+        }
         if self.in_slices.0 > 0 {
-            self.rejects.lists.push(pattern.into());
+            self.rejects.lists.push(pattern.clone());
         }
         if self.in_slices.1 > 0 {
-            self.conflicts.lists.push(pattern.into());
+            self.conflicts.lists.push(pattern);
         }
         let mut reasons: Vec<_> = self
             .reasons
@@ -225,23 +195,5 @@ fn cut(text: &str) -> String {
     match text.char_indices().nth(TEXT) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_lists_are_taken_apart() {
-        let load = |name| load_of(name).map(|(slice, g)| (slice.to_string(), g));
-        assert_eq!(load("20130101T000000Z.1.2.jsonl"), Some(("20130101T000000Z".into(), 1)));
-        assert_eq!(
-            load("20130101T000000Z.0.1.3.7.jsonl"),
-            Some(("20130101T000000Z.0.1".into(), 3))
-        );
-        for name in ["20130101T000000Z.1.2.jsonl.part", "x.jsonl", "a.b.c.jsonl", ""] {
-            assert_eq!(load(name), None, "{name}");
-        }
     }
 }

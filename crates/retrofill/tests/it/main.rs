@@ -16,6 +16,7 @@ mod kill;
 mod live;
 mod modes;
 mod recover;
+mod rejects;
 mod report;
 mod runners;
 mod verify;

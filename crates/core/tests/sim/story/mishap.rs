@@ -20,10 +20,11 @@ pub(crate) enum Mishap {
     SourceChangedBack,
     Stopped,
     AskedToEnd,
+    ListsLost,
 }
 
 impl Mishap {
-    pub(crate) const ALL: [Mishap; 10] = [
+    pub(crate) const ALL: [Mishap; 11] = [
         Mishap::Restored,
         Mishap::Dropped,
         Mishap::LedgerLost,
@@ -34,12 +35,18 @@ impl Mishap {
         Mishap::SourceChangedBack,
         Mishap::Stopped,
         Mishap::AskedToEnd,
+        Mishap::ListsLost,
     ];
 }
 
 impl Story {
     pub(super) fn mishap(&mut self) {
         let alone = self.stopped.iter().all(Run::is_over);
+        if alone && self.spare.permille(150) {
+            self.mishaps[Mishap::ListsLost as usize] += 1;
+            self.chaos.note(|| format!("{:?}", Mishap::ListsLost));
+            self.files.lock().unwrap().retain(|name, _| !name.starts_with("rejects/"));
+        }
         let mishap = Mishap::ALL[self.dice.below(8)];
         let table = &self.setting.table;
         match mishap {
