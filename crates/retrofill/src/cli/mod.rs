@@ -2,6 +2,7 @@
 
 pub mod check;
 mod consent;
+mod differences;
 pub mod exec;
 pub mod exit;
 pub mod job;
@@ -225,7 +226,7 @@ mod tests {
         let cli = Cli::try_parse_from(["retrofill", "status"]).unwrap();
         let Command::Status(args) = cli.command else { panic!("not status") };
         assert_eq!(args.job.text, "./backfill.yaml");
-        for bad in ["run --from yesterday", "run --select planned", "verify --level rows", "exec p"]
+        for bad in ["run --from yesterday", "run --select planned", "verify --level all", "exec p"]
         {
             let words = std::iter::once("retrofill").chain(bad.split_whitespace());
             let error = Cli::try_parse_from(words).unwrap_err();

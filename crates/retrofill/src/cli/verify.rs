@@ -11,6 +11,7 @@ use retrofill_core::error::Error;
 use retrofill_core::runner::{self, Finding, Judgement, Options, Stop};
 
 use super::Context;
+use super::differences;
 use super::exit::Exit;
 use super::exit::{Facts, decide};
 use super::job::JobArg;
@@ -32,6 +33,16 @@ pub struct VerifyArgs {
     /// How closely to look.
     #[arg(long, env = "RETROFILL_LEVEL", hide_env = true, value_enum, default_value = "digest")]
     pub level: Level,
+    /// Level rows: so many of each class and slice at most.
+    #[arg(
+        short = 'n',
+        long = "limit",
+        value_name = "ROWS",
+        env = "RETROFILL_LIMIT",
+        hide_env = true,
+        default_value_t = 20
+    )]
+    pub limit: usize,
     /// Write the JSON summary line to this file too.
     #[arg(long, value_name = "FILE", env = "RETROFILL_SUMMARY_FILE", hide_env = true)]
     pub summary_file: Option<PathBuf>,
@@ -44,6 +55,8 @@ pub enum Level {
     Count,
     /// Every value is read and compared by digest.
     Digest,
+    /// Where a digest differs, the rows that differ are shown, and what they have in common.
+    Rows,
 }
 
 /// Proves again.
@@ -64,7 +77,12 @@ pub async fn execute(ctx: &Context, args: &VerifyArgs) -> Result<Exit, Failure> 
     let output = ctx.output;
     let signals = Signals::listen(stop.clone(), move |text| output.note(text))?;
     let job = parts.for_runner(&plan, stop, screen.clone())?;
-    let result = runner::verify(job, Options::default(), args.level == Level::Count).await;
+    let level = match args.level {
+        Level::Count => runner::Level::Count,
+        Level::Digest => runner::Level::Digest,
+        Level::Rows => runner::Level::Rows { most: args.limit },
+    };
+    let result = Box::pin(runner::verify(job, Options::default(), level)).await;
     screen.finish();
     let findings = match (result, signals.exit()) {
         (Ok(findings), _) => findings,
@@ -81,6 +99,9 @@ pub async fn execute(ctx: &Context, args: &VerifyArgs) -> Result<Exit, Failure> 
     }
     write_summary(&summary, args.summary_file.as_deref())?;
     if ctx.output.format == Format::Json {
+        for finding in &findings {
+            differences::json(ctx.output, finding);
+        }
         ctx.output.result(&summary.json_line());
     }
     tell::verified(ctx, &opened.job, &summary).await;
@@ -117,6 +138,7 @@ fn text(findings: &[Finding], summary: &Summary) -> String {
                 out.push(format!("  slice {id} cannot be attributed: {reason}"));
             }
         }
+        out.extend(differences::lines(finding));
     }
     let todo = summary.slices.total - findings.len() as u64;
     out.push(format!(
@@ -132,7 +154,9 @@ fn text(findings: &[Finding], summary: &Summary) -> String {
         out.push(format!("  proven by reading back: digest {digest}"));
     }
     out.push(match summary.exit {
-        Exit::Mismatched => "Next: retrofill show | run --select mismatched".into(),
+        Exit::Mismatched => {
+            "Next: retrofill verify --level rows | show | run --select mismatched".into()
+        }
         _ => "Next: retrofill status | run (safe to repeat)".to_owned(),
     });
     out.join("\n")

@@ -6,6 +6,8 @@
     judge.py append TABLE LOG STOP CSV        be that writer, until the file STOP exists
     judge.py restore TABLE VERSION            put the table back to an older version
     judge.py compact TABLE                    put small files of the table together
+    judge.py update TABLE WHERE COLUMN SQL    another writer changes rows
+    judge.py delete TABLE WHERE               another writer deletes rows
     judge.py thin TABLE FILE                  rewrite a data file of the table without some rows
     judge.py types TABLE                      the columns with their types, as JSON
 
@@ -216,6 +218,10 @@ def main(args):
         DeltaTable(args[1]).restore(int(args[2]))
     elif len(args) == 2 and args[0] == "compact":
         DeltaTable(args[1]).optimize.compact()
+    elif len(args) == 5 and args[0] == "update":
+        DeltaTable(args[1]).update(updates={args[3]: args[4]}, predicate=args[2])
+    elif len(args) == 3 and args[0] == "delete":
+        DeltaTable(args[1]).delete(args[2])
     elif len(args) == 3 and args[0] == "thin":
         thin(args[1], args[2])
     elif len(args) == 2 and args[0] == "types":

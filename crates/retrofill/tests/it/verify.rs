@@ -103,3 +103,39 @@ fn a_data_file_rewritten_without_some_rows_is_found() {
     only_the_hit_slice_is_mismatched(&job);
     repaired(&job);
 }
+
+/// Another writer changes, moves and deletes rows: each is shown, and what they have in common.
+#[test]
+fn rows_that_differ_are_shown() {
+    if !judge::here("verify::rows_that_differ_are_shown") {
+        return;
+    }
+    let (job, _) = loaded();
+    let stretch = |day: &str| {
+        format!(
+            "origin = 'EWR' AND time_hour >= '2013-05-{day}T06:00:00Z' \
+             AND time_hour < '2013-05-{day}T10:00:00Z'"
+        )
+    };
+    judge::ask(&job, "update", &[&stretch("03"), "temp", "temp + 1"]);
+    judge::ask(&job, "delete", &[&stretch("10")]);
+    let ran = job.call("verify", &["--level", "rows", "--output", "json"]).ended(3);
+    let lines: Vec<Value> =
+        ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |class: &str| lines.iter().filter(|l| l["class"] == class).collect::<Vec<_>>();
+    let (changed, missing) = (of("changed"), of("missing"));
+    assert_eq!((changed.len(), missing.len(), of("extra").len()), (4, 4, 0), "{}", ran.stdout);
+    assert_eq!(changed[0]["time"], "2013-05-03T06:00:00Z");
+    assert_eq!(changed[0]["key"], serde_json::json!(["EWR"]));
+    let temp = &changed[0]["columns"]["temp"];
+    let number = |v: &Value| v.as_str().unwrap().parse::<f64>().unwrap();
+    assert!((number(&temp["target"]) - number(&temp["source"]) - 1.0).abs() < 1e-9, "{temp}");
+    assert_eq!(changed[0]["columns"].as_object().unwrap().len(), 1);
+    let place = &missing[0]["place"];
+    let line = place["line"].as_u64().unwrap() as usize;
+    let file = fs::read_to_string(job.path(place["file"].as_str().unwrap())).unwrap();
+    assert!(file.lines().nth(line - 1).unwrap().ends_with("2013-05-10T06:00:00Z"), "{place}");
+    let words = job.call("verify", &["--level", "rows", "-n", "2"]).ended(3).stdout;
+    assert_eq!(words.matches("    missing ").count(), 2, "{words}");
+    assert!(ran.stdout.contains("every differing `temp` is 1 more in the target"), "{words}");
+}

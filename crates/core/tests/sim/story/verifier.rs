@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use retrofill_core::ledger::{Holder, State};
 use retrofill_core::memory::Value;
-use retrofill_core::runner::{self, Judgement, Options};
+use retrofill_core::runner::{self, Judgement, Level, Options};
 
 use super::{POLLS, Story};
 use crate::env::Step;
@@ -67,7 +67,7 @@ impl Story {
         let result = Arc::new(Mutex::new(None));
         let give = Arc::clone(&result);
         let work = async move {
-            let found = runner::verify(job, Options::default(), false).await;
+            let found = runner::verify(job, Options::default(), Level::Digest).await;
             *give.lock().unwrap() = Some(found);
         };
         self.world.spawn(process, Box::pin(work));
