@@ -9,6 +9,7 @@ mod bad;
 mod example;
 mod exec;
 mod growth;
+mod guide;
 mod harness;
 mod inputs;
 mod judge;
