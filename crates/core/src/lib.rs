@@ -12,6 +12,7 @@ pub mod error;
 pub mod id;
 pub mod interval;
 pub mod ledger;
+pub mod manifest;
 pub mod memory;
 pub mod plan;
 pub mod planted;

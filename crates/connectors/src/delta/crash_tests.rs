@@ -67,6 +67,7 @@ fn receipt(slice: &SliceLoad) -> Receipt {
         counts: Counts::default(),
         digests: Digests::default(),
         at: Timestamp::UNIX_EPOCH,
+        own: None,
         exceptions: None,
         anchor: serde_json::Value::Null,
     })

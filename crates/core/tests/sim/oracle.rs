@@ -232,6 +232,7 @@ impl Oracle<'_> {
         for text in String::from_utf8(listed).map_err(|e| e.to_string())?.lines() {
             match serde_json::from_str(text).map_err(|e| e.to_string())? {
                 Exception::RejectV1(reject) => rejects.insert(reject.place.line.unwrap_or(0)),
+                Exception::ReplacedV1(_) => false,
                 Exception::ConflictV1(conflict) => {
                     let second = conflict.time.map_or(0, Timestamp::as_second);
                     let text = conflict.key[0].clone().map_or(Value::Null, Value::Text);

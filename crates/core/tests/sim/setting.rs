@@ -15,7 +15,7 @@ use retrofill_core::plan::{Frozen, Inputs, Plan, freeze, resolve_columns};
 use retrofill_core::receipt::Receipt;
 use retrofill_core::spec::{
     Endpoint, Limits, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec, RejectsCap, Retry,
-    RowsSpec, Scope, Spec, WriteSpec,
+    RowsSpec, Scope, Spec, VerifySpec, WriteSpec,
 };
 
 use crate::dice::Dice;
@@ -407,5 +407,6 @@ fn spec(dice: &mut Dice, mode: Mode, slices: i64) -> Spec {
             max_backoff: Duration::from_secs(5),
         },
         rejects: RejectsCap::Rows(0),
+        verify: VerifySpec::default(),
     }
 }

@@ -43,7 +43,7 @@ pub async fn execute(ctx: &Context, args: &ExecArgs) -> Result<Exit, Failure> {
     let opened = JobArg { text: args.plan.clone() }.open(ctx.state_dir.as_deref())?;
     let slice = SliceId::new(args.slice.clone());
     let only = Options { only: Some(slice.clone()), ..Options::default() };
-    let may = May { replan: false, replace: args.yes };
+    let may = May { yes: args.yes, ..May::default() };
     let done = work(ctx, opened, may, |_| Ok(only)).await?;
     let Some(Done { plan, parts, summary, .. }) = done else {
         ctx.output.note("the source is empty; nothing to do");

@@ -18,6 +18,7 @@ pub mod show;
 pub mod status;
 pub mod summary;
 mod tell;
+pub mod undo;
 pub mod verify;
 mod watch;
 mod work;
@@ -112,6 +113,8 @@ pub enum Command {
     Report(report::ReportArgs),
     /// Show refused rows, write them to a file, or try them again.
     Rejects(rejects::RejectsArgs),
+    /// Take out exactly what this job wrote, where that is provable.
+    Undo(undo::UndoArgs),
     /// Print the JSON Schema of the spec.
     Schema(schema::SchemaArgs),
 }
@@ -147,6 +150,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Log(args) => log::execute(&ctx, args).await,
         Command::Report(args) => report::execute(&ctx, args).await,
         Command::Rejects(args) => rejects::execute(&ctx, args).await,
+        Command::Undo(args) => undo::execute(&ctx, args).await,
         Command::Schema(args) => schema::execute(&ctx, args),
     };
     result.unwrap_or_else(|failure: Failure| {
