@@ -2,14 +2,17 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use retrofill::cli::{Cli, dispatch, start_logging};
+use retrofill::cli::{dispatch, parse, start_logging};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let words: Vec<_> = std::env::args_os().collect();
+    let cli = match parse::parse(words.iter().cloned()) {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(parse::refuse(&error, &words)),
+    };
     start_logging(&cli.globals);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
