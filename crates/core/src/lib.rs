@@ -13,6 +13,7 @@ pub mod id;
 pub mod interval;
 pub mod ledger;
 pub mod memory;
+pub mod names;
 pub mod plan;
 pub mod planted;
 pub mod receipt;

@@ -31,7 +31,7 @@ use crate::receipt::Counts;
 use crate::throttle::Throttle;
 
 pub use run::run;
-pub use verify::{Cell, Class, Difference, Drill, Finding, Judgement, Level, verify};
+pub use verify::{Cell, Class, Difference, Drill, Finding, Judgement, Level, cells, verify};
 
 /// Everything a run works with.
 #[derive(Clone)]

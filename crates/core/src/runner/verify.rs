@@ -7,7 +7,7 @@ mod pattern;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use self::compare::{Differences, compare_all};
-pub use self::drill::{Cell, Class, Difference, Drill};
+pub use self::drill::{Cell, Class, Difference, Drill, cells};
 use super::recover::{self, Receipts, held_rows};
 use super::run::{finish, start};
 use super::sinks::Taken;

@@ -6,6 +6,7 @@ mod consent;
 mod differences;
 pub mod exec;
 pub mod exit;
+pub mod init;
 pub mod job;
 pub mod list;
 pub mod log;
@@ -13,6 +14,7 @@ pub mod man;
 pub mod output;
 pub mod parse;
 pub mod plan;
+pub mod preview;
 pub mod progress;
 pub mod rejects;
 pub mod report;
@@ -97,8 +99,12 @@ pub struct Globals {
 /// The commands of this version.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Look at the source, guess its format, and write a spec to start from.
+    Init(init::InitArgs),
     /// Check the spec: every error at once. Opens neither source nor target.
     Check(check::CheckArgs),
+    /// Show the first rows as they would be loaded, and what would be refused. Writes nothing.
+    Preview(preview::PreviewArgs),
     /// Freeze what `run` will do, and print it. Writes nothing to the target.
     Plan(plan::PlanArgs),
     /// Load and prove; plans first if needed, and always resumes.
@@ -164,7 +170,9 @@ impl Context {
 pub async fn dispatch(cli: Cli) -> Exit {
     let ctx = Context::new(&cli.globals);
     let result = match &cli.command {
+        Command::Init(args) => init::execute(&ctx, args).await,
         Command::Check(args) => check::execute(&ctx, args),
+        Command::Preview(args) => preview::execute(&ctx, args).await,
         Command::Plan(args) => plan::execute(&ctx, args).await,
         Command::Run(args) => run::execute(&ctx, args).await,
         Command::Exec(args) => exec::execute(&ctx, args).await,
