@@ -135,7 +135,7 @@ fn text(plans: &[Known]) -> String {
     ]);
     for known in plans {
         let slices = known.slices();
-        table.row(vec![
+        table.row(&[
             known.row.name.clone(),
             format!("{:.8}", known.row.plan),
             format!("{}/{}", grouped(slices.done()), grouped(slices.total)),

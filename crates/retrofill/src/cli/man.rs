@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command, CommandFactory as _};
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, Command, CommandFactory as _};
 use retrofill_core::error::Error;
 
 use super::exit::Exit;
 use super::output::{Failure, Format};
-use super::{Cli, Context};
+use super::{Cli, Context, reference};
 
 /// Arguments of `man`.
 #[derive(Debug, Clone, Args)]
@@ -16,10 +17,24 @@ pub struct ManArgs {
     /// printed.
     #[arg(short, long, value_name = "DIR", env = "RETROFILL_OUT", hide_env = true)]
     pub out: Option<PathBuf>,
+    /// Print all commands as one page of Markdown instead.
+    #[arg(
+        long,
+        env = "RETROFILL_MARKDOWN",
+        hide_env = true,
+        conflicts_with = "out",
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
+    pub markdown: bool,
 }
 
 /// Prints the first page, or writes all.
 pub fn execute(ctx: &Context, args: &ManArgs) -> Result<Exit, Failure> {
+    if args.markdown {
+        ctx.output.result(&reference::commands());
+        return Ok(Exit::Done);
+    }
     let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
     let Some(dir) = &args.out else {
@@ -72,7 +87,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ctx = Context { output: Output { quiet: true, ..Output::default() }, state_dir: None };
         let out = dir.path().join("man/man1");
-        assert_eq!(execute(&ctx, &ManArgs { out: Some(out.clone()) }).unwrap(), Exit::Done);
+        assert_eq!(
+            execute(&ctx, &ManArgs { out: Some(out.clone()), markdown: false }).unwrap(),
+            Exit::Done
+        );
         let page = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
         assert!(page("retrofill.1").contains("retrofill\\-run(1)"));
         assert!(page("retrofill-run.1").contains("retrofill run"));

@@ -16,6 +16,7 @@ pub mod parse;
 pub mod plan;
 pub mod preview;
 pub mod progress;
+mod reference;
 pub mod rejects;
 pub mod report;
 pub mod run;

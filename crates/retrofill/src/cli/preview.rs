@@ -150,13 +150,13 @@ impl Preview {
             Table::new(&[("column", Align::Left), ("type", Align::Left), ("role", Align::Left)]);
         for (_, column) in &order {
             let row = [column.source_name(), &type_name(column.ty), role(column)];
-            columns.row(row.map(str::to_owned).into());
+            columns.row(&row.map(str::to_owned));
         }
         let heads: Vec<_> = order.iter().map(|(_, c)| (c.source_name(), align(c.ty))).collect();
         let mut rows = Table::new(&heads);
         for row in &self.rows {
             let value = |at: &usize| row[*at].clone().unwrap_or_else(|| "NULL".into());
-            rows.row(order.iter().map(|(at, _)| value(at)).collect());
+            rows.row(&order.iter().map(|(at, _)| value(at)).collect::<Vec<_>>());
         }
         let (shown, all) = (count(self.rows.len() as u64, "row"), self.survey.rows);
         // Writing to a text cannot fail.

@@ -27,7 +27,7 @@ impl Table {
     }
 
     /// One more row.
-    pub(super) fn row(&mut self, cells: Vec<String>) {
+    pub(super) fn row(&mut self, cells: &[String]) {
         debug_assert_eq!(cells.len(), self.align.len());
         self.rows.push(cells.iter().map(|c| cell(c)).collect());
     }
@@ -76,8 +76,8 @@ mod tests {
     #[test]
     fn columns_stand_below_each_other() {
         let mut table = Table::new(&[("name", Align::Left), ("rows", Align::Right)]);
-        table.row(vec!["größe".into(), "5".into()]);
-        table.row(vec!["a\nb".into(), "12,345".into()]);
+        table.row(&["größe".into(), "5".into()]);
+        table.row(&["a\nb".into(), "12,345".into()]);
         assert_eq!(table.to_string(), "  name     rows\n  größe       5\n  a\\nb   12,345\n");
         assert_eq!(cell(&"x".repeat(50)), format!("{}...", "x".repeat(WIDEST)));
     }

@@ -1,5 +1,6 @@
 //! `init` on files of known truth: the spec that it writes, run as it is, proves all rows.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -46,13 +47,13 @@ fn days(row: impl Fn(i64, u32, u32) -> String) -> String {
 #[test]
 fn epoch_milliseconds_of_two_hosts() {
     let start = 1_583_020_800_000_i64;
-    let row = |i: i64, host: &str| (start + i * 3_600_000, format!("{host},{}.5\n", i % 7));
+    let row = |i: i64, host: &str| (start + i * 3_600_000, format!("{host},{}.5", i % 7));
     let hosts = ["web-1", "web-2"];
-    let all = || (0..100).flat_map(|i| hosts.map(|host| row(i, host)));
-    let text: String = all().map(|(t, rest)| format!("{t},{rest}")).collect();
-    let good: String = all()
-        .map(|(t, rest)| format!("{},{rest}", jiff::Timestamp::from_millisecond(t).unwrap()))
-        .collect();
+    let (mut text, mut good) = (String::new(), String::new());
+    for (t, rest) in (0..100).flat_map(|i| hosts.map(|host| row(i, host))) {
+        writeln!(text, "{t},{rest}").unwrap();
+        writeln!(good, "{},{rest}", jiff::Timestamp::from_millisecond(t).unwrap()).unwrap();
+    }
     let heads = "ts,host,load\n";
     let said = proves("a.csv", format!("{heads}{text}"), &[], &format!("{heads}{good}"));
     assert!(said.contains("epoch milliseconds") && said.contains("key: [\"host\"]"), "{said}");

@@ -213,12 +213,11 @@ fn take(column: &mut Column, tries: &[Candidate], value: &[u8], most: usize) {
         column.example = Some(text());
     }
     for (tried, candidate) in column.tries.iter_mut().zip(tries) {
-        match candidate.clock.read(value) {
-            Ok((moment, unit)) => tried.add(moment, unit),
-            Err(_) => {
-                tried.bad += 1;
-                tried.bad_example.get_or_insert_with(text);
-            }
+        if let Ok((moment, unit)) = candidate.clock.read(value) {
+            tried.add(moment, unit);
+        } else {
+            tried.bad += 1;
+            tried.bad_example.get_or_insert_with(text);
         }
     }
 }

@@ -243,12 +243,16 @@ impl Look<'_> {
             for (set, pairs) in sets.iter().zip(&mut pairs) {
                 let mut key = Xxh3::new();
                 key.update(&time);
-                set.iter().for_each(|at| put(&mut key, &value(*at).0));
+                for at in set {
+                    put(&mut key, &value(*at).0);
+                }
                 let key = key.digest();
                 if wanted(of_time, key) {
                     let row = *row.get_or_insert_with(|| {
                         let mut row = Xxh3::new();
-                        (0..self.input.names.len()).for_each(|at| put(&mut row, &value(at).0));
+                        for at in 0..self.input.names.len() {
+                            put(&mut row, &value(at).0);
+                        }
                         row.digest()
                     });
                     pairs.push((key, row));
@@ -267,7 +271,7 @@ impl Look<'_> {
         for part in 0..parts {
             // The low bits chose the sampled times; the high ones are as good.
             let mut pairs = self.pairs(&sets, |_, key| (key >> 32) % parts == part)?;
-            let clash = pairs.first_mut().map(clashes).unwrap_or_default();
+            let clash = pairs.first_mut().map(|p| clashes(p)).unwrap_or_default();
             if clash.unequal > 0 {
                 return Ok(None);
             }
@@ -303,7 +307,7 @@ struct Clash {
     equal: u64,
 }
 
-fn clashes(pairs: &mut Vec<Pair>) -> Clash {
+fn clashes(pairs: &mut [Pair]) -> Clash {
     pairs.sort_unstable();
     let mut clash = Clash::default();
     for same in pairs.chunk_by(|a, b| a.0 == b.0).filter(|same| same.len() > 1) {

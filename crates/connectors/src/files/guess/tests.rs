@@ -1,5 +1,6 @@
 //! What is guessed of small files whose truth is known.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use super::super::settings::{Compression, Encoding};
@@ -64,7 +65,8 @@ fn rows_that_nothing_tells_apart_have_no_key() {
     assert_eq!((&guess.key.columns, guess.key.repeated), (&Some(vec![]), 4), "the same rows");
     let mut text = "t,site,v\n".to_owned();
     for i in 0..40 {
-        text += &format!("2020-01-{:02},{},{i}.5\n", i / 4 + 1, if i % 2 == 0 { "x" } else { "y" });
+        let site = if i % 2 == 0 { "x" } else { "y" };
+        writeln!(text, "2020-01-{:02},{site},{i}.5", i / 4 + 1).unwrap();
     }
     let guess = of(text);
     assert_eq!(guess.key.columns, None);
@@ -76,7 +78,7 @@ fn two_columns_together() {
     let mut text = "t,v,phase,meter\n".to_owned();
     for i in 0..120 {
         let (meter, phase) = (["m1", "m2"][i / 2 % 2], ["L1", "L2"][i % 2]);
-        text += &format!("2020-01-{:02},{}.25,{phase},{meter}\n", i / 4 % 30 + 1, i % 7);
+        writeln!(text, "2020-01-{:02},{}.25,{phase},{meter}", i / 4 % 30 + 1, i % 7).unwrap();
     }
     let guess = of(text);
     assert_eq!(guess.key.columns, Some(vec!["meter".to_owned(), "phase".to_owned()]));

@@ -44,9 +44,10 @@ pub(super) fn tell(guess: &Guess, zone_given: bool) -> Vec<Told> {
     let of = format!("{}, {} bytes", count(guess.files, "file"), grouped(guess.bytes));
     say(
         "source",
-        match guess.whole {
-            true => format!("all {rows} of {of}"),
-            false => format!("the first {rows} of {of}: what comes later was not looked at"),
+        if guess.whole {
+            format!("all {rows} of {of}")
+        } else {
+            format!("the first {rows} of {of}: what comes later was not looked at")
         },
     );
     say("format", format(&guess.settings));
@@ -58,9 +59,10 @@ pub(super) fn tell(guess: &Guess, zone_given: bool) -> Vec<Told> {
         say("decimal", format!("`,` in {}: numbers only so", names(&guess.comma)));
     }
     for word in &guess.null {
-        let more = match word.texts.is_empty() {
-            true => String::new(),
-            false => format!("; it becomes NULL in {} too", names(&word.texts)),
+        let more = if word.texts.is_empty() {
+            String::new()
+        } else {
+            format!("; it becomes NULL in {} too", names(&word.texts))
         };
         let times = count(word.count, "time");
         let columns = names(&word.columns);
@@ -126,13 +128,12 @@ fn time(guess: &Guess, zone_given: bool, say: &mut impl FnMut(&'static str, Stri
     if matches!(time.form, "local" | "time_format") && !zoned {
         say(
             "zone",
-            match zone_given {
-                true => format!("times have no zone and are read as {zone}"),
-                false => {
-                    "times have no zone and are read as UTC; if they are local times, name their \
-                      zone with `--timezone`"
-                        .into()
-                }
+            if zone_given {
+                format!("times have no zone and are read as {zone}")
+            } else {
+                "times have no zone and are read as UTC; if they are local times, name their zone \
+                 with `--timezone`"
+                    .into()
             },
         );
     }
@@ -194,7 +195,7 @@ fn every(guess: &Guess) -> Option<(&'static str, u64)> {
     }
     let enough = LADDER.iter().filter(|(_, length)| span / length >= SLICES);
     let mut fitting = enough.map(|(word, length)| (*word, (span / length + 1) as u64));
-    let last = fitting.clone().last();
+    let last = fitting.clone().next_back();
     fitting.find(|(_, slices)| guess.rows / slices <= ROWS).or(last)
 }
 
@@ -345,13 +346,10 @@ fn rows(guess: &Guess, told: &[Told], page: &mut Page) {
     page.told(2, told, &["time"]);
     page.line(&format!("  time: {}", text(&guess.time.column)));
     page.told(2, told, &["key"]);
-    match &guess.key.columns {
-        Some(columns) => page.line(&format!("  key: {}", list(columns))),
-        None => {
-            page.line("  # key: [column]              # with a key, rows that are there are seen");
-            page.line(
-                "  # on_duplicate: last         # and unequal rows that share it are settled",
-            );
-        }
+    if let Some(columns) = &guess.key.columns {
+        page.line(&format!("  key: {}", list(columns)));
+    } else {
+        page.line("  # key: [column]              # with a key, rows that are there are seen");
+        page.line("  # on_duplicate: last         # and unequal rows that share it are settled");
     }
 }
