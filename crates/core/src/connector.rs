@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
@@ -132,6 +133,21 @@ pub trait Source: Debug + Send + Sync {
     /// The rows of exactly this interval. A block whose content is no longer what the survey saw
     /// ends the stream with an error of kind `Stale`.
     async fn read(&self, request: &ReadRequest) -> Result<Rows>;
+
+    /// The first rows of the interval, about `most` of them, in the source's order where it has
+    /// one, with the rejects among them. To look at: nothing is sorted, staged or written for it.
+    async fn first(&self, request: &ReadRequest, most: usize) -> Result<Vec<SourceBatch>> {
+        let mut batches = self.read(request).await?.batches;
+        let (mut found, mut rows) = (Vec::new(), 0);
+        while rows < most
+            && let Some(batch) = batches.next().await
+        {
+            let batch = batch?;
+            rows += batch.rows.num_rows();
+            found.push(batch);
+        }
+        Ok(found)
+    }
 
     /// Place and text of single rows, by ordinal, for the list of rejects.
     async fn locate(&self, survey: &Survey, ordinals: &[u64]) -> Result<Vec<(Place, String)>>;

@@ -14,6 +14,7 @@ pub mod interval;
 pub mod ledger;
 pub mod manifest;
 pub mod memory;
+pub mod names;
 pub mod plan;
 pub mod planted;
 pub mod receipt;

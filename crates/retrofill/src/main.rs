@@ -3,8 +3,7 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
-use clap::Parser as _;
-use retrofill::cli::{Cli, dispatch, start_logging};
+use retrofill::cli::{dispatch, parse, start_logging};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -32,7 +31,11 @@ fn settle_allocator() {
 
 fn main() -> ExitCode {
     settle_allocator();
-    let cli = Cli::parse();
+    let words: Vec<_> = std::env::args_os().collect();
+    let cli = match parse::parse(words.iter().cloned()) {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(parse::refuse(&error, &words)),
+    };
     start_logging(&cli.globals);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -5,18 +5,18 @@ use crate::error::Kind;
 /// P planned, L loading, O loaded, V verified, E empty, F failed, M mismatched, S stale,
 /// U unknown, X split.
 const TABLE: &str = "
-             leased split written proven  committed  recovered  unknown failed released mis stale und
+             leased split written proven  committed  recovered  unknown failed released mis stl und
                                           un full no un full no
-planned      L      X     .       .       .  .    .  O  V    E  .       .      .        M   S     S
-loading      L      X     L       L       O  V    E  O  V    E  U       F      P        M   S     S
-loaded       L      .     .       V       .  .    .  O  V    E  .       F      .        M   S     S
-verified     .      .     .       .       .  .    .  O  V    E  .       .      .        M   S     S
-empty        .      .     .       .       .  .    .  O  V    E  .       .      .        M   S     S
-failed       L      X     .       .       .  .    .  O  V    E  .       .      .        M   S     S
-mismatched   L      .     .       .       .  .    .  O  V    E  .       .      .        M   S     S
-stale        L      X     .       .       .  .    .  O  V    E  .       .      .        M   S     S
-unknown      L      .     .       .       O  V    E  O  V    E  .       F      .        M   S     S
-split        .      .     .       .       .  .    .  .  .    .  .       .      .        .   .     .
+planned      L      X     .       .       .  .    .  O  V    E  .       .      .        M   S   S
+loading      L      X     L       L       O  V    E  O  V    E  U       F      P        M   S   S
+loaded       L      .     .       V       .  .    .  O  V    E  .       F      .        M   S   S
+verified     .      .     .       .       .  .    .  O  V    E  .       .      .        M   S   S
+empty        .      .     .       .       .  .    .  O  V    E  .       .      .        M   S   S
+failed       L      X     .       .       .  .    .  O  V    E  .       .      .        M   S   S
+mismatched   L      .     .       .       .  .    .  O  V    E  .       .      .        M   S   S
+stale        L      X     .       .       .  .    .  O  V    E  .       .      .        M   S   S
+unknown      L      .     .       .       O  V    E  O  V    E  .       F      .        M   S   S
+split        .      .     .       .       .  .    .  .  .    .  .       .      .        .   .   .
 ";
 
 /// Every kind of event, outcomes unproven, with rows, and without.

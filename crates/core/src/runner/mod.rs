@@ -37,7 +37,7 @@ use crate::throttle::Throttle;
 pub use heal::{Allowed, Prospect, changed, undoable};
 pub use ours::Basis;
 pub use run::run;
-pub use verify::{Cell, Class, Difference, Drill, Finding, Judgement, Level, verify};
+pub use verify::{Cell, Class, Difference, Drill, Finding, Judgement, Level, cells, verify};
 
 /// Everything a run works with.
 #[derive(Clone)]

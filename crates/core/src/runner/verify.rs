@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use self::compare::Differences;
 pub(super) use self::compare::{compare_all, conflicts, loaded};
-pub use self::drill::{Cell, Class, Difference, Drill};
+pub use self::drill::{Cell, Class, Difference, Drill, cells};
 use super::recover::{self, Receipts, held_rows};
 use super::run::{finish, start};
 use super::sinks::Taken;

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::Context;
 use super::consent;
 use super::exit::{Exit, Facts, decide};
-use super::job::JobArg;
+use super::job::{Given, JobArg};
 use super::output::{Failure, Format, grouped, seconds};
 use super::summary::{Summary, count};
 use super::watch::Screen;
@@ -33,6 +33,9 @@ pub struct UndoArgs {
     /// The slices, such as `20190101T000000Z`. Default: all that were loaded.
     #[arg(value_name = "ID")]
     pub slices: Vec<String>,
+    /// Keys that are given beside the spec.
+    #[command(flatten)]
+    pub given: Given,
     /// Take rows out without asking for the plan's id.
     #[arg(
         long,
@@ -59,7 +62,8 @@ pub struct UndoArgs {
 /// Tells what would go, asks, and takes it out.
 pub async fn execute(ctx: &Context, args: &UndoArgs) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let opened = JobArg { text: args.job.clone() }.open(ctx.state_dir.as_deref())?;
+    let opened = JobArg { text: args.job.clone(), given: args.given.clone() }
+        .open(ctx.state_dir.as_deref())?;
     let plan = match opened.plan {
         Some(plan) => plan,
         None => opened.job.frozen()?.map(|p| p.with(&opened.job.spec)).ok_or_else(|| {

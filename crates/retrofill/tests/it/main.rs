@@ -6,11 +6,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop where it cannot go on")]
 
 mod bad;
+mod commands;
 mod example;
 mod exec;
 mod growth;
 mod guide;
 mod harness;
+mod init;
 mod inputs;
 mod judge;
 mod kill;

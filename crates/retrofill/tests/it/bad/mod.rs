@@ -137,7 +137,10 @@ pub(super) fn seen(job: &Job, ran: &Ran) -> String {
         Some(line) => serde_json::from_str(line).unwrap(),
         None => return out,
     };
-    let rows = last["rows"].as_object().unwrap();
+    let Some(rows) = last["rows"].as_object() else {
+        assert_eq!(last["exit"].as_i64(), ran.code.map(i64::from), "{last}");
+        return out;
+    };
     let count = |name: &str| rows[name].as_u64().unwrap();
     let ends = rows.keys().filter(|k| *k != "read").map(|k| count(k)).sum::<u64>();
     assert_eq!(count("read"), ends, "rows vanished: {last}");
