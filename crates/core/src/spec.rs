@@ -199,6 +199,7 @@ pub struct VerifySpec {
 }
 
 impl VerifySpec {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
     fn is_default(&self) -> bool {
         *self == VerifySpec::default()
     }

@@ -213,7 +213,7 @@ async fn lose_power(work_number: u64, seen: &mut HashSet<(u128, usize)>) -> usiz
             let after = CrashDisk::with(left);
             let checked = std::panic::catch_unwind(|| check(&after, &done, &files));
             assert!(checked.is_ok(), "run {work_number} point {point} seed {seed}: {op:?}");
-            if seen.len() % 100 == 0 {
+            if seen.len().is_multiple_of(100) {
                 rerun(after, &done).await;
             }
         }

@@ -40,7 +40,7 @@ pub(super) fn to_overwrite(
                 allowed.insert(prospect.record.id, rows);
             }
             Err(why) => {
-                output.note(&format!("slice {} is left as it is: {why}", prospect.record.id))
+                output.note(&format!("slice {} is left as it is: {why}", prospect.record.id));
             }
         }
     }

@@ -48,7 +48,7 @@ fn blocks(page: &Path) -> Vec<Block> {
                 let (page, kind) = (name.clone(), kind.trim().to_owned());
                 open = Some(Block { page, line, kind, text: String::new() });
             }
-            (None, Some(block)) => block.text += &format!("{text}\n"),
+            (None, Some(block)) => block.text.extend([text, "\n"]),
             (None, None) => {}
         }
     }
@@ -65,7 +65,7 @@ fn spec(block: &Block) -> Option<String> {
     let mut text = block.text.clone();
     for (key, line) in SPEC {
         if !block.text.lines().any(|l| is_key(l, key)) {
-            text += &format!("{line}\n");
+            text.extend([*line, "\n"]);
         }
     }
     Some(text)

@@ -197,7 +197,9 @@ pub(in super::super) async fn loaded(
     rows.retain(|(h, _)| !listed.conflicts.contains(&h.key));
     let rows = listed.unlisted(shared, rows).await?;
     let mut sum = Digest::default();
-    rows.iter().for_each(|(hashes, _)| sum.add_row(hashes));
+    for (hashes, _) in &rows {
+        sum.add_row(hashes);
+    }
     let same = sum.matches(&receipt.digests.written);
     Ok(same.then(|| Manifest::of(rows.iter().map(|(hashes, _)| entry(hashes)).collect())))
 }
