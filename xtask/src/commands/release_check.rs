@@ -1,5 +1,7 @@
 //! `release-check`: the long versions of what every push runs, and the benches.
 
+mod facts;
+
 use std::fs;
 use std::time::Instant;
 
@@ -102,6 +104,12 @@ fn tasks(args: &[String]) -> Done<Vec<Task>> {
             work: Box::new(|| {
                 tests("digest_vectors", "", &[("RETROFILL_CORRUPTIONS", CORRUPTIONS)])
             }),
+        },
+        Task {
+            name: "facts",
+            what: "what the guide says of Spark and vmctl".into(),
+            how: "`docs/facts`".into(),
+            work: Box::new(facts::run),
         },
         bench("trunk", "speed and memory of CSV to Delta, see benchmarks"),
         bench("plan", "100,000 slices, see benchmarks"),

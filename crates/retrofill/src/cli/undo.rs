@@ -33,9 +33,6 @@ pub struct UndoArgs {
     /// The slices, such as `20190101T000000Z`. Default: all that were loaded.
     #[arg(value_name = "ID")]
     pub slices: Vec<String>,
-    /// Keys that are given beside the spec.
-    #[command(flatten)]
-    pub given: Given,
     /// Take rows out without asking for the plan's id.
     #[arg(
         long,
@@ -57,6 +54,9 @@ pub struct UndoArgs {
     /// Write the JSON summary line to this file too.
     #[arg(long, value_name = "FILE", env = "RETROFILL_SUMMARY_FILE", hide_env = true)]
     pub summary_file: Option<PathBuf>,
+    /// Keys that are given beside the spec.
+    #[command(flatten)]
+    pub given: Given,
 }
 
 /// Tells what would go, asks, and takes it out.
