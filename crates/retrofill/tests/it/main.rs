@@ -10,6 +10,7 @@ mod example;
 mod exec;
 mod growth;
 mod harness;
+mod healing;
 mod inputs;
 mod judge;
 mod kill;
