@@ -17,7 +17,7 @@ use super::Context;
 use super::consent;
 use super::exit::{Exit, Facts, decide};
 use super::job::{Given, JobArg};
-use super::output::{Failure, Format, grouped, seconds};
+use super::output::{Failure, Format, seconds};
 use super::summary::{Summary, count};
 use super::watch::Screen;
 use super::work::{sum_up, write_summary};
@@ -217,6 +217,5 @@ fn finish(ctx: &Context, args: &UndoArgs, summary: &Summary, done: &Undone) -> R
     for trouble in &summary.troubles {
         ctx.output.note(trouble);
     }
-    let _ = grouped;
     Ok(())
 }

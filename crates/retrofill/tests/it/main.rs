@@ -12,6 +12,7 @@ mod exec;
 mod growth;
 mod guide;
 mod harness;
+mod healing;
 mod init;
 mod inputs;
 mod judge;

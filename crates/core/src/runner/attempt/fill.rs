@@ -219,11 +219,8 @@ impl Attempt<'_> {
         if !restates && !overwrites {
             return self.conflict(hashed, row, live, ours);
         }
-        self.overwritten += u64::from(!restates);
-        if let Some(allowed) = leave.overwrite.filter(|a| self.overwritten > a.rows) {
-            return Err(moved(&format!("more than {} rows are changed", allowed.rows)));
-        }
-        self.changes.replaced.insert(key);
+        let new = self.changes.replaced.insert(key);
+        self.overwritten += u64::from(new && !restates);
         Ok(Act::Succeed)
     }
 

@@ -122,6 +122,13 @@ impl Attempt<'_> {
     /// Takes out what the source replaces, or refuses the slice.
     pub(super) async fn replace(&mut self, load: &mut dyn Load) -> Result<()> {
         let write = &self.shared.job.plan.spec.write;
+        // Not sooner: rows of the source that share a key are seen before they are decided.
+        if let Some(allowed) = self.before.leave.overwrite
+            && self.overwritten > allowed.rows
+        {
+            let (now, then) = (self.overwritten, allowed.rows);
+            return Err(moved(&format!("{now} rows of it are changed, not {then}")));
+        }
         let goes = match self.mode {
             _ if self.changes.goes.is_some() => {
                 self.changes.goes.as_ref().is_some_and(|goes| !goes.is_empty())
