@@ -95,8 +95,8 @@ impl Rules {
             };
             if !there(generation) {
                 self.inner().broken.push(format!(
-                    "slice {slice} generation {} is committed by the journal, not by the target",
-                    generation
+                    "slice {slice} generation {generation} is committed by the journal, not by \
+                     the target"
                 ));
             }
         }

@@ -282,7 +282,7 @@ impl Story {
     fn journalled(&self, gone: &[Row]) -> Result<(), String> {
         let files = self.files.lock().unwrap();
         let mut listed = BTreeSet::new();
-        for (_, bytes) in files.iter().filter(|(name, _)| name.ends_with(".jsonl")) {
+        for (_, bytes) in files.iter().filter(|(name, _)| !name.contains(".part")) {
             for line in String::from_utf8_lossy(bytes).lines() {
                 if let Ok(Exception::ReplacedV1(replaced)) = serde_json::from_str(line) {
                     let values = replaced.columns.iter().map(|(_, v)| v.clone());
