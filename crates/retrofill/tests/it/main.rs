@@ -23,4 +23,5 @@ mod recover;
 mod rejects;
 mod report;
 mod runners;
+mod settings;
 mod verify;
