@@ -7,6 +7,7 @@
 
 mod bad;
 mod commands;
+mod compat;
 mod example;
 mod exec;
 mod growth;
