@@ -13,6 +13,13 @@ const GENERATED: &[(&str, &[&str])] = &[
 ];
 
 pub(super) fn run(args: &[String]) -> Done {
+    match args {
+        [what, version] if what == "compat-fixture" => return super::generate_compat::run(version),
+        [what, ..] if what == "compat-fixture" => {
+            return Err(Failure::new("which version? `generate compat-fixture v1`"));
+        }
+        _ => {}
+    }
     shell::run(&mut cargo(&["build", "--workspace"]))?;
     if has(args, "--check") { check() } else { write() }
 }

@@ -64,7 +64,7 @@ impl SliceRecord {
             SliceEvent::Undone { generation, rows } => {
                 self.generation = *generation;
                 self.outcome = None;
-                self.reason = Some(format!("undone: {rows} rows were taken out"));
+                self.reason = Some(format!("undone; rows taken out: {rows}"));
             }
             _ => {}
         }

@@ -145,7 +145,7 @@ fn a_record_keeps_its_last_result_and_drops_old_reasons() {
     let mut other = record.clone();
     other.apply(&undone).unwrap();
     assert_eq!((other.state, other.generation, other.outcome), (State::Stale, 2, None));
-    assert_eq!(other.reason.as_deref(), Some("undone: 1 rows were taken out"));
+    assert_eq!(other.reason.as_deref(), Some("undone; rows taken out: 1"));
 
     let before = record.clone();
     let half = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(1);

@@ -88,7 +88,7 @@ pub async fn execute(ctx: &Context, args: &UndoArgs) -> Result<Exit, Failure> {
         return Ok(if told.refused > 0 { Exit::Failed } else { Exit::Done });
     }
     let what = format!(
-        "{} that this job wrote in {} go from {}, {} of others or changed since stay",
+        "takes out {} that this job wrote in {} of {}; leaves {} of others or changed since",
         count(told.rows, "row"),
         count(told.slices, "slice"),
         plan.spec.target.label,
@@ -170,7 +170,7 @@ fn tell(ctx: &Context, prospects: &[Prospect]) {
         let line = match &prospect.verdict {
             Ok(allowed) => {
                 let (rows, stay) = (count(allowed.rows, "row"), count(prospect.stay, "row"));
-                format!("slice {id}: {rows} go, {stay} stay")
+                format!("slice {id}: takes out {rows}, leaves {stay}")
             }
             Err(why) => format!("slice {id} cannot be undone: {why}"),
         };

@@ -178,18 +178,21 @@ fn what_was_loaded_is_taken_back_and_loaded_again() {
     live_row(&job);
     update(&job, 1, "a", "CASE WHEN v = 2 THEN 22 ELSE v END");
     let asked = job.call("undo", &[]).ended(2);
-    let told = "4 rows that this job wrote in 3 slices go from Delta ./out, 2 rows of others";
+    let told = "takes out 4 rows that this job wrote in 3 slices of Delta ./out; leaves 2 rows";
     assert!(asked.stderr.contains(told), "{asked:?}");
     assert!(asked.stderr.contains("nobody is there to be asked"), "{asked:?}");
     let only = job.call("undo", &["--dry-run"]).ended(0);
-    assert!(only.stderr.contains("slice 20200102T000000Z: 2 rows go, 1 row stay"), "{only:?}");
+    assert!(
+        only.stderr.contains("slice 20200102T000000Z: takes out 2 rows, leaves 1 row"),
+        "{only:?}"
+    );
     let one = job.call("undo", &["20200102T000000Z", "--yes"]).ended(0);
     assert!(one.stdout.contains("undone 1 slice"), "{one:?}");
     let left = with(&[("a,2", "a,22"), ("2020-01-02T06:00:00Z,a,3\n", "")]);
     let left = left.replace("2020-01-02T07:00:00Z,b,4\n", "") + LIVE;
     job.holds(&left);
     let status = job.call("status", &[]).ended(0).stdout;
-    assert!(status.contains("undone: 2 rows were taken out"), "{status}");
+    assert!(status.contains("undone; rows taken out: 2"), "{status}");
     assert!(job.call("log", &[]).ended(0).stdout.contains("2 rows taken out"));
     let last = job.call("undo", &["--yes", "--output", "json"]).ended(0).json();
     assert_eq!(last["undone"]["slices"], 2, "{last}");
@@ -216,7 +219,10 @@ fn what_cannot_be_told_apart_is_not_taken_back() {
     update(&job, 1, "a", "CASE WHEN v = 2 THEN 22 ELSE v END");
     // The source still proves both.
     let only = job.call("undo", &["--dry-run"]).ended(0);
-    assert!(only.stderr.contains("slice 20200101T000000Z: 1 row go, 1 row stay"), "{only:?}");
+    assert!(
+        only.stderr.contains("slice 20200101T000000Z: takes out 1 row, leaves 1 row"),
+        "{only:?}"
+    );
     // With the source changed, only the third day proves itself.
     fs::write(job.path("data/a.csv"), with(&[("a,1", "a,7"), ("b,4", "b,7")])).unwrap();
     let ran = job.call("undo", &["--yes"]).ended(1);

@@ -7,6 +7,7 @@
 
 mod bad;
 mod commands;
+mod compat;
 mod example;
 mod exec;
 mod growth;
@@ -23,4 +24,5 @@ mod recover;
 mod rejects;
 mod report;
 mod runners;
+mod settings;
 mod verify;

@@ -13,6 +13,7 @@ mod moving;
 mod packed;
 mod times;
 mod values;
+mod world;
 
 use std::fmt::Write as _;
 use std::fs;
