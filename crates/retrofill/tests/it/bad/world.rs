@@ -1,5 +1,6 @@
 //! Nothing is wrong with the rows: the place where they go, or the state of the job, is.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -181,7 +182,8 @@ fn the_disk_is_full() {
     let mut text = "t,site,v\n2020-01-01,a,1\n2020-01-02,b,2\n2020-01-04,c,4\n".to_owned();
     for n in 0..60_000_u64 {
         let value = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        text.push_str(&format!("2020-01-03,s{n},{value:016x}{:016x}\n", value.rotate_left(17)));
+        let other = value.rotate_left(17);
+        writeln!(text, "2020-01-03,s{n},{value:016x}{other:016x}").unwrap();
     }
     let job = Case::csv(&text).job();
     let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
