@@ -23,7 +23,9 @@ mod settings;
 mod stage;
 mod staging;
 mod survey;
+mod taker;
 mod time;
+mod transformed;
 mod types;
 mod unpack;
 mod values;
@@ -44,11 +46,14 @@ use retrofill_core::survey::{FileStamp, Survey};
 use tokio::sync::{Mutex, mpsc};
 
 pub use names::{TYPE_NAMES, parse_type};
+pub(crate) use names::{list, nearest};
 pub use settings::{Compression, CsvSettings, Encoding, Schema};
 
 use csv::Dialect;
 use staging::Staging;
 use time::{Clock, Form};
+
+use crate::transform::Transform;
 
 /// Batches that wait for the reader of a slice.
 const QUEUED: usize = 2;
@@ -65,6 +70,8 @@ pub struct CsvSource {
 #[derive(Debug)]
 struct Shared {
     settings: CsvSettings,
+    /// What is made of each row.
+    transform: Option<Transform>,
     /// The types that the settings give.
     types: BTreeMap<String, ColumnType>,
     dialect: Dialect,
@@ -98,6 +105,25 @@ impl CsvSource {
     /// `state_dir` where a sorted copy may be kept. An error of kind `Config` names the setting
     /// that is wrong.
     pub fn open(settings: CsvSettings, base_dir: &Path, state_dir: &Path) -> Result<Self> {
+        Self::with(settings, None, base_dir, state_dir)
+    }
+
+    /// The same, with a transform of each row.
+    pub fn transformed(
+        settings: CsvSettings,
+        transform: Transform,
+        base_dir: &Path,
+        state_dir: &Path,
+    ) -> Result<Self> {
+        Self::with(settings, Some(transform), base_dir, state_dir)
+    }
+
+    fn with(
+        settings: CsvSettings,
+        transform: Option<Transform>,
+        base_dir: &Path,
+        state_dir: &Path,
+    ) -> Result<Self> {
         let delimiter = single_byte("delimiter", settings.delimiter)?;
         let quote = single_byte("quote", settings.quote)?;
         if delimiter == quote {
@@ -120,6 +146,7 @@ impl CsvSource {
         }
         let shared = Shared {
             settings,
+            transform,
             types,
             dialect: Dialect { delimiter, quote },
             zone,

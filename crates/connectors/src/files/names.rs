@@ -77,7 +77,7 @@ fn decimal(name: &str) -> Result<ColumnType> {
 
 /// The name that was probably meant: only a few letters off, or only in case; letters in another
 /// order are the likeliest.
-pub(super) fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let letters = |text: &str| {
         let mut letters: Vec<char> = text.to_lowercase().chars().collect();
         letters.sort_unstable();
@@ -94,7 +94,7 @@ pub(super) fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> 
 }
 
 /// Names for a message, not too many.
-pub(super) fn list(names: &[String]) -> String {
+pub(crate) fn list(names: &[String]) -> String {
     let shown: Vec<_> = names.iter().take(LISTED).map(|n| format!("`{n}`")).collect();
     match names.len().saturating_sub(LISTED) {
         0 => shown.join(", "),

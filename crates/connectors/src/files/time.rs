@@ -55,7 +55,8 @@ impl Moment {
         i64::try_from(n).ok()
     }
 
-    fn unit(self) -> TimeUnitSeen {
+    /// The unit it needs.
+    pub(super) fn unit(self) -> TimeUnitSeen {
         match self.nanos {
             0 => TimeUnitSeen::Second,
             n if n % 1_000_000 == 0 => TimeUnitSeen::Millisecond,
@@ -227,7 +228,8 @@ impl Civil {
     }
 }
 
-fn in_range(seconds: i64, nanos: u32) -> Result<Moment, Reason> {
+/// A point in time that a calendar has.
+pub(super) fn in_range(seconds: i64, nanos: u32) -> Result<Moment, Reason> {
     if seconds < Timestamp::MIN.as_second() {
         return Err("lies before the year -9999".into());
     }

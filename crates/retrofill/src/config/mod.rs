@@ -15,6 +15,7 @@ mod schema;
 mod substitute;
 #[cfg(test)]
 mod tests;
+mod transform;
 mod tree;
 mod types;
 mod values;
@@ -29,6 +30,9 @@ use crate::notify::Notify;
 pub use problem::{Problem, Problems};
 pub use schema::schema;
 pub use values::Moment;
+
+/// The place under which [`Loaded::places`] has the first character of the transform's text.
+pub const SQL: &str = "transform:";
 
 /// Larger documents are not specs, bytes.
 const MAX_BYTES: usize = 4 << 20;
@@ -145,6 +149,9 @@ fn understand(
             }
             let state_dir = base.join(".retrofill").join(&spec.name);
             let labels = typed.labels.or(BTreeMap::new());
+            let mut places = root.places(shown);
+            let start = typed.transform.get().and_then(transform::Sql::start);
+            places.extend(start.map(|m| (SQL.into(), format!("{shown}:{}:{}", m.line, m.column))));
             Ok(Loaded {
                 spec,
                 raw,
@@ -152,7 +159,7 @@ fn understand(
                 ledger: typed.ledger.or(raw::RawLedger::Sqlite).as_str(),
                 notify,
                 base_dir: base.to_owned(),
-                places: root.places(shown),
+                places,
                 state_dir,
             })
         }

@@ -19,4 +19,5 @@ mod recover;
 mod rejects;
 mod report;
 mod runners;
+mod transform;
 mod verify;
