@@ -24,7 +24,7 @@ use super::evaluate::reason;
 use super::functions::Context;
 use super::outputs::{Origin, Wiring};
 use super::parse::place;
-use super::{Fault, Transform, guard};
+use super::{Fault, Transform, deep, guard};
 
 /// A transform over the columns of one source.
 #[derive(Debug)]
@@ -62,6 +62,10 @@ impl Bound {
 
 /// Binds a transform to the columns of a source.
 pub(crate) fn bind(transform: &Transform, wiring: &Wiring, fields: &[FieldType]) -> Result<Bound> {
+    deep(|| bind_here(transform, wiring, fields))?
+}
+
+fn bind_here(transform: &Transform, wiring: &Wiring, fields: &[FieldType]) -> Result<Bound> {
     let computed = wiring.outputs.iter().filter_map(|(_, origin)| match origin {
         Origin::Computed(expr) => Some(&**expr),
         Origin::Column(_) => None,

@@ -203,14 +203,16 @@ fn bound(name: &str, args: &[ColumnarValue], rows: usize) -> Result<usize> {
         ("replace", [text, from, to]) => {
             let (from, to) = (lengths(from, rows)?, lengths(to, rows)?);
             sum(&lengths(text, rows)?, |i, length| {
-                let finds = length / from[i].max(1) + 1;
-                length.saturating_add(finds.saturating_mul(to[i]))
+                let finds = length / from[i].unwrap_or(0).max(1) + 1;
+                length.saturating_add(finds.saturating_mul(to[i].unwrap_or(0)))
             })
         }
         // Each find, and what groups refer to once for each character of the replacement.
         ("regexp_replace", [text, _, to, ..]) => {
             let to = lengths(to, rows)?;
-            sum(&lengths(text, rows)?, |i, length| (2 * length + 1).saturating_mul(to[i] + 1))
+            sum(&lengths(text, rows)?, |i, length| {
+                (2 * length + 1).saturating_mul(to[i].unwrap_or(0) + 1)
+            })
         }
         ("concat_ws", [separator, ..]) => {
             sum(&lengths(separator, rows)?, |_, length| length.saturating_mul(args.len()))
@@ -221,15 +223,16 @@ fn bound(name: &str, args: &[ColumnarValue], rows: usize) -> Result<usize> {
     Ok(given.max(own))
 }
 
-fn sum(lengths: &[usize], bytes: impl Fn(usize, usize) -> usize) -> usize {
-    lengths.iter().enumerate().map(|(i, l)| bytes(i, *l)).fold(0, usize::saturating_add)
+fn sum(lengths: &[Option<usize>], bytes: impl Fn(usize, usize) -> usize) -> usize {
+    let of = |(i, length): (usize, &Option<usize>)| length.map_or(0, |length| bytes(i, length));
+    lengths.iter().enumerate().map(of).fold(0, usize::saturating_add)
 }
 
-/// The length of each text in bytes, 0 for NULL.
-fn lengths(value: &ColumnarValue, rows: usize) -> Result<Vec<usize>> {
+/// The length of each text in bytes; none for NULL.
+fn lengths(value: &ColumnarValue, rows: usize) -> Result<Vec<Option<usize>>> {
     let array = value.to_array(rows)?;
     let texts = cast(&array, &DataType::Utf8)?;
-    Ok(texts.as_string::<i32>().iter().map(|text| text.map_or(0, str::len)).collect())
+    Ok(texts.as_string::<i32>().iter().map(|text| text.map(str::len)).collect())
 }
 
 /// Each number that is not negative, 0 for the others and for NULL.

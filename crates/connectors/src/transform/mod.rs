@@ -36,7 +36,7 @@ pub struct Transform {
 impl Transform {
     /// Reads the text, or tells everything that is wrong with it.
     pub fn parse(text: &str) -> Result<Self, Vec<Fault>> {
-        let parsed = parse::parse(text)?;
+        let parsed = deep(|| parse::parse(text)).map_err(|e| vec![Fault::new(e.message())])??;
         Ok(Transform { text: text.to_owned(), parsed })
     }
 
@@ -85,6 +85,18 @@ impl Fault {
             None => error,
         }
     }
+}
+
+/// Stack for work on expressions, which parser and planner descend into step by step.
+const STACK: usize = 64 << 20;
+
+/// Does work that may nest deeply on a stack of its own.
+fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> retrofill_core::error::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        let thread = thread.map_err(|e| Error::unavailable("no thread for SQL").because(e))?;
+        thread.join().map_err(|_| Error::bug("planning SQL broke off"))
+    })
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use datafusion_sql::sqlparser::ast::{
     TableFactor, TableWithJoins, WildcardAdditionalOptions,
 };
 use datafusion_sql::sqlparser::dialect::GenericDialect;
+use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
-use datafusion_sql::sqlparser::tokenizer::Span;
+use datafusion_sql::sqlparser::tokenizer::{Span, Token, Tokenizer};
 
 use super::Fault;
 use super::refuse;
@@ -17,6 +18,9 @@ use super::refuse;
 const TABLE: &str = "source";
 /// A longer text is no transform; it bounds how deep expressions can nest.
 const MOST_BYTES: usize = 32 << 10;
+/// Operators and keywords that a text may have: each can nest what stands before it one deeper,
+/// and a tree that is too deep cannot even be dropped.
+const MOST_OPERATORS: usize = 1_500;
 const SHAPE: &str = "a transform is `SELECT expressions FROM source [WHERE condition]`";
 
 /// One thing that is selected.
@@ -53,6 +57,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Vec<Fault>> {
         let what = format!("the transform is longer than {} KiB", MOST_BYTES >> 10);
         return Err(vec![Fault::new(what)]);
     }
+    check_operators(text)?;
     let mut statements = Parser::parse_sql(&GenericDialect {}, text).map_err(|e| vec![wrong(e)])?;
     let statement = match (statements.pop(), statements.len()) {
         (Some(statement), 0) => statement,
@@ -75,6 +80,22 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Vec<Fault>> {
             Err(taker.faults)
         }
     }
+}
+
+/// Counts before anything is built. A text that has no tokens is left to the parser.
+fn check_operators(text: &str) -> Result<(), Vec<Fault>> {
+    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize().unwrap_or_default();
+    let nests = |token: &&Token| match token {
+        Token::Word(word) => word.keyword != Keyword::NoKeyword,
+        Token::Whitespace(_) | Token::Comma | Token::LParen | Token::RParen => false,
+        Token::Number(..) | Token::SingleQuotedString(_) => false,
+        _ => true,
+    };
+    if tokens.iter().filter(nests).count() <= MOST_OPERATORS {
+        return Ok(());
+    }
+    let what = format!("the transform has more than {MOST_OPERATORS} operators and keywords");
+    Err(vec![Fault::new(what).hint("use fewer of them")])
 }
 
 /// The parser's own complaint; its place stands at the end of its text.
