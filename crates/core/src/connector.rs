@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +74,21 @@ pub struct Rows {
     pub blocks: Vec<String>,
 }
 
+impl Rows {
+    /// The first of them, about `most`.
+    pub async fn first(mut self, most: usize) -> Result<Vec<SourceBatch>> {
+        let (mut found, mut rows) = (Vec::new(), 0);
+        while rows < most
+            && let Some(batch) = self.batches.next().await
+        {
+            let batch = batch?;
+            rows += batch.rows.num_rows();
+            found.push(batch);
+        }
+        Ok(found)
+    }
+}
+
 /// Some rows of a slice.
 #[derive(Debug, Clone)]
 pub struct SourceBatch {
@@ -132,6 +148,12 @@ pub trait Source: Debug + Send + Sync {
     /// The rows of exactly this interval. A block whose content is no longer what the survey saw
     /// ends the stream with an error of kind `Stale`.
     async fn read(&self, request: &ReadRequest) -> Result<Rows>;
+
+    /// The first rows of the interval, about `most` of them, in the source's order where it has
+    /// one, with the rejects among them. To look at: nothing is sorted, staged or written for it.
+    async fn first(&self, request: &ReadRequest, most: usize) -> Result<Vec<SourceBatch>> {
+        self.read(request).await?.first(most).await
+    }
 
     /// Place and text of single rows, by ordinal, for the list of rejects.
     async fn locate(&self, survey: &Survey, ordinals: &[u64]) -> Result<Vec<(Place, String)>>;
@@ -213,7 +235,7 @@ pub struct SliceLoad {
     pub interval: Interval,
     /// The plan's columns.
     pub columns: Arc<Columns>,
-    /// How held rows are treated.
+    /// How held rows are treated: the plan's mode, or `upsert` where rows go at the user's wish.
     pub mode: Mode,
     /// What an earlier load of the slice wrote may be gone or damaged: the target takes the
     /// wreck out in the same commit, if nothing of anybody else is lost with it.
@@ -244,6 +266,12 @@ pub trait Target: Source {
     /// Whether any generation of this slice, of a part of it or of one that it is a part of was
     /// ever committed to this table, whether or not its receipt can still be read.
     async fn is_committed(&self, plan: &PlanId, slice: &SliceId) -> Result<bool>;
+
+    /// The manifest that was kept with this receipt; none where it is lost or none was kept.
+    async fn manifest(&self, receipt: &Receipt) -> Result<Option<Vec<u8>>> {
+        let _ = receipt;
+        Ok(None)
+    }
 
     /// Returns once nothing is under way any more that the target does behind its commits, such
     /// as checkpoints. The end of every run waits for it.
@@ -326,6 +354,15 @@ pub trait Load: Send {
     async fn arrivals(&mut self, sink: &mut dyn RowSink) -> Result<()> {
         let _ = sink;
         Ok(())
+    }
+
+    /// Takes the manifest that is kept with the receipt, before the first commit; a later one takes
+    /// the place of an earlier one. It counts only if the commit does.
+    async fn keep_manifest(&mut self, bytes: Vec<u8>) -> Result<()> {
+        let _ = bytes;
+        Err(Error::config("this target keeps no manifest")
+            .hint("leave `verify.manifest` out")
+            .about("verify.manifest"))
     }
 
     /// Makes rows and receipt visible in one step; the target fills in the receipt's anchor.

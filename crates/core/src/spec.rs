@@ -191,6 +191,20 @@ pub struct Retry {
     pub max_backoff: Duration,
 }
 
+/// What is kept for later proofs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifySpec {
+    /// Keep 16 bytes a row beside each receipt, so that every single row can be told to be ours.
+    pub manifest: bool,
+}
+
+impl VerifySpec {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    fn is_default(&self) -> bool {
+        *self == VerifySpec::default()
+    }
+}
+
 /// The cap above which rejects change the exit code to 6.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -235,6 +249,9 @@ pub struct Spec {
     pub retry: Retry,
     /// See [`RejectsCap`].
     pub rejects: RejectsCap,
+    /// See [`VerifySpec`].
+    #[serde(default, skip_serializing_if = "VerifySpec::is_default")]
+    pub verify: VerifySpec,
 }
 
 impl Default for Limits {
@@ -257,7 +274,7 @@ impl Default for RejectsCap {
 
 impl Spec {
     /// SHA-256 over what decides which rows land and how: source, transform, target, rows, range
-    /// and write. Name, limits, retry and rejects do not count.
+    /// and write. Name, limits, retry, rejects and verify do not count.
     pub fn hash(&self) -> [u8; 32] {
         let mut identity = serde_json::json!({
             "v": 1,

@@ -6,9 +6,20 @@ use super::has;
 use crate::shell::{self, Done, Failure, built, cargo, command, root};
 
 /// The file and the arguments of `retrofill` that print it.
-const GENERATED: &[(&str, &[&str])] = &[("docs/retrofill.schema.json", &["schema"])];
+const GENERATED: &[(&str, &[&str])] = &[
+    ("docs/retrofill.schema.json", &["schema"]),
+    ("docs/src/cli.md", &["man", "--markdown"]),
+    ("docs/src/spec.md", &["schema", "--markdown"]),
+];
 
 pub(super) fn run(args: &[String]) -> Done {
+    match args {
+        [what, version] if what == "compat-fixture" => return super::generate_compat::run(version),
+        [what, ..] if what == "compat-fixture" => {
+            return Err(Failure::new("which version? `generate compat-fixture v1`"));
+        }
+        _ => {}
+    }
     shell::run(&mut cargo(&["build", "--workspace"]))?;
     if has(args, "--check") { check() } else { write() }
 }

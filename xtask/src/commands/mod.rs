@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod ci;
 mod generate;
+mod generate_compat;
 mod generate_csv;
 mod release_check;
 mod sim;
@@ -18,10 +19,11 @@ cargo xtask COMMAND
   test [--yes] [FILTER]    every test, set-up of a fresh machine included
   sim N [--planted]        the simulation with N seeds
   generate [--check]       write what is generated from the code, or check that it is fresh
+  generate compat-fixture vN   what this version leaves on the disk, into tests/compat
   generate-csv FILE --rows N [--hosts N] [--seed N] [--shuffled] [--gzip]
   bench trunk|plan [--rows N] [--runs N] [--no-big]
   ci [--yes]               what .ci/run does
-  release-check [--yes] [--seeds N] [--kills N] [--rows N]
+  release-check [--yes] [--only NAME,NAME] [--seeds N] [--kills N] [--rows N]
 
 `--yes` (or CI=true) installs what is missing without asking.";
 

@@ -179,7 +179,11 @@ impl Durable {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                 Error::unavailable(message).hint("the disk is full; make room and run again")
             }
-            ErrorKind::NotADirectory | ErrorKind::InvalidFilename => Error::config(message),
+            ErrorKind::FileTooLarge => Error::unavailable(message)
+                .hint("no file may become so large here: see `ulimit -f` and the file system"),
+            ErrorKind::NotADirectory => Error::config(message)
+                .hint("a file stands where the table or a directory above it should be"),
+            ErrorKind::InvalidFilename => Error::config(message),
             _ => Error::new(Kind::Unavailable, message),
         }
         .because(cause)

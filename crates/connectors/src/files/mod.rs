@@ -13,6 +13,8 @@ mod chunks;
 mod columns;
 mod csv;
 mod encoding;
+mod first;
+mod guess;
 mod header;
 mod iso;
 mod names;
@@ -38,15 +40,16 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use jiff::tz::TimeZone;
 use retrofill_core::columns::{ColumnType, Columns};
-use retrofill_core::connector::{ReadRequest, Rows, Source, SurveyRequest};
+use retrofill_core::connector::{ReadRequest, Rows, Source, SourceBatch, SurveyRequest};
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
 use retrofill_core::survey::{FileStamp, Survey};
 use tokio::sync::{Mutex, mpsc};
 
+pub use guess::{Ask, Guess, GuessedColumn, GuessedKey, GuessedTime, NullWord, guess};
+pub(crate) use names::list;
 pub use names::{TYPE_NAMES, parse_type};
-pub(crate) use names::{list, nearest};
 pub use settings::{Compression, CsvSettings, Encoding, Schema};
 
 use csv::Dialect;
@@ -242,6 +245,14 @@ impl Source for CsvSource {
                 |mut take| async move { take.recv().await.map(|batch| (batch, take)) },
             );
         Ok(Rows { batches: batches.boxed(), blocks })
+    }
+
+    async fn first(&self, request: &ReadRequest, most: usize) -> Result<Vec<SourceBatch>> {
+        if self.shared.transform.is_some() {
+            return self.read(request).await?.first(most).await;
+        }
+        let (shared, request) = (Arc::clone(&self.shared), request.clone());
+        blocking(move || first::first(&shared, &request, most)).await
     }
 
     async fn locate(&self, survey: &Survey, ordinals: &[u64]) -> Result<Vec<(Place, String)>> {

@@ -7,7 +7,9 @@ use retrofill_core::error::Result;
 
 use super::parse::{Item, place};
 use super::{Fault, Transform};
-use crate::files::{list, nearest};
+use retrofill_core::names::nearest;
+
+use crate::files::list;
 
 /// Where a column comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

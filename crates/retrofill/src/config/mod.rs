@@ -6,6 +6,7 @@
 
 mod endpoint;
 mod notify;
+mod overrides;
 mod problem;
 mod raw;
 mod raw_ends;
@@ -82,6 +83,16 @@ pub struct Loaded {
 /// Loads and checks a spec. `env` gives variables of the environment; nothing else of the outside
 /// is opened, but for the spec itself and the files in `${file:}`.
 pub fn load(job: &JobSource, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+    load_with(job, &[], env)
+}
+
+/// The same with keys that stand beside the document, `a.b=c` each: they win.
+pub fn load_with(
+    job: &JobSource,
+    sets: &[String],
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    let given = Given { sets, env };
     match job {
         JobSource::Path(path) => {
             let shown = path.display().to_string();
@@ -91,14 +102,21 @@ pub fn load(job: &JobSource, env: &dyn Fn(&str) -> Option<String>) -> Result<Loa
                 Some(dir) if dir != Path::new("") => dir,
                 _ => Path::new("."),
             };
-            understand(&shown, &text, stem.as_deref(), base, env)
+            understand(&shown, &text, stem.as_deref(), base, given)
         }
-        JobSource::Stdin(text) => understand("<stdin>", text, None, Path::new("."), env),
+        JobSource::Stdin(text) => understand("<stdin>", text, None, Path::new("."), given),
         JobSource::Text { name, text, base_dir } => {
-            let loaded = understand(name, text, Some(name), base_dir, env)?;
+            let loaded = understand(name, text, Some(name), base_dir, given)?;
             Ok(Loaded { places: BTreeMap::new(), ..loaded })
         }
     }
+}
+
+/// What is given beside the document.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    sets: &'a [String],
+    env: &'a dyn Fn(&str) -> Option<String>,
 }
 
 fn read_file(path: &Path) -> Result<String, Problem> {
@@ -126,17 +144,18 @@ fn understand(
     text: &str,
     stem: Option<&str>,
     base: &Path,
-    env: &dyn Fn(&str) -> Option<String>,
+    given: Given<'_>,
 ) -> Result<Loaded, Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let wrong = |list| Problems::new(shown, text, list);
-    let mut root = tree::parse(text).map_err(wrong)?;
+    let mut root = tree::parse(text).map_err(|list| Problems::new(shown, text, list))?;
+    let whole = overrides::Text::new(text, given.sets);
+    let mut problems = Vec::new();
+    whole.apply(&mut root, &mut problems);
     let mut raw = root.to_json();
     notify::forget_urls(&mut raw);
-    let masked = notify::masked(text, &root);
-    let wrong = |list| Problems::new(shown, &masked, list);
-    let mut problems = Vec::new();
-    let outside = substitute::Outside { env, base };
+    let masked = notify::masked(&whole.text, &root);
+    let wrong = |list| Problems::new(shown, &masked, list).with_flags(whole.flags);
+    let outside = substitute::Outside { env: given.env, base };
     substitute::substitute(&mut root, &outside, &mut problems);
     let typed = read::read::<raw::RawSpec>(&root, "", &mut problems);
     let spec = typed.as_ref().and_then(|typed| resolve::resolve(typed, stem, &mut problems));
@@ -148,8 +167,14 @@ fn understand(
                 return Err(wrong(vec![Problem::general(error.message())]));
             }
             let state_dir = base.join(".retrofill").join(&spec.name);
+            let place = |mark: tree::Mark| {
+                if mark.line >= whole.flags {
+                    return "--set".to_owned();
+                }
+                format!("{shown}:{}:{}", mark.line, mark.column)
+            };
             let labels = typed.labels.or(BTreeMap::new());
-            let mut places = root.places(shown);
+            let mut places = root.places(place);
             let start = typed.transform.get().and_then(transform::Sql::start);
             places.extend(start.map(|m| (SQL.into(), format!("{shown}:{}:{}", m.line, m.column))));
             Ok(Loaded {

@@ -43,6 +43,8 @@ section! {
         pub(super) retry: RawRetry,
         /// How many refused rows are bearable.
         pub(super) rejects: RawRejects,
+        /// What is kept for later proofs.
+        pub(super) verify: RawVerify,
         /// Where the journal of all slices is kept. Default: sqlite.
         #[schemars(extend("default" = "sqlite"))]
         pub(super) ledger: RawLedger,
@@ -276,6 +278,17 @@ section! {
         /// with exit code 6, all else proven. Default: 0.
         #[schemars(extend("default" = 0))]
         pub(super) max: Cap,
+    }
+}
+
+section! {
+    /// What is kept for later proofs. Every slice is always proven by its digest.
+    pub(super) struct RawVerify needs [] {
+        /// Keep 16 bytes a row beside each receipt, from the next load of each slice on: `undo` and
+        /// `run --restate` can then tell every single row that this job wrote from those of others.
+        /// Default: false.
+        #[schemars(extend("default" = false))]
+        pub(super) manifest: bool,
     }
 }
 

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use retrofill_core::calendar::zone;
 use retrofill_core::spec::{
     Limits, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec, RejectsCap, Retry, RowsSpec, Scope,
-    Spec, WriteSpec,
+    Spec, VerifySpec, WriteSpec,
 };
 
 use super::endpoint::{source, target};
@@ -59,6 +59,9 @@ pub(super) fn resolve(
         limits: limits?,
         retry: retry?,
         rejects: cap.unwrap_or(RejectsCap::Rows(0)),
+        verify: VerifySpec {
+            manifest: raw.verify.get().and_then(|v| v.manifest.get()).copied().unwrap_or(false),
+        },
     })
 }
 

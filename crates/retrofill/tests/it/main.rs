@@ -6,10 +6,15 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop where it cannot go on")]
 
 mod bad;
+mod commands;
+mod compat;
 mod example;
 mod exec;
 mod growth;
+mod guide;
 mod harness;
+mod healing;
+mod init;
 mod inputs;
 mod judge;
 mod kill;
@@ -19,5 +24,6 @@ mod recover;
 mod rejects;
 mod report;
 mod runners;
+mod settings;
 mod transform;
 mod verify;

@@ -1,0 +1,140 @@
+//! Settings that decide which rows land and when, seen from the table.
+
+use std::fs;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::harness::Job;
+use crate::judge;
+
+fn job(rows: &str, range: &str, write: &str) -> Job {
+    Job::new(&format!(
+        "name: set\nsource: {{ csv: {{ path: \"data/*.csv\" }} }}\n\
+         target: {{ delta: {{ path: ./out }} }}\nrows: {{ time: t, key: [site]{rows} }}\n\
+         range: {{ every: 1d{range} }}\n{write}\nlimits: {{ concurrency: 1 }}\n"
+    ))
+}
+
+fn put(job: &Job, rows: &str) {
+    fs::write(job.path("data/a.csv"), format!("t,site,v\n{rows}")).unwrap();
+}
+
+#[track_caller]
+fn holds(job: &Job, rows: &str) {
+    job.holds(&format!("t,site,v\n{rows}"));
+}
+
+/// Three rows of one key, of which two are equal, and a day without any.
+const TWICE: &str =
+    "2020-01-01,a,1\n2020-01-01,b,5\n2020-01-01,a,2\n2020-01-01,a,2\n2020-01-02,a,3\n";
+
+#[test]
+fn on_duplicate_says_which_row_stays() {
+    for (rule, rows, exit) in [
+        ("reject", "2020-01-01,b,5\n2020-01-02,a,3\n", 6),
+        ("first", "2020-01-01,a,1\n2020-01-01,b,5\n2020-01-02,a,3\n", 0),
+        ("last", "2020-01-01,a,2\n2020-01-01,b,5\n2020-01-02,a,3\n", 0),
+        ("fail", "2020-01-02,a,3\n", 1),
+    ] {
+        let job = job(&format!(", on_duplicate: {rule}"), "", "");
+        put(&job, TWICE);
+        let ran = job.run().ended(exit);
+        holds(&job, rows);
+        let last = ran.json();
+        let (duplicate, rejected) = match rule {
+            "reject" => (0, 3),
+            "fail" => (0, 0),
+            _ => (2, 0),
+        };
+        assert_eq!(last["rows"]["duplicate"], duplicate, "{rule} {last}");
+        assert_eq!(last["rows"]["rejected"], rejected, "{rule} {last}");
+        if rule == "fail" {
+            assert!(ran.stderr.contains("unequal rows of the source share a key"), "{ran:?}");
+        }
+        job.run().ended(exit);
+        holds(&job, rows);
+    }
+}
+
+#[test]
+fn on_empty_source_decides_between_outage_and_nothing_to_do() {
+    let fails = job("", "", "");
+    put(&fails, "");
+    let ran = fails.run().ended(2);
+    assert!(ran.stderr.contains("on_empty_source: skip"), "{ran:?}");
+    let skips = job("", "", "write: { on_empty_source: skip }");
+    put(&skips, "");
+    let ran = skips.call("run", &[]).ended(0);
+    assert!(ran.stdout.contains("the source is empty; nothing to do"), "{ran:?}");
+    skips.call("run", &["--skip-if-done"]).ended(99);
+    for job in [&fails, &skips] {
+        assert!(!job.table().exists(), "there is a table");
+    }
+    // Rows that come later are loaded.
+    put(&skips, "2020-01-01,a,1\n");
+    skips.run().ended(0);
+    holds(&skips, "2020-01-01,a,1\n");
+}
+
+#[test]
+fn only_clear_lets_an_empty_source_take_rows_out() {
+    if !judge::here("settings::only_clear_lets_an_empty_source_take_rows_out") {
+        return;
+    }
+    let range = ", from: 2020-01-01, to: 2020-01-03";
+    let rows = "2020-01-01,a,1\n2020-01-02,a,2\n2020-01-05,a,5\n";
+    for (rule, exit, left) in
+        [("fail", 2, rows), ("skip", 0, rows), ("clear", 0, "2020-01-05,a,5\n")]
+    {
+        let job = job("", "", "");
+        put(&job, rows);
+        job.run().ended(0);
+        put(&job, "");
+        let write = format!("write: {{ mode: replace, scope: all, on_empty_source: {rule} }}");
+        let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
+        let spec = spec.replace("every: 1d", &format!("every: 1d{range}"));
+        fs::write(job.path("backfill.yaml"), spec + &write + "\n").unwrap();
+        job.call("run", &["--replan", "--yes", "--output", "json"]).ended(exit);
+        holds(&job, left);
+    }
+}
+
+#[test]
+fn rows_that_may_still_arrive_are_left_for_later() {
+    let ago = |minutes| {
+        let time = Timestamp::now() - SignedDuration::from_mins(minutes);
+        Timestamp::from_second(time.as_second()).unwrap()
+    };
+    let (old, young) = (ago(60 * 30), ago(60));
+    let rows = format!("{old},a,1\n{young},a,2\n");
+    let job = job("", ", settle: 2h", "");
+    put(&job, &rows);
+    let last = job.run().ended(0).json();
+    assert_eq!(last["rows"]["read"], 1, "{last}");
+    holds(&job, &format!("{old},a,1\n"));
+    // The later row is none that is missing.
+    job.call("verify", &[]).ended(0);
+    let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
+    fs::write(job.path("backfill.yaml"), spec.replace("settle: 2h", "settle: 10m")).unwrap();
+    let last = job.run().ended(0).json();
+    assert_eq!(last["plan_rows"]["read"], 2, "{last}");
+    holds(&job, &rows);
+}
+
+#[test]
+fn the_newest_slices_come_first_when_asked_for() {
+    let days: Vec<_> = (1..=5).map(|day| format!("2020-01-{day:02},a,{day}\n")).collect();
+    for (order, first) in [("oldest-first", "20200101"), ("newest-first", "20200105")] {
+        let job = job("", &format!(", order: {order}"), "");
+        put(&job, &days.concat());
+        let mut runner = job.start(&[], &[("RETROFILL_HOLD", "ledger:1")]);
+        assert!(runner.says("held at ledger"), "{}", runner.stderr());
+        runner.kill();
+        // What was committed first is all that is there.
+        let day: u32 = first[6..].parse().unwrap();
+        holds(&job, &days[day as usize - 1]);
+        let last = job.run().ended(0).json();
+        assert_eq!(last["slices"]["verified"], 5, "{last}");
+        holds(&job, &days.concat());
+    }
+}
