@@ -16,6 +16,7 @@ mod encoding;
 mod header;
 mod iso;
 mod names;
+mod nested;
 mod open;
 mod parallel;
 mod read;
