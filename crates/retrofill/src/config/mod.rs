@@ -6,6 +6,7 @@
 
 mod endpoint;
 mod notify;
+mod postgres;
 mod problem;
 mod raw;
 mod raw_ends;
