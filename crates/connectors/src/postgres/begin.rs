@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use retrofill_core::connector::{Load, SliceLoad};
 use retrofill_core::error::{Error, Result};
+use retrofill_core::spec::Mode;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::catalog::{self, Table};
@@ -13,11 +14,15 @@ use super::session::{Opening, Refusal, Texts};
 use super::sql::{instant_literal, literal};
 use super::{Shared, ddl, fault};
 
+/// Between two tries at a slice that another load has in hand.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Begins a load. A slice that another load has in hand is waited for.
 pub(super) async fn begin(shared: &Arc<Shared>, slice: &SliceLoad) -> Result<Box<dyn Load>> {
     let first = Instant::now();
     loop {
         let table = shared.known_table().await?;
+        check_key(shared, slice, &table)?;
         let began = Instant::now();
         let opening = Opening {
             isolation: "REPEATABLE READ",
@@ -33,7 +38,11 @@ pub(super) async fn begin(shared: &Arc<Shared>, slice: &SliceLoad) -> Result<Box
                 };
                 if let Err(e) = claim.check(shared, slice, &table) {
                     shared.server.roll_back(client).await;
-                    return Err(e);
+                    if claim.locked || first.elapsed() >= shared.patience {
+                        return Err(e);
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
                 }
                 let parts = (shared.clone(), slice.clone(), table);
                 let load = PostgresLoad::new(parts, client, (claim.claimed, claim.xid), began)?;
@@ -46,11 +55,37 @@ pub(super) async fn begin(shared: &Arc<Shared>, slice: &SliceLoad) -> Result<Box
                     let what = format!("slice {} is in the hands of another load", slice.slice);
                     return Err(shared.server.fault(&e, &what));
                 }
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(PAUSE).await;
             }
             Err(Refusal::Server(e)) => return Err(refused(shared, &e)),
         }
     }
+}
+
+/// Whether a live row with a key of ours could slip in unseen: the snapshot does not show it, and
+/// nothing but a unique index makes the two collide.
+fn check_key(shared: &Shared, slice: &SliceLoad, table: &Table) -> Result<()> {
+    let manners = slice.manners;
+    let columns: Vec<&str> = slice.columns.iter().map(|c| c.name.as_str()).collect();
+    let key = &columns[..slice.columns.key_width()];
+    if slice.mode == Mode::Append {
+        return Ok(());
+    }
+    if let Some(name) = key.iter().find(|n| table.column(n).is_some_and(|c| !c.can_be_key())) {
+        return Err(Error::config(format!(
+            "column `{name}` of {} cannot be part of the key: the server compares it otherwise",
+            shared.name
+        ))
+        .hint("a type with exact comparison is needed, such as text with its usual collation"));
+    }
+    if manners.locks || manners.longest.is_none() || table.has_unique(key) {
+        return Ok(());
+    }
+    Err(Error::config(format!("{} has no unique index on the key", shared.name)).hint(format!(
+        "run: {}; or assert `write: {{ live_writers: none }}`, or let others wait with \
+         `write: {{ lock: share-row-exclusive }}`",
+        ddl::unique_index_ddl(&shared.name, key)?
+    )))
 }
 
 fn refused(shared: &Shared, e: &tokio_postgres::Error) -> Error {

@@ -191,6 +191,12 @@ impl Table {
         Err(Error::config(format!("{name} is {what}")).hint("name a table"))
     }
 
+    /// Whether a valid unique index sees to this key: one over some of its columns, for all rows.
+    pub(super) fn has_unique(&self, key: &[&str]) -> bool {
+        let part = |c: &Option<String>| c.as_deref().is_some_and(|c| key.contains(&c));
+        self.indexes.iter().any(|i| i.unique && !i.partial && i.columns.iter().all(part))
+    }
+
     /// The column of this name.
     pub(super) fn column(&self, name: &str) -> Option<&TableColumn> {
         self.columns.iter().find(|c| c.name == name)

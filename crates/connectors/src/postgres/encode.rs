@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(refused(text(None, false), false), [1, 2]);
         assert_eq!(refused(text(Some(2), false), true), [1, 3]);
         assert_eq!(refused(text(Some(2), true), true), [1, 3]);
-        assert_eq!(refused(text(Some(3), true), true), [0, 3, 4]);
+        assert_eq!(refused(text(Some(3), true), true), [0, 1, 3, 4]);
         let labels: Vec<String> = vec!["ok".into()];
         assert_eq!(refused(Base::Enum(labels.into()), true), [1, 3, 4]);
     }

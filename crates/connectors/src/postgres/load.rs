@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::SinkExt as _;
@@ -45,6 +46,8 @@ pub(super) struct PostgresLoad {
     buffer: Vec<u8>,
     /// Rows sent.
     sent: u64,
+    /// Rows that go in after `remove`.
+    successors: Vec<RecordBatch>,
     sealed: bool,
 }
 
@@ -69,6 +72,7 @@ impl PostgresLoad {
             copying: None,
             buffer: Vec::new(),
             sent: 0,
+            successors: Vec::new(),
             sealed: false,
         })
     }
@@ -77,7 +81,7 @@ impl PostgresLoad {
         self.client.as_ref().ok_or_else(|| Error::bug("the load has ended"))
     }
 
-    fn fault(&self, e: &tokio_postgres::Error) -> Error {
+    pub(super) fn fault(&self, e: &tokio_postgres::Error) -> Error {
         let what = format!("cannot load into {}", self.shared.server.label());
         self.shared.server.fault(e, &what)
     }
@@ -123,7 +127,7 @@ impl PostgresLoad {
         columns.map(written).collect()
     }
 
-    async fn start_copy(&self) -> Result<Copying> {
+    pub(super) async fn start_copy(&self) -> Result<Copying> {
         let list = idents(self.slice.columns.iter().map(|c| c.name.as_str()))?;
         let name = self.shared.name.sql()?;
         let sql = format!("COPY {name} ({list}) FROM STDIN (FORMAT binary)");
@@ -140,6 +144,17 @@ impl PostgresLoad {
             // The server says why only at the end.
             self.finish().await?;
             return Err(Error::unavailable("the server broke off a COPY"));
+        }
+        Ok(())
+    }
+
+    async fn end_copy(&mut self) -> Result<()> {
+        if self.copying.is_some() {
+            self.buffer.extend_from_slice(&TRAILER);
+            self.flush().await?;
+            self.finish().await?;
+            self.buffer.clear();
+            self.sent = 0;
         }
         Ok(())
     }
@@ -249,6 +264,9 @@ impl Load for PostgresLoad {
 
     async fn write(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
         self.may_write()?;
+        if self.shared.is_careful(&self.slice) {
+            return self.write_careful(&rows).await;
+        }
         if self.copying.is_none() {
             self.copying = Some(self.start_copy().await?);
             self.buffer.extend_from_slice(&HEADER);
@@ -262,19 +280,38 @@ impl Load for PostgresLoad {
         Ok(refused)
     }
 
+    async fn write_successors(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
+        // Their predecessors are still there: they go in once those are out.
+        self.may_write()?;
+        let refused = encode::encode(&self.written(), &rows, &mut Vec::new())?;
+        let mut keep = vec![true; rows.num_rows()];
+        refused.iter().for_each(|r| keep[r.row] = false);
+        let kept = filter_record_batch(&rows, &BooleanArray::from(keep))
+            .map_err(|e| Error::bug("rows cannot be filtered").because(e))?;
+        self.successors.push(kept);
+        Ok(refused)
+    }
+
     async fn remove(&mut self, picker: &mut dyn RowPicker) -> Result<()> {
-        let _ = picker;
-        Err(Error::bug("not yet"))
+        self.may_write()?;
+        self.end_copy().await?;
+        self.take_out(picker).await?;
+        for rows in std::mem::take(&mut self.successors) {
+            if let Some(refused) = self.write(rows).await?.first() {
+                let what = format!("a row that replaces another is refused: {}", refused.reason);
+                return Err(Error::new(ErrorKind::Refused, what));
+            }
+        }
+        Ok(())
     }
 
     async fn seal(&mut self) -> Result<()> {
         self.in_time()?;
         self.claim()?;
-        if self.copying.is_some() {
-            self.buffer.extend_from_slice(&TRAILER);
-            self.flush().await?;
-            self.finish().await?;
+        if !self.successors.is_empty() {
+            return Err(Error::bug("rows were written whose predecessors are not out"));
         }
+        self.end_copy().await?;
         self.sealed = true;
         Ok(())
     }

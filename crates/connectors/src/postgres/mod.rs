@@ -6,6 +6,7 @@
 //! transaction, so that a pooler may stand between.
 
 mod begin;
+mod careful;
 mod catalog;
 mod connect;
 mod copy;
@@ -18,6 +19,7 @@ mod load;
 mod numeric;
 mod prepare;
 mod receipts;
+mod remove;
 mod session;
 mod settings;
 mod source;
@@ -98,6 +100,11 @@ impl Shared {
     /// The table refused a row of the slice.
     fn be_careful(&self, slice: &SliceLoad) {
         self.careful.lock().unwrap_or_else(PoisonError::into_inner).insert(whole(slice));
+    }
+
+    /// Whether the table has refused a row of the slice.
+    fn is_careful(&self, slice: &SliceLoad) -> bool {
+        self.careful.lock().unwrap_or_else(PoisonError::into_inner).contains(&whole(slice))
     }
 
     /// The table as it is now; none where there is none.

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use retrofill_core::connector::Target;
-use xtask::servers::{Database, Postgres};
+use xtask::servers::Database;
 
 use super::{PostgresSettings, PostgresTarget};
 
