@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +135,21 @@ pub trait Source: Debug + Send + Sync {
     /// ends the stream with an error of kind `Stale`.
     async fn read(&self, request: &ReadRequest) -> Result<Rows>;
 
+    /// The first rows of the interval, about `most` of them, in the source's order where it has
+    /// one, with the rejects among them. To look at: nothing is sorted, staged or written for it.
+    async fn first(&self, request: &ReadRequest, most: usize) -> Result<Vec<SourceBatch>> {
+        let mut batches = self.read(request).await?.batches;
+        let (mut found, mut rows) = (Vec::new(), 0);
+        while rows < most
+            && let Some(batch) = batches.next().await
+        {
+            let batch = batch?;
+            rows += batch.rows.num_rows();
+            found.push(batch);
+        }
+        Ok(found)
+    }
+
     /// Place and text of single rows, by ordinal, for the list of rejects.
     async fn locate(&self, survey: &Survey, ordinals: &[u64]) -> Result<Vec<(Place, String)>>;
 
@@ -214,7 +230,7 @@ pub struct SliceLoad {
     pub interval: Interval,
     /// The plan's columns.
     pub columns: Arc<Columns>,
-    /// How held rows are treated.
+    /// How held rows are treated: the plan's mode, or `upsert` where rows go at the user's wish.
     pub mode: Mode,
     /// What an earlier load of the slice wrote may be gone or damaged: the target takes the
     /// wreck out in the same commit, if nothing of anybody else is lost with it.
@@ -247,6 +263,13 @@ pub trait Target: Source {
     /// what would be lost.
     fn keeps(&self, ty: ColumnType) -> Result<ColumnType>;
 
+    /// An error of kind `Config` where the table as it is would not take such a load safely. Asked
+    /// before anything is planned; a table that is not there yet is none.
+    async fn accepts(&self, columns: &Columns, mode: Mode, manners: Manners) -> Result<()> {
+        let _ = (columns, mode, manners);
+        Ok(())
+    }
+
     /// Creates the table or checks that it fits. Idempotent.
     async fn prepare(&self, columns: &Columns) -> Result<()>;
 
@@ -258,6 +281,12 @@ pub trait Target: Source {
     /// Whether any generation of this slice, of a part of it or of one that it is a part of was
     /// ever committed to this table, whether or not its receipt can still be read.
     async fn is_committed(&self, plan: &PlanId, slice: &SliceId) -> Result<bool>;
+
+    /// The manifest that was kept with this receipt; none where it is lost or none was kept.
+    async fn manifest(&self, receipt: &Receipt) -> Result<Option<Vec<u8>>> {
+        let _ = receipt;
+        Ok(None)
+    }
 
     /// Returns once nothing is under way any more that the target does behind its commits, such
     /// as checkpoints. The end of every run waits for it.
@@ -340,6 +369,15 @@ pub trait Load: Send {
     async fn arrivals(&mut self, sink: &mut dyn RowSink) -> Result<()> {
         let _ = sink;
         Ok(())
+    }
+
+    /// Takes the manifest that is kept with the receipt, before the first commit; a later one takes
+    /// the place of an earlier one. It counts only if the commit does.
+    async fn keep_manifest(&mut self, bytes: Vec<u8>) -> Result<()> {
+        let _ = bytes;
+        Err(Error::config("this target keeps no manifest")
+            .hint("leave `verify.manifest` out")
+            .about("verify.manifest"))
     }
 
     /// Makes rows and receipt visible in one step; the target fills in the receipt's anchor.

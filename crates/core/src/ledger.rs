@@ -77,6 +77,13 @@ pub enum SliceEvent {
         /// Which.
         reason: String,
     },
+    /// What loads of this job had written was taken out again.
+    Undone {
+        /// The generation of the receipt that says so.
+        generation: u64,
+        /// How many rows went.
+        rows: u64,
+    },
 }
 
 /// The result of a committed slice.

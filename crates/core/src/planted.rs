@@ -28,10 +28,15 @@ pub enum Bug {
     AppendedTwice,
     RemovedUncounted,
     ScopeIgnored,
+    UndoTakesLive,
+    UndoTakenForLoad,
+    RestatesOthers,
+    OldValuesLost,
+    OverwritesListed,
 }
 
 /// All of them.
-pub const ALL: [Bug; 22] = [
+pub const ALL: [Bug; 27] = [
     Bug::SkipReadBack,
     Bug::SkipHeld,
     Bug::LedgerBeforeCommit,
@@ -54,6 +59,11 @@ pub const ALL: [Bug; 22] = [
     Bug::AppendedTwice,
     Bug::RemovedUncounted,
     Bug::ScopeIgnored,
+    Bug::UndoTakesLive,
+    Bug::UndoTakenForLoad,
+    Bug::RestatesOthers,
+    Bug::OldValuesLost,
+    Bug::OverwritesListed,
 ];
 
 #[cfg(feature = "planted")]

@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::id::{PlanId, SliceId, as_hex};
 use crate::interval::Interval;
+use crate::manifest::ManifestRef;
 use crate::spec::Mode;
 
 /// Where every row of a slice went. Conservation: `read` is the sum of all the others.
@@ -88,6 +89,28 @@ pub struct Digests {
     pub after: Digest,
 }
 
+/// What a load knew of who wrote the rows that its slice holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Own {
+    /// Every row that the slice held after the load was written by loads of this job.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
+    /// Rows of others that this load and those before it put others in the place of.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub displaced: u64,
+    /// The rows that loads of this job wrote, where `verify.manifest` keeps them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<ManifestRef>,
+    /// The receipt of an `undo`: so many rows that earlier loads wrote are gone again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<u64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
 /// Everything needed to know, from the target alone, what was loaded and under which rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptV1 {
@@ -119,6 +142,9 @@ pub struct ReceiptV1 {
     pub counts: Counts,
     /// What was read, written and found.
     pub digests: Digests,
+    /// Who wrote the rows of the slice; none in receipts of versions that did not ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<Own>,
     /// When the slice was proven.
     pub at: Timestamp,
     /// File with the rejects and conflicts of the slice, relative to the state dir.
@@ -126,6 +152,23 @@ pub struct ReceiptV1 {
     /// What the target needs to know that the data can still be there (table identity, files).
     /// Filled in by the target.
     pub anchor: serde_json::Value,
+}
+
+impl ReceiptV1 {
+    /// Whether every row that the slice held after the load was written by loads of this job.
+    pub fn is_whole(&self) -> bool {
+        self.own.as_ref().map_or(self.digests.before.count == 0, |own| own.whole)
+    }
+
+    /// Rows of others that loads of this job put others in the place of.
+    pub fn displaced(&self) -> u64 {
+        self.own.as_ref().map_or(self.digests.removed.count, |own| own.displaced)
+    }
+
+    /// How many rows an `undo` took out, where this is its receipt.
+    pub fn undone(&self) -> Option<u64> {
+        self.own.as_ref().and_then(|own| own.undone)
+    }
 }
 
 /// A receipt as persisted, in the version it was written.

@@ -53,6 +53,24 @@ pub struct Conflict {
     pub source_hash: String,
     /// Row hash of the row that stays, hex.
     pub live_hash: String,
+    /// The row that stays was written by a load of this job: since then the source has given the
+    /// row another value.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restated: bool,
+}
+
+/// A held row in whose place another one was put, by `--overwrite-changed` or `--restate`: all of
+/// it, so that nothing is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// Whether a load of this job had written it.
+    pub ours: bool,
+    /// Its columns in the plan's order, with their values as text; none is NULL.
+    pub columns: Vec<(String, Option<String>)>,
+    /// Key hash, hex.
+    pub key_hash: String,
+    /// Row hash, hex: proves the text.
+    pub row_hash: String,
 }
 
 /// One line of an exception list, JSON lines, versioned.
@@ -63,4 +81,6 @@ pub enum Exception {
     RejectV1(Reject),
     /// See [`Conflict`].
     ConflictV1(Conflict),
+    /// See [`Replaced`].
+    ReplacedV1(Replaced),
 }

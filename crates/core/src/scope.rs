@@ -11,6 +11,7 @@ use arrow::record_batch::RecordBatch;
 
 use crate::columns::Columns;
 use crate::error::{Error, Result};
+use crate::names::nearest;
 use crate::spec::Scope;
 
 /// A scope whose values have the types of the plan's columns.
@@ -32,14 +33,19 @@ impl Within {
         for (name, values) in wanted {
             let column = columns.iter().enumerate().find(|(_, c)| c.name == *name);
             let Some((place, column)) = column else {
-                return Err(Error::config(format!("`write.scope` names no column: `{name}`")));
+                let error = Error::config(format!("`write.scope` names no column: `{name}`"));
+                let error = error.about(format!("write.scope.{name}"));
+                return Err(match nearest(name, columns.iter().map(|c| c.name.as_str())) {
+                    Some(meant) => error.hint(format!("did you mean `{meant}`?")),
+                    None => error,
+                });
             };
             let typed = |value: &String| {
                 let text: ArrayRef = Arc::new(StringArray::from(vec![value.as_str()]));
                 let options = CastOptions { safe: false, ..CastOptions::default() };
                 cast_with_options(&text, &column.ty.arrow(), &options).map_err(|e| {
                     let what = format!("`{value}` in `write.scope` cannot be a `{name}`");
-                    Error::config(what).because(e)
+                    Error::config(what).because(e).about(format!("write.scope.{name}"))
                 })
             };
             list.push((place, values.iter().map(typed).collect::<Result<_>>()?));

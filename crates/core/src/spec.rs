@@ -144,20 +144,9 @@ pub struct WriteSpec {
     /// holds in the scope; none = 0.9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_keep: Option<f64>,
-    /// What is known of others who write to the table meanwhile; none = there may be some.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub live_writers: Option<LiveWriters>,
     /// How others are kept out while a slice is loaded; none = they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<Lock>,
-}
-
-/// What is known of others who write to the table during the load.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LiveWriters {
-    /// There are none: the user says so.
-    None,
 }
 
 /// How others are kept from writing while a slice is loaded.
@@ -228,6 +217,20 @@ pub struct Retry {
     pub max_backoff: Duration,
 }
 
+/// What is kept for later proofs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifySpec {
+    /// Keep 16 bytes a row beside each receipt, so that every single row can be told to be ours.
+    pub manifest: bool,
+}
+
+impl VerifySpec {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    fn is_default(&self) -> bool {
+        *self == VerifySpec::default()
+    }
+}
+
 /// The cap above which rejects change the exit code to 6.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -269,6 +272,9 @@ pub struct Spec {
     pub retry: Retry,
     /// See [`RejectsCap`].
     pub rejects: RejectsCap,
+    /// See [`VerifySpec`].
+    #[serde(default, skip_serializing_if = "VerifySpec::is_default")]
+    pub verify: VerifySpec,
 }
 
 impl Default for Limits {
@@ -297,7 +303,7 @@ impl Default for RejectsCap {
 
 impl Spec {
     /// SHA-256 over what decides which rows land and how: source, target, rows, range and write.
-    /// Name, limits, retry and rejects do not count.
+    /// Name, limits, retry, rejects and verify do not count.
     pub fn hash(&self) -> [u8; 32] {
         let identity = serde_json::json!({
             "v": 1,
@@ -313,11 +319,7 @@ impl Spec {
 
     /// How loads behave towards others who use the table.
     pub fn manners(&self) -> Manners {
-        let alone = self.write.live_writers == Some(LiveWriters::None);
-        Manners {
-            longest: (!alone).then_some(self.limits.max_transaction),
-            locks: self.write.lock.is_some(),
-        }
+        Manners { longest: Some(self.limits.max_transaction), locks: self.write.lock.is_some() }
     }
 
     /// Refuses combinations that cannot be kept, before anything is opened.

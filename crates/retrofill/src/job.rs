@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use retrofill_connectors::{open_source, open_target};
+use retrofill_core::columns::Columns;
 use retrofill_core::connector::{ProgressFn, Source, SurveyRequest, Target};
 use retrofill_core::env::{Env, Scratch};
 use retrofill_core::error::{Error, Kind, Result};
@@ -17,6 +18,7 @@ use retrofill_core::receipt::ReceiptV1;
 use retrofill_core::reject::Exception;
 use retrofill_core::runner::{self, Stop, Watch};
 use retrofill_core::spec::Spec;
+use retrofill_core::survey::Survey;
 
 use crate::config::Loaded;
 use crate::env::TokioEnv;
@@ -102,12 +104,16 @@ impl Job {
         SqliteJournal::open_read_only(&self.ledger_path()).map(Arc::new)
     }
 
-    /// An error about a setting, with the setting's line.
-    fn pointed(&self, error: Error) -> Error {
-        match error.setting().and_then(|setting| self.places.get(setting)) {
-            Some(place) => error.at(place.clone()),
-            None => error,
+    /// An error about a setting, with the setting's line, or that of what it stands in.
+    pub fn pointed(&self, error: Error) -> Error {
+        let mut setting = error.setting();
+        while let Some(path) = setting {
+            if let Some(place) = self.places.get(path) {
+                return error.at(place.clone());
+            }
+            setting = path.rsplit_once('.').map(|(above, _)| above);
         }
+        error
     }
 
     fn ledger_path(&self) -> PathBuf {
@@ -192,25 +198,40 @@ impl Job {
         Ok(now.is_some_and(|now| now != plan.survey.files))
     }
 
+    /// Surveys the source, and finds its columns as they would go to the target, with what the
+    /// user should know of them. Writes nothing.
+    pub async fn look(
+        &self,
+        source: &dyn Source,
+        target: &dyn Target,
+        progress: Option<ProgressFn>,
+    ) -> Result<(Survey, Columns, Vec<String>)> {
+        let table = target.table().await?;
+        let request = SurveyRequest {
+            time: self.spec.rows.time.clone(),
+            types: table.clone().unwrap_or_default(),
+            progress,
+        };
+        let survey = source.survey(&request).await.map_err(|e| self.pointed(e))?;
+        let (columns, notes) = resolve_columns(
+            (&self.spec.rows, &self.spec.write),
+            &survey.columns,
+            table.as_deref(),
+            target,
+        )
+        .map_err(|e| self.pointed(e))?;
+        target.accepts(&columns, self.spec.write.mode, self.spec.manners()).await?;
+        Ok((survey, columns, notes))
+    }
+
     /// Surveys the source and freezes a plan.
     async fn fresh(
         &self,
         parts: &Parts,
         progress: Option<ProgressFn>,
     ) -> Result<Option<(Plan, Origin)>> {
-        let table = parts.target.table().await?;
-        let request = SurveyRequest {
-            time: self.spec.rows.time.clone(),
-            types: table.clone().unwrap_or_default(),
-            progress,
-        };
-        let survey = parts.source.survey(&request).await.map_err(|e| self.pointed(e))?;
-        let (columns, notes) = resolve_columns(
-            (&self.spec.rows, &self.spec.write),
-            &survey.columns,
-            table.as_deref(),
-            parts.target.as_ref(),
-        )?;
+        let (survey, columns, notes) =
+            self.look(parts.source.as_ref(), parts.target.as_ref(), progress).await?;
         let inputs = Inputs {
             spec: self.spec.clone(),
             as_written: self.as_written.clone(),

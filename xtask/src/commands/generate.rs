@@ -6,7 +6,11 @@ use super::has;
 use crate::shell::{self, Done, Failure, built, cargo, command, root};
 
 /// The file and the arguments of `retrofill` that print it.
-const GENERATED: &[(&str, &[&str])] = &[("docs/retrofill.schema.json", &["schema"])];
+const GENERATED: &[(&str, &[&str])] = &[
+    ("docs/retrofill.schema.json", &["schema"]),
+    ("docs/src/cli.md", &["man", "--markdown"]),
+    ("docs/src/spec.md", &["schema", "--markdown"]),
+];
 
 pub(super) fn run(args: &[String]) -> Done {
     shell::run(&mut cargo(&["build", "--workspace"]))?;

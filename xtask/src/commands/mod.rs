@@ -21,7 +21,7 @@ cargo xtask COMMAND
   generate-csv FILE --rows N [--hosts N] [--seed N] [--shuffled] [--gzip]
   bench trunk|plan [--rows N] [--runs N] [--no-big]
   ci [--yes]               what .ci/run does
-  release-check [--yes] [--seeds N] [--kills N] [--rows N]
+  release-check [--yes] [--only NAME,NAME] [--seeds N] [--kills N] [--rows N]
 
 `--yes` (or CI=true) installs what is missing without asking.";
 

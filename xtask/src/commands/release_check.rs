@@ -1,5 +1,7 @@
 //! `release-check`: the long versions of what every push runs, and the benches.
 
+mod facts;
+
 use std::fs;
 use std::time::Instant;
 
@@ -16,13 +18,17 @@ const SEEDS: u64 = 1_000_000;
 const KILLS: u64 = 50;
 const KILL_ROWS: u64 = 2_000_000;
 const CORRUPTIONS: u64 = 100_000;
+const CRASH_STATES: u64 = 10_000;
 
-/// One line of the table.
-struct Line {
+/// One check of the lane.
+struct Task {
+    /// The name it is chosen by.
+    name: &'static str,
+    /// What is checked.
     what: String,
+    /// How to do it alone.
     how: String,
-    minutes: f64,
-    result: Done,
+    work: Box<dyn FnOnce() -> Done>,
 }
 
 pub(super) fn run(args: &[String]) -> Done {
@@ -32,61 +38,94 @@ pub(super) fn run(args: &[String]) -> Done {
     if let Some(missing) = Need::ALL.iter().find(|n| !n.is_here()) {
         return Err(Failure::new(format!("the release lane needs {}", missing.name())));
     }
-    let mut lines = Vec::new();
-    for (what, how, task) in tasks(args)? {
+    let only = args.iter().position(|a| a == "--only").and_then(|at| args.get(at + 1));
+    let wanted = |name: &str| only.is_none_or(|list| list.split(',').any(|n| n == name));
+    let (mut done, mut failed) = (0, 0);
+    for task in tasks(args)?.into_iter().filter(|task| wanted(task.name)) {
+        let Task { name, what, how, work } = task;
         let start = Instant::now();
-        let result = task();
+        let result = work();
         let minutes = start.elapsed().as_secs_f64() / 60.0;
         println!("{what}: {}", result.as_ref().map_or_else(ToString::to_string, |()| "ok".into()));
-        lines.push(Line { what, how, minutes, result });
+        done += 1;
+        failed += u64::from(result.is_err());
+        let said = match &result {
+            Ok(()) => "passed".to_owned(),
+            Err(failure) => format!("**failed**: {}", failure.to_string().replace('\n', " ")),
+        };
+        let day = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+        let at = commit()?;
+        put(name, &format!("| {name} | {what} | {how} | {said} | {minutes:.1} | {day}, {at} |"))?;
     }
-    fs::write(root().join(PAGE), page(&lines)?)?;
     println!("written to {PAGE}");
-    let failed = lines.iter().filter(|l| l.result.is_err()).count();
-    if failed == 0 { Ok(()) } else { Err(Failure::new(format!("{failed} checks failed"))) }
+    match (done, failed) {
+        (0, _) => Err(Failure::new("no check has such a name")),
+        (_, 0) => Ok(()),
+        (_, failed) => Err(Failure::new(format!("{failed} checks failed"))),
+    }
 }
-
-type Task = (String, String, Box<dyn FnOnce() -> Done>);
 
 fn tasks(args: &[String]) -> Done<Vec<Task>> {
     let seeds = number(args, "--seeds")?.unwrap_or(SEEDS);
     let kills = number(args, "--kills")?.unwrap_or(KILLS);
     let rows = number(args, "--rows")?.unwrap_or(KILL_ROWS);
-    let yes = vec!["--yes".to_owned()];
-    let bench = move |name: &str| -> Box<dyn FnOnce() -> Done> {
-        let args: Vec<_> = std::iter::once(name.to_owned()).chain(yes.clone()).collect();
-        Box::new(move || bench::run(&args))
+    let bench = |name: &'static str, what: &str| {
+        let args = vec![name.to_owned(), "--yes".to_owned()];
+        Task {
+            name,
+            what: what.into(),
+            how: format!("`cargo xtask bench {name}`"),
+            work: Box::new(move || bench::run(&args)),
+        }
     };
     Ok(vec![
-        (
-            format!("simulation, {seeds} seeds, and every planted bug"),
-            format!("`cargo xtask sim {seeds} --planted`"),
-            Box::new(move || shell::run(&mut sim::command(seeds, true))),
-        ),
-        (
-            format!("{kills} kills on {rows} generated rows, every stage"),
-            "`RETROFILL_KILLS`, test `kill`".into(),
-            Box::new(move || {
-                tests(
-                    "it",
-                    "kill::generated",
-                    &[("RETROFILL_KILLS", kills), ("RETROFILL_KILL_ROWS", rows)],
-                )
+        Task {
+            name: "sim",
+            what: format!("simulation, {seeds} seeds, and every planted bug"),
+            how: format!("`cargo xtask sim {seeds} --planted`"),
+            work: Box::new(move || shell::run(&mut sim::command(seeds, true))),
+        },
+        Task {
+            name: "kill",
+            what: format!("{kills} kills on {rows} generated rows, every stage"),
+            how: "`RETROFILL_KILLS`, test `kill`".into(),
+            work: Box::new(move || {
+                let variables = [("RETROFILL_KILLS", kills), ("RETROFILL_KILL_ROWS", rows)];
+                tests("it", "kill::generated", &variables)
             }),
-        ),
-        (
-            format!("{CORRUPTIONS} corruptions of rows, each found"),
-            "`RETROFILL_CORRUPTIONS`, test `digest_vectors`".into(),
-            Box::new(|| tests("digest_vectors", "", &[("RETROFILL_CORRUPTIONS", CORRUPTIONS)])),
-        ),
-        ("speed and memory of CSV to Delta".into(), "benchmarks".into(), bench("trunk")),
-        ("100,000 slices".into(), "benchmarks".into(), bench("plan")),
+        },
+        Task {
+            name: "power",
+            what: format!("{CRASH_STATES} different states of a disk that lost power"),
+            how: "`RETROFILL_CRASH_STATES`, test `ten_thousand_power_losses`".into(),
+            work: Box::new(|| {
+                let variables = [("RETROFILL_CRASH_STATES", CRASH_STATES)];
+                tests("", "ten_thousand_power_losses", &variables)
+            }),
+        },
+        Task {
+            name: "corruptions",
+            what: format!("{CORRUPTIONS} corruptions of rows, each found"),
+            how: "`RETROFILL_CORRUPTIONS`, test `digest_vectors`".into(),
+            work: Box::new(|| {
+                tests("digest_vectors", "", &[("RETROFILL_CORRUPTIONS", CORRUPTIONS)])
+            }),
+        },
+        Task {
+            name: "facts",
+            what: "what the guide says of Spark and vmctl".into(),
+            how: "`docs/facts`".into(),
+            work: Box::new(facts::run),
+        },
+        bench("trunk", "speed and memory of CSV to Delta, see benchmarks"),
+        bench("plan", "100,000 slices, see benchmarks"),
     ])
 }
 
-/// The tests of one target whose names contain `filter`.
+/// The tests of one target, or of the libraries where it has no name, that contain `filter`.
 fn tests(target: &str, filter: &str, variables: &[(&str, u64)]) -> Done {
-    let mut args = vec!["test", "--workspace", "--test", target, "--", "--nocapture"];
+    let chosen: &[&str] = if target.is_empty() { &["--lib"] } else { &["--test", target] };
+    let mut args = [&["test", "--workspace"], chosen, &["--", "--nocapture"]].concat();
     if !filter.is_empty() {
         args.push(filter);
     }
@@ -96,27 +135,42 @@ fn tests(target: &str, filter: &str, variables: &[(&str, u64)]) -> Done {
     shell::run(&mut cargo)
 }
 
-fn page(lines: &[Line]) -> Done<String> {
-    let day = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-    let mut page = vec![
-        "# Verification".to_owned(),
-        String::new(),
-        "Written by `cargo xtask release-check`. What every change must pass besides stands in \
-         [CONTRIBUTING](../CONTRIBUTING.md)."
-            .into(),
-        String::new(),
-        format!("{day}, commit {}.", commit()?),
-        String::new(),
-        "| what | by | result | minutes |".into(),
-        "|---|---|---|---|".into(),
-    ];
-    for line in lines {
-        let result = match &line.result {
-            Ok(()) => "passed".to_owned(),
-            Err(failure) => format!("**failed**: {}", failure.to_string().replace('\n', " ")),
-        };
-        let Line { what, how, minutes, .. } = line;
-        page.push(format!("| {what} | {how} | {result} | {minutes:.1} |"));
+const HEAD: &str = "\
+# Verification
+
+Written by `cargo xtask release-check`, one line a check; `--only NAME,NAME` does some of them. What
+every change must pass besides stands in [CONTRIBUTING](../CONTRIBUTING.md).
+
+| name | what | by | result | minutes | when, commit |
+|---|---|---|---|---|---|
+";
+
+/// Writes the line of a check in the place of its last one, or adds it.
+fn put(name: &str, line: &str) -> Done {
+    let path = root().join(PAGE);
+    let page = fs::read_to_string(&path).unwrap_or_else(|_| HEAD.into());
+    fs::write(path, with_line(&page, name, line))?;
+    Ok(())
+}
+
+fn with_line(page: &str, name: &str, line: &str) -> String {
+    let start = format!("| {name} |");
+    let mut lines: Vec<&str> = page.lines().collect();
+    match lines.iter_mut().find(|l| l.starts_with(&start)) {
+        Some(old) => *old = line,
+        None => lines.push(line),
     }
-    Ok(page.join("\n") + "\n")
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_has_one_line() {
+        let once = with_line(HEAD, "sim", "| sim | one |");
+        let twice = with_line(&with_line(&once, "kill", "| kill | x |"), "sim", "| sim | two |");
+        assert_eq!(twice, format!("{HEAD}| sim | two |\n| kill | x |\n"));
+    }
 }

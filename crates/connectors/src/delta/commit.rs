@@ -375,8 +375,10 @@ fn anchor(shared: &Shared, waiting: &mut Waiting, table_id: &str, version: u64) 
     let held = if rows_held { load.others() } else { Vec::new() };
     let anchor = receipts::anchor(table_id, version, load, &held);
     waiting.receipt.latest_mut().anchor = anchor;
-    let path =
-        receipts::write_body(shared.log.durable(), &load.slice, &load.word, &waiting.receipt)?;
+    let durable = shared.log.durable();
+    waiting.load.manifest_file = receipts::write_manifest(durable, &waiting.load)?;
+    let load = &waiting.load;
+    let path = receipts::write_body(durable, &load.slice, &load.word, &waiting.receipt)?;
     waiting.load.body = Some(path.clone());
     Ok(path)
 }

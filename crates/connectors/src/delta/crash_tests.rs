@@ -70,6 +70,7 @@ fn receipt(slice: &SliceLoad) -> Receipt {
         counts: Counts::default(),
         digests: Digests::default(),
         at: Timestamp::UNIX_EPOCH,
+        own: None,
         exceptions: None,
         anchor: serde_json::Value::Null,
     })
@@ -174,8 +175,24 @@ fn check(disk: &CrashDisk, done: &[usize], files: &HashMap<String, bytes::Bytes>
     }
 }
 
+/// Different states that every push looks at, of ten thousand drawn.
+const DIFFERENT: usize = 1_000;
+
+/// `RETROFILL_CRASH_STATES=10000` looks at that many different ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_power_losses() {
+    let wanted = std::env::var("RETROFILL_CRASH_STATES").map_or(DIFFERENT, |n| n.parse().unwrap());
+    let (mut drawn, mut seen, mut works) = (0, HashSet::new(), 0);
+    // Each time the work is done its operations come in another order.
+    while drawn < 10_000 || seen.len() < wanted {
+        drawn += lose_power(works, &mut seen).await;
+        works += 1;
+    }
+    println!("{drawn} states of {works} runs, {} different ones", seen.len());
+}
+
+/// Does the work once and loses power at each of its operations; gives the states drawn.
+async fn lose_power(work_number: u64, seen: &mut HashSet<(u128, usize)>) -> usize {
     let disk = CrashDisk::new();
     work(&disk).await;
     let (trace, files) = (disk.trace(), contents(&disk));
@@ -183,32 +200,28 @@ async fn ten_thousand_power_losses() {
         trace.iter().any(|op| matches!(op, Op::Set { path, .. } if path.contains(".checkpoint")))
     );
     let per_point = 10_000_usize.div_ceil(trace.len());
-    let (mut image, mut done, mut states) = (Image::default(), Vec::new(), 0);
-    let mut seen = HashSet::new();
+    let (mut image, mut done) = (Image::default(), Vec::new());
     for (point, op) in trace.iter().enumerate() {
         image.apply(op);
         if let Op::Done(hour) = op {
             done.push(*hour);
         }
         for turn in 0..per_point {
-            let seed = (point * per_point + turn) as u64;
+            let seed = work_number << 32 | (point * per_point + turn) as u64;
             let left = image.after_power_loss(&mut Chance::new(seed));
-            states += 1;
             // What was checked once, with as much acknowledged, need not be checked again.
             if !seen.insert((left.fingerprint(), done.len())) {
                 continue;
             }
             let after = CrashDisk::with(left);
             let checked = std::panic::catch_unwind(|| check(&after, &done, &files));
-            assert!(checked.is_ok(), "point {point} seed {seed}: {op:?}");
-            if seen.len() % 100 == 0 {
+            assert!(checked.is_ok(), "run {work_number} point {point} seed {seed}: {op:?}");
+            if seen.len().is_multiple_of(100) {
                 rerun(after, &done).await;
             }
         }
     }
-    assert!(states >= 10_000, "only {states} states");
-    assert!(seen.len() > 1_000, "only {} different states", seen.len());
-    println!("{states} states, {} different ones, {} operations", seen.len(), trace.len());
+    trace.len() * per_point
 }
 
 /// delta-rs reads the same, and the same work again completes it.

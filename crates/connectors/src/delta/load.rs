@@ -61,6 +61,10 @@ pub(super) struct DeltaLoad {
     pub(super) written: Option<Written>,
     /// The body of the receipt, once it is written.
     pub(super) body: Option<String>,
+    /// What goes beside it.
+    pub(super) manifest: Option<Vec<u8>>,
+    /// Where that lies, once it is written.
+    pub(super) manifest_file: Option<String>,
     /// Files may only be added to the table.
     pub(super) append_only: bool,
     /// Set once the data file belongs to the table, or may.
@@ -96,6 +100,8 @@ impl DeltaLoad {
             writer: None,
             written: None,
             body: None,
+            manifest: None,
+            manifest_file: None,
             append_only: state.metadata.is_append_only(),
             keep: false,
             sealed: false,
@@ -158,7 +164,7 @@ impl Drop for DeltaLoad {
         }
         let anew = self.rewritten.drain(..).filter_map(|r| r.new);
         let written = self.written.take().into_iter().chain(anew).map(|w| w.path);
-        for path in written.chain(self.body.take()) {
+        for path in written.chain(self.body.take()).chain(self.manifest_file.take()) {
             self.shared.log.durable().discard(&path);
         }
     }
@@ -223,6 +229,11 @@ impl Load for DeltaLoad {
         self.base.version = arrived.version;
         self.base.files.extend(arrived.files);
         self.arrived = None;
+        Ok(())
+    }
+
+    async fn keep_manifest(&mut self, bytes: Vec<u8>) -> Result<()> {
+        self.manifest = Some(bytes);
         Ok(())
     }
 

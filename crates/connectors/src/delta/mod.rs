@@ -44,6 +44,7 @@ use retrofill_core::connector::{
 use retrofill_core::error::{Error, Result};
 use retrofill_core::id::{PlanId, SliceId};
 use retrofill_core::interval::Interval;
+use retrofill_core::receipt::Receipt;
 use retrofill_core::reject::Place;
 use retrofill_core::spec::Mode;
 use retrofill_core::survey::Survey;
@@ -242,6 +243,11 @@ impl Target for DeltaTarget {
             Ok(known.unwrap_or(false))
         })
         .await
+    }
+
+    async fn manifest(&self, receipt: &Receipt) -> Result<Option<Vec<u8>>> {
+        let receipt = receipt.clone();
+        self.with(move |shared| receipts::manifest(shared.log.durable(), &receipt)).await
     }
 
     async fn idle(&self) {

@@ -40,6 +40,9 @@ struct Anchor {
     /// rows of other slices in such a file holds for its successor.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     rewritten: Vec<Rewritten>,
+    /// Where the manifest lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    manifest: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -104,7 +107,8 @@ pub(super) fn anchor(
         Rewritten { old: r.old.path.to_string(), new }
     });
     let rewritten = rewritten.collect();
-    to_json(&Anchor { table_id: table_id.to_owned(), version, files, rewritten })
+    let manifest = load.manifest.as_ref().map(|_| manifest_path(&load.slice, &load.word));
+    to_json(&Anchor { table_id: table_id.to_owned(), version, files, rewritten, manifest })
 }
 
 fn to_json(anchor: &Anchor) -> Value {
@@ -131,6 +135,32 @@ pub(super) fn write_body(
         .map_err(|e| Error::bug("a receipt cannot be written as JSON").because(e))?;
     durable.replace_unsynced(&path, &bytes).map_err(|e| durable.error("write", &path, e))?;
     Ok(path)
+}
+
+/// Where the manifest of a load lies; `word` is the load's own.
+fn manifest_path(slice: &SliceLoad, word: &str) -> String {
+    let prefix = body_prefix(&slice.slice, slice.generation);
+    format!("{}/{prefix}{word}.rows", body_dir(&slice.plan))
+}
+
+/// Writes the manifest of a load beside the body of its receipt, where it has one; its name is
+/// durable once its directory is synced.
+pub(super) fn write_manifest(durable: &Durable, load: &DeltaLoad) -> Result<Option<String>> {
+    let Some(bytes) = &load.manifest else { return Ok(None) };
+    let path = manifest_path(&load.slice, &load.word);
+    durable.replace_unsynced(&path, bytes).map_err(|e| durable.error("write", &path, e))?;
+    Ok(Some(path))
+}
+
+/// The manifest of a receipt; none where it has none or it is gone. Blocks.
+pub(super) fn manifest(durable: &Durable, receipt: &Receipt) -> Result<Option<Vec<u8>>> {
+    let anchor = serde_json::from_value::<Anchor>(receipt.latest().anchor.clone());
+    let Some(path) = anchor.ok().and_then(|anchor| anchor.manifest) else { return Ok(None) };
+    match durable.disk().read(&path) {
+        Ok(bytes) => Ok(Some(bytes.to_vec())),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(durable.error("read", &path, e)),
+    }
 }
 
 /// The error for a load whose generation the log has already.
@@ -338,7 +368,8 @@ pub(super) fn refresh(
         AnchorFile { own: own.contains(&path), path, size: f.size }
     });
     let files = files.collect();
-    let new = Anchor { table_id: old.table_id, version, files, rewritten: old.rewritten };
+    let (table_id, rewritten, manifest) = (old.table_id, old.rewritten, old.manifest);
+    let new = Anchor { table_id, version, files, rewritten, manifest };
     receipt.latest_mut().anchor = to_json(&new);
     let durable = shared.log.durable();
     let path = write_body(durable, load, word, &receipt)?;

@@ -13,6 +13,8 @@ mod chunks;
 mod columns;
 mod csv;
 mod encoding;
+mod first;
+mod guess;
 mod header;
 mod iso;
 mod names;
@@ -37,13 +39,14 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use jiff::tz::TimeZone;
 use retrofill_core::columns::{ColumnType, Columns};
-use retrofill_core::connector::{ReadRequest, Rows, Source, SurveyRequest};
+use retrofill_core::connector::{ReadRequest, Rows, Source, SourceBatch, SurveyRequest};
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
 use retrofill_core::survey::{FileStamp, Survey};
 use tokio::sync::{Mutex, mpsc};
 
+pub use guess::{Ask, Guess, GuessedColumn, GuessedKey, GuessedTime, NullWord, guess};
 pub use names::{TYPE_NAMES, parse_type};
 pub use settings::{Compression, CsvSettings, Encoding, Schema};
 
@@ -216,6 +219,11 @@ impl Source for CsvSource {
                 |mut take| async move { take.recv().await.map(|batch| (batch, take)) },
             );
         Ok(Rows { batches: batches.boxed(), blocks })
+    }
+
+    async fn first(&self, request: &ReadRequest, most: usize) -> Result<Vec<SourceBatch>> {
+        let (shared, request) = (Arc::clone(&self.shared), request.clone());
+        blocking(move || first::first(&shared, &request, most)).await
     }
 
     async fn locate(&self, survey: &Survey, ordinals: &[u64]) -> Result<Vec<(Place, String)>> {

@@ -1,7 +1,8 @@
-//! The names of types in a spec, and names that were nearly right.
+//! The names of types in a spec, and lists of names.
 
 use retrofill_core::columns::{ColumnType, Precision};
 use retrofill_core::error::{Error, Result};
+pub(super) use retrofill_core::names::nearest;
 
 /// Names of columns that a message lists at most.
 const LISTED: usize = 20;
@@ -75,24 +76,6 @@ fn decimal(name: &str) -> Result<ColumnType> {
     }
 }
 
-/// The name that was probably meant: only a few letters off, or only in case; letters in another
-/// order are the likeliest.
-pub(super) fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let letters = |text: &str| {
-        let mut letters: Vec<char> = text.to_lowercase().chars().collect();
-        letters.sort_unstable();
-        letters
-    };
-    let (lower, of_wrong) = (wrong.to_lowercase(), letters(wrong));
-    let near = |name: &str| {
-        let letters_off = strsim::damerau_levenshtein(&lower, &name.to_lowercase());
-        (letters_off, letters(name) != of_wrong)
-    };
-    let best = names.min_by_key(|name| near(name))?;
-    let (off, length) = (near(best).0, best.chars().count());
-    (off <= 1 + length / 4 && off < length.max(wrong.chars().count())).then_some(best)
-}
-
 /// Names for a message, not too many.
 pub(super) fn list(names: &[String]) -> String {
     let shown: Vec<_> = names.iter().take(LISTED).map(|n| format!("`{n}`")).collect();
@@ -125,8 +108,6 @@ mod tests {
         ] {
             assert_eq!(parse_type(name).unwrap_err().hint_text(), Some(hint), "{name}");
         }
-        assert_eq!(nearest("vv", ["t", "v"].into_iter()), Some("v"));
-        assert_eq!(nearest("t", ["site", "v"].into_iter()), None);
         let hint = parse_type("geometry").unwrap_err().hint_text().unwrap().to_owned();
         assert!(hint.starts_with("types are bool, int8"), "{hint}");
     }

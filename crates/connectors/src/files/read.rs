@@ -213,9 +213,14 @@ impl<'a> Assembler<'a> {
         }
     }
 
+    /// Rows that are in no batch yet.
+    pub(super) fn taken(&self) -> usize {
+        self.ordinals.len() + self.rows.len()
+    }
+
     /// Whether `flush` would give a batch.
     pub(super) fn is_full(&self) -> bool {
-        self.ordinals.len() + self.rows.len() >= BATCH_ROWS
+        self.taken() >= BATCH_ROWS
     }
 
     /// Turns what was taken of this buffer into values, and gives a batch if there is enough.

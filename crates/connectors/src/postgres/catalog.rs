@@ -24,14 +24,8 @@ pub(super) struct Table {
     /// The columns in the table's order.
     pub(super) columns: Vec<TableColumn>,
     pub(super) indexes: Vec<Index>,
-    pub(super) triggers: Vec<Trigger>,
-    /// Names of rewrite rules.
+    /// Names of rewrite rules on INSERT.
     pub(super) rules: Vec<String>,
-    /// Foreign keys of others that do something when a row of this table goes.
-    pub(super) cascades: Vec<String>,
-    /// How rows find their partition: `r`, `l` or `h`, and the columns.
-    pub(super) strategy: Option<String>,
-    pub(super) partition_key: Option<Vec<Option<String>>>,
 }
 
 /// A column.
@@ -58,27 +52,11 @@ pub(super) struct TableColumn {
 /// An index that is valid.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Index {
-    pub(super) name: String,
     /// Holds for every row, at once.
     pub(super) unique: bool,
     /// The columns in order; none for an expression.
     pub(super) columns: Vec<Option<String>>,
     pub(super) partial: bool,
-}
-
-/// A trigger that is on.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Trigger {
-    pub(super) name: String,
-    pub(super) bits: i32,
-}
-
-impl Trigger {
-    /// Runs before the insert of a row, and can change it.
-    pub(super) fn changes_rows(&self) -> bool {
-        // ROW, BEFORE, INSERT.
-        self.bits & 7 == 7
-    }
 }
 
 /// A query whose one row has one column: the table as JSON; no row where there is none.
@@ -108,7 +86,7 @@ pub(super) fn query(table: &TableName) -> Result<String> {
     LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
   'indexes', (SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_object(
-      'name', x.relname, 'unique', i.indisunique AND i.indimmediate,
+      'unique', i.indisunique AND i.indimmediate,
       'partial', i.indpred IS NOT NULL,
       'columns', (SELECT pg_catalog.json_agg(k.attname ORDER BY n.place)
         FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS n(num, place)
@@ -117,23 +95,10 @@ pub(super) fn query(table: &TableName) -> Result<String> {
         WHERE n.place <= i.indnkeyatts)) ORDER BY x.relname), '[]')
     FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
     WHERE i.indrelid = c.oid AND i.indisvalid),
-  'triggers', (SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_object(
-      'name', g.tgname, 'bits', g.tgtype) ORDER BY g.tgname), '[]')
-    FROM pg_catalog.pg_trigger g
-    WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
   'rules', (SELECT COALESCE(pg_catalog.json_agg(r.rulename ORDER BY r.rulename), '[]')
-    FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1'),
-  'cascades', (SELECT COALESCE(pg_catalog.json_agg(f.conname ORDER BY f.conname), '[]')
-    FROM pg_catalog.pg_constraint f
-    WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd')),
-  'strategy', p.partstrat,
-  'partition_key', (SELECT pg_catalog.json_agg(k.attname ORDER BY n.place)
-    FROM pg_catalog.unnest(p.partattrs::pg_catalog.int2[]) WITH ORDINALITY AS n(num, place)
-    LEFT JOIN pg_catalog.pg_attribute k ON k.attrelid = c.oid AND k.attnum = n.num
-      AND n.num <> 0)
+    FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '3')
 ) FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
-LEFT JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid
 WHERE s.nspname = {schema} AND c.relname = {name}"
     ))
 }

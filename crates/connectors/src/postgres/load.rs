@@ -4,8 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::SinkExt as _;
@@ -46,8 +45,6 @@ pub(super) struct PostgresLoad {
     buffer: Vec<u8>,
     /// Rows sent.
     sent: u64,
-    /// Rows that go in after `remove`.
-    successors: Vec<RecordBatch>,
     sealed: bool,
 }
 
@@ -72,7 +69,6 @@ impl PostgresLoad {
             copying: None,
             buffer: Vec::new(),
             sent: 0,
-            successors: Vec::new(),
             sealed: false,
         })
     }
@@ -280,37 +276,17 @@ impl Load for PostgresLoad {
         Ok(refused)
     }
 
-    async fn write_successors(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
-        // Their predecessors are still there: they go in once those are out.
-        self.may_write()?;
-        let refused = encode::encode(&self.written(), &rows, &mut Vec::new())?;
-        let mut keep = vec![true; rows.num_rows()];
-        refused.iter().for_each(|r| keep[r.row] = false);
-        let kept = filter_record_batch(&rows, &BooleanArray::from(keep))
-            .map_err(|e| Error::bug("rows cannot be filtered").because(e))?;
-        self.successors.push(kept);
-        Ok(refused)
+    async fn write_successors(&mut self, _: RecordBatch) -> Result<Vec<Refused>> {
+        Err(Error::bug("a PostgreSQL table was to replace rows"))
     }
 
-    async fn remove(&mut self, picker: &mut dyn RowPicker) -> Result<()> {
-        self.may_write()?;
-        self.end_copy().await?;
-        self.take_out(picker).await?;
-        for rows in std::mem::take(&mut self.successors) {
-            if let Some(refused) = self.write(rows).await?.first() {
-                let what = format!("a row that replaces another is refused: {}", refused.reason);
-                return Err(Error::new(ErrorKind::Refused, what));
-            }
-        }
-        Ok(())
+    async fn remove(&mut self, _: &mut dyn RowPicker) -> Result<()> {
+        Err(Error::bug("a PostgreSQL table was to take rows out"))
     }
 
     async fn seal(&mut self) -> Result<()> {
         self.in_time()?;
         self.claim()?;
-        if !self.successors.is_empty() {
-            return Err(Error::bug("rows were written whose predecessors are not out"));
-        }
         self.end_copy().await?;
         self.sealed = true;
         Ok(())

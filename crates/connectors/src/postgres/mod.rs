@@ -1,4 +1,4 @@
-//! PostgreSQL tables, as target and as source.
+//! PostgreSQL tables as targets.
 //!
 //! A load is one transaction: it takes the receipt's row as its lock, looks at what the slice
 //! holds, writes by binary COPY, reads back inside of the transaction, and commits rows and receipt
@@ -19,7 +19,6 @@ mod load;
 mod numeric;
 mod prepare;
 mod receipts;
-mod remove;
 mod session;
 mod settings;
 mod source;
@@ -36,8 +35,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{
-    Capabilities, FieldType, Known, Load, ReadRequest, Rows, SliceLoad, Source, SurveyRequest,
-    Target,
+    Capabilities, FieldType, Known, Load, Manners, ReadRequest, Rows, SliceLoad, Source,
+    SurveyRequest, Target,
 };
 use retrofill_core::error::{Error, Result};
 use retrofill_core::id::{PlanId, SliceId};
@@ -61,12 +60,15 @@ pub use sql::TableName;
 /// How long a load waits for another one of the same slice to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Rows that are there are never touched: a DELETE would run the triggers and the foreign keys of
+/// others.
+const MODES: [Mode; 2] = [Mode::FillMissing, Mode::Append];
+
 /// What all loads of one table share.
 #[derive(Debug)]
 struct Shared {
     server: Server,
     name: TableName,
-    settings: PostgresSettings,
     /// The table as it was when it was last looked at.
     table: Mutex<Option<Arc<Table>>>,
     /// Commits whose answer did not come.
@@ -141,7 +143,6 @@ impl PostgresTarget {
         let shared = Shared {
             server: Server::open(&settings)?,
             name: settings.table()?,
-            settings,
             table: Mutex::default(),
             lost: Mutex::default(),
             contended: Mutex::default(),
@@ -174,7 +175,7 @@ impl Target for PostgresTarget {
             system: "PostgreSQL",
             atomic: true,
             receipts: true,
-            modes: &[Mode::FillMissing, Mode::Append, Mode::Upsert, Mode::Replace],
+            modes: &MODES,
             rerun: "a slice and its receipt are one transaction, so a rerun writes nothing twice",
             fidelity: "times are kept to the microsecond",
         }
@@ -186,6 +187,14 @@ impl Target for PostgresTarget {
 
     fn keeps(&self, ty: ColumnType) -> Result<ColumnType> {
         kind::keeps(ty)
+    }
+
+    async fn accepts(&self, columns: &Columns, mode: Mode, manners: Manners) -> Result<()> {
+        begin::accepts_mode(mode)?;
+        match self.shared.newest_table().await? {
+            Some(table) => begin::accepts(&self.shared.name, &table, (columns, mode, manners)),
+            None => Ok(()),
+        }
     }
 
     async fn prepare(&self, columns: &Columns) -> Result<()> {

@@ -26,15 +26,6 @@ pub struct PostgresSettings {
     /// A file with the certificates that the server's is checked against, instead of the system's.
     #[serde(default)]
     pub sslrootcert: Option<String>,
-    /// Source: only these columns are read; none = all.
-    #[serde(default)]
-    pub columns: Option<Vec<String>>,
-    /// Source: all slices of a run are read as of one moment.
-    #[serde(default)]
-    pub snapshot: bool,
-    /// Target: partitions that old rows need are created.
-    #[serde(default)]
-    pub create_partitions: bool,
 }
 
 impl fmt::Debug for PostgresSettings {
@@ -115,15 +106,7 @@ impl PostgresSettings {
     /// Settings with everything else at its default. An error of kind `Config` for an address or
     /// a table that cannot be one.
     pub fn new(url: String, table: String) -> Result<Self> {
-        let settings = PostgresSettings {
-            url,
-            table,
-            insecure: false,
-            sslrootcert: None,
-            columns: None,
-            snapshot: false,
-            create_partitions: false,
-        };
+        let settings = PostgresSettings { url, table, insecure: false, sslrootcert: None };
         settings.check()?;
         Ok(settings)
     }
@@ -147,14 +130,10 @@ impl PostgresSettings {
     pub fn identity(&self) -> Result<Value> {
         let address = Address::parse(&self.url)?;
         let (hosts, ports, database) = address.places();
-        let mut identity = json!({
+        Ok(json!({
             "host": hosts, "port": ports, "database": database,
             "table": self.table()?.to_string(),
-        });
-        if let Some(columns) = &self.columns {
-            identity["columns"] = json!(columns);
-        }
-        Ok(identity)
+        }))
     }
 
     /// For people: `PostgreSQL db.example.org/metrics public.readings`.

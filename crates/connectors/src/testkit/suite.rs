@@ -142,6 +142,7 @@ fn receipt(load: &SliceLoad, written: &Digest, before: &Digest) -> Receipt {
         counts,
         digests,
         at: jiff::Timestamp::from_second(1_700_000_000).expect("in the calendar"),
+        own: None,
         exceptions: None,
         anchor: serde_json::Value::Null,
     })

@@ -61,6 +61,11 @@ impl SliceRecord {
             | SliceEvent::Failed { reason, .. }
             | SliceEvent::Mismatched { reason }
             | SliceEvent::Stale { reason } => self.reason = Some(reason.clone()),
+            SliceEvent::Undone { generation, rows } => {
+                self.generation = *generation;
+                self.outcome = None;
+                self.reason = Some(format!("undone: {rows} rows were taken out"));
+            }
             _ => {}
         }
         Ok(())

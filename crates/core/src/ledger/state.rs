@@ -85,9 +85,9 @@ pub fn next(state: State, event: &SliceEvent) -> Result<State> {
         (S::Loading, E::CommitUnknown { .. }) => Some(S::Unknown),
         (S::Loading | S::Unknown | S::Loaded, E::Failed { .. }) => Some(S::Failed),
         (S::Loading, E::Released) => Some(S::Planned),
-        (S::Split, E::Mismatched { .. } | E::Stale { .. }) => None,
+        (S::Split, E::Mismatched { .. } | E::Stale { .. } | E::Undone { .. }) => None,
         (_, E::Mismatched { .. }) => Some(S::Mismatched),
-        (_, E::Stale { .. }) => Some(S::Stale),
+        (_, E::Stale { .. } | E::Undone { .. }) => Some(S::Stale),
         _ => None,
     };
     to.ok_or_else(|| Error::bug(format!("a {} slice cannot take {event:?}", state.as_str())))

@@ -5,22 +5,22 @@ use crate::error::Kind;
 /// P planned, L loading, O loaded, V verified, E empty, F failed, M mismatched, S stale,
 /// U unknown, X split.
 const TABLE: &str = "
-             leased split written proven  committed  recovered  unknown failed released mis stale
+             leased split written proven  committed  recovered  unknown failed released mis stl und
                                           un full no un full no
-planned      L      X     .       .       .  .    .  O  V    E  .       .      .        M   S
-loading      L      X     L       L       O  V    E  O  V    E  U       F      P        M   S
-loaded       L      .     .       V       .  .    .  O  V    E  .       F      .        M   S
-verified     .      .     .       .       .  .    .  O  V    E  .       .      .        M   S
-empty        .      .     .       .       .  .    .  O  V    E  .       .      .        M   S
-failed       L      X     .       .       .  .    .  O  V    E  .       .      .        M   S
-mismatched   L      .     .       .       .  .    .  O  V    E  .       .      .        M   S
-stale        L      X     .       .       .  .    .  O  V    E  .       .      .        M   S
-unknown      L      .     .       .       O  V    E  O  V    E  .       F      .        M   S
-split        .      .     .       .       .  .    .  .  .    .  .       .      .        .   .
+planned      L      X     .       .       .  .    .  O  V    E  .       .      .        M   S   S
+loading      L      X     L       L       O  V    E  O  V    E  U       F      P        M   S   S
+loaded       L      .     .       V       .  .    .  O  V    E  .       F      .        M   S   S
+verified     .      .     .       .       .  .    .  O  V    E  .       .      .        M   S   S
+empty        .      .     .       .       .  .    .  O  V    E  .       .      .        M   S   S
+failed       L      X     .       .       .  .    .  O  V    E  .       .      .        M   S   S
+mismatched   L      .     .       .       .  .    .  O  V    E  .       .      .        M   S   S
+stale        L      X     .       .       .  .    .  O  V    E  .       .      .        M   S   S
+unknown      L      .     .       .       O  V    E  O  V    E  .       F      .        M   S   S
+split        .      .     .       .       .  .    .  .  .    .  .       .      .        .   .   .
 ";
 
 /// Every kind of event, outcomes unproven, with rows, and without.
-fn events() -> [SliceEvent; 15] {
+fn events() -> [SliceEvent; 16] {
     let text = || "x".to_owned();
     let outcome = |proven, read| {
         let counts = Counts { read, written: read, ..Counts::default() };
@@ -42,6 +42,7 @@ fn events() -> [SliceEvent; 15] {
         SliceEvent::Released,
         SliceEvent::Mismatched { reason: text() },
         SliceEvent::Stale { reason: text() },
+        SliceEvent::Undone { generation: 2, rows: 1 },
     ]
 }
 
@@ -75,6 +76,7 @@ fn column(event: &SliceEvent) -> usize {
         SliceEvent::Released => 12,
         SliceEvent::Mismatched { .. } => 13,
         SliceEvent::Stale { .. } => 14,
+        SliceEvent::Undone { .. } => 15,
     }
 }
 
@@ -132,7 +134,7 @@ fn record() -> SliceRecord {
 #[test]
 fn a_record_keeps_its_last_result_and_drops_old_reasons() {
     let mut record = record();
-    let [leased, _, _, _, _, committed, .., stale] = events();
+    let [leased, _, _, _, _, committed, .., stale, undone] = events();
     record.apply(&leased).unwrap();
     record.apply(&committed).unwrap();
     record.apply(&stale).unwrap();
@@ -140,6 +142,10 @@ fn a_record_keeps_its_last_result_and_drops_old_reasons() {
     assert!(record.outcome.is_some());
     record.apply(&SliceEvent::Leased { generation: 2, attempt: 3 }).unwrap();
     assert_eq!((record.generation, record.attempt, record.reason.clone()), (2, 3, None));
+    let mut other = record.clone();
+    other.apply(&undone).unwrap();
+    assert_eq!((other.state, other.generation, other.outcome), (State::Stale, 2, None));
+    assert_eq!(other.reason.as_deref(), Some("undone: 1 rows were taken out"));
 
     let before = record.clone();
     let half = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(1);

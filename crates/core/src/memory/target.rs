@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
-use serde_json::json;
 
-use super::value::{Row, from_batch, time_of, to_batch};
+use super::snapshot::Snapshot;
+use super::value::{Row, from_batch, to_batch};
 use crate::columns::{ColumnType, Columns};
 use crate::connector::{
     Capabilities, Commit, CommitOutcome, FieldType, Found, Known, Load, ReadRequest, Refused,
@@ -32,23 +32,6 @@ const BATCH: usize = 16;
 
 /// Says why a row is not taken, if it is not.
 type Check = dyn Fn(&Row) -> Option<String> + Send + Sync;
-
-/// One version of the table.
-#[derive(Debug, Clone, Default)]
-pub struct Snapshot {
-    /// Which table this is: another one after a drop.
-    pub identity: u64,
-    /// How often the rows were rewritten in place (compacted, restored).
-    pub rewritten: u64,
-    /// The columns; none where there is no table.
-    pub columns: Option<Columns>,
-    /// The rows, each with a number that it keeps for life.
-    pub rows: Vec<(u64, Row)>,
-    /// Receipts committed with them.
-    pub receipts: Vec<Receipt>,
-    /// Commits whose receipt was lost.
-    pub lost: Vec<Commit>,
-}
 
 /// A table in memory; clones are handles to the same table.
 #[derive(Clone)]
@@ -160,30 +143,6 @@ impl MemoryTable {
     }
 }
 
-impl Snapshot {
-    fn append(&mut self, rows: impl IntoIterator<Item = Row>) {
-        let first = self.rows.iter().map(|(id, _)| id + 1).max().unwrap_or(0);
-        self.rows.extend((first..).zip(rows));
-    }
-
-    fn columns(&self) -> Result<&Columns> {
-        self.columns.as_ref().ok_or_else(|| {
-            Error::new(Kind::Stale, "the table in memory is gone").hint("run again to create it")
-        })
-    }
-
-    /// The rows whose time lies inside, with their numbers.
-    fn within(&self, interval: &Interval) -> Result<Vec<&(u64, Row)>> {
-        let unit = self.columns()?.time_precision();
-        let inside = |row: &Row| time_of(&row[0], unit).is_some_and(|t| interval.contains(t));
-        Ok(self.rows.iter().filter(|(_, row)| inside(row)).collect())
-    }
-
-    fn anchor(&self) -> serde_json::Value {
-        json!({ "table": self.identity, "rewritten": self.rewritten })
-    }
-}
-
 async fn push_all(columns: &Columns, rows: &[&Row], sink: &mut dyn RowSink) -> Result<()> {
     for some in rows.chunks(BATCH) {
         sink.push(to_batch(columns, some)?).await?;
@@ -284,6 +243,13 @@ impl Target for MemoryTable {
         Ok(all.any(|(p, s)| p == plan && slice.is_kin(s)))
     }
 
+    async fn manifest(&self, receipt: &Receipt) -> Result<Option<Vec<u8>>> {
+        let of = |c: &Commit| receipt.is_for(&c.plan, &c.slice, c.generation);
+        let now = self.newest();
+        let found = now.manifests.iter().rev().find(|(commit, _)| of(commit));
+        Ok(found.map(|(_, bytes)| bytes.clone()))
+    }
+
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {
         let base = self.newest();
         base.columns()?;
@@ -296,6 +262,7 @@ impl Target for MemoryTable {
             written: Vec::new(),
             sealed: Vec::new(),
             removed: HashSet::new(),
+            manifest: None,
         }))
     }
 }
@@ -313,6 +280,7 @@ struct MemoryLoad {
     sealed: Vec<Row>,
     /// Held rows that go, by number.
     removed: HashSet<u64>,
+    manifest: Option<Vec<u8>>,
 }
 
 impl MemoryLoad {
@@ -392,6 +360,11 @@ impl Load for MemoryLoad {
         Ok(())
     }
 
+    async fn keep_manifest(&mut self, bytes: Vec<u8>) -> Result<()> {
+        self.manifest = Some(bytes);
+        Ok(())
+    }
+
     async fn commit(mut self: Box<Self>, mut receipt: Receipt) -> CommitOutcome {
         let slice = &self.slice;
         let table = self.table.clone();
@@ -422,6 +395,11 @@ impl Load for MemoryLoad {
         next.append(std::mem::take(&mut self.sealed));
         next.rows.retain(|(id, _)| !self.removed.contains(id));
         next.receipts.push(receipt);
+        if let Some(bytes) = self.manifest.take() {
+            let (plan, slice) = (slice.plan.clone(), slice.slice.clone());
+            let commit = Commit { plan, slice, generation: self.slice.generation };
+            next.manifests.push((commit, bytes));
+        }
         versions.push(Arc::new(next));
         CommitOutcome::Committed
     }

@@ -63,6 +63,7 @@ fn receipt(slice: &SliceLoad) -> Receipt {
         counts: Counts::default(),
         digests: Digests::default(),
         at: "2020-01-01T00:00:00Z".parse().unwrap(),
+        own: None,
         exceptions: None,
         anchor: serde_json::Value::Null,
     })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::estimate::Estimate;
 use super::{Plan, Planned, estimate};
 use crate::calendar::{Every, zone};
 use crate::columns::Columns;
@@ -94,7 +95,7 @@ pub fn freeze(inputs: Inputs) -> Result<Frozen> {
     let slices: Vec<_> = intervals
         .into_iter()
         .zip(rows)
-        .map(|(interval, rows)| Planned { interval, rows })
+        .map(|(interval, estimate)| Planned { interval, rows: estimate.rows })
         .collect();
     let (earlier, later) = estimate::outside(&survey, &range);
     notes.splice(0..0, survey.notes.iter().cloned());
@@ -216,7 +217,7 @@ fn auto(
         let range = range(spec, limits, every, zone)?;
         let intervals = every.slices(&range, zone)?;
         let rows = estimate::rows(survey, &intervals);
-        let most = rows.iter().copied().max().unwrap_or(0);
+        let most = rows.iter().map(|e| e.rows).max().unwrap_or(0);
         chosen = Some((every, range, merged(intervals, &rows)?));
         if most <= AUTO_ROWS {
             break;
@@ -239,14 +240,14 @@ fn seconds(every: Every) -> u64 {
     }
 }
 
-fn merged(intervals: Vec<Interval>, rows: &[u64]) -> Result<Vec<Interval>> {
+fn merged(intervals: Vec<Interval>, estimates: &[Estimate]) -> Result<Vec<Interval>> {
     let mut out: Vec<(Interval, bool)> = Vec::new();
-    for (interval, rows) in intervals.into_iter().zip(rows) {
+    for (interval, estimate) in intervals.into_iter().zip(estimates) {
         match out.last_mut() {
-            Some((last, true)) if *rows == 0 => {
+            Some((last, true)) if !estimate.reached => {
                 *last = Interval::new(last.start(), interval.end())?;
             }
-            _ => out.push((interval, *rows == 0)),
+            _ => out.push((interval, !estimate.reached)),
         }
     }
     Ok(out.into_iter().map(|(interval, _)| interval).collect())

@@ -3,6 +3,7 @@
 use crate::columns::{Column, ColumnType, Columns, Role};
 use crate::connector::{FieldType, Target};
 use crate::error::{Error, Result};
+use crate::names::nearest;
 use crate::scope::Within;
 use crate::spec::{RowsSpec, WriteSpec};
 
@@ -14,12 +15,7 @@ pub fn resolve_columns(
     table: Option<&[FieldType]>,
     target: &dyn Target,
 ) -> Result<(Columns, Vec<String>)> {
-    for wanted in std::iter::once(&rows.time).chain(rows.key.iter().flatten()) {
-        if !source.iter().any(|f| f.name == *wanted) {
-            return Err(Error::config(format!("the source has no column `{wanted}`"))
-                .hint(format!("its columns are {}", names(source))));
-        }
-    }
+    check_named(rows, source)?;
     let mut notes = Vec::new();
     let mut list = Vec::new();
     for (position, field) in source.iter().enumerate() {
@@ -45,6 +41,31 @@ pub fn resolve_columns(
         Within::new(scope, &columns)?;
     }
     Ok((columns, notes))
+}
+
+/// Fails where the spec names a column that the source does not have; tells which setting it was.
+fn check_named(rows: &RowsSpec, source: &[FieldType]) -> Result<()> {
+    let listed = |setting: &'static str, list: &Option<Vec<String>>| {
+        let list = list.clone().unwrap_or_default();
+        list.into_iter().enumerate().map(move |(i, name)| (format!("{setting}.{i}"), name))
+    };
+    let time = ("rows.time".to_owned(), rows.time.clone());
+    let all = std::iter::once(time)
+        .chain(listed("rows.key", &rows.key))
+        .chain(listed("rows.compare", &rows.compare));
+    for (setting, name) in all {
+        if source.iter().any(|f| f.name == name) {
+            continue;
+        }
+        let columns = format!("its columns are {}", names(source));
+        let hint = match nearest(&name, source.iter().map(|f| f.name.as_str())) {
+            Some(meant) => format!("did you mean `{meant}`? {columns}"),
+            None => columns,
+        };
+        let error = Error::config(format!("the source has no column `{name}`"));
+        return Err(error.hint(hint).about(setting));
+    }
+    Ok(())
 }
 
 fn role(rows: &RowsSpec, name: &str) -> Role {

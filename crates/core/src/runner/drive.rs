@@ -4,16 +4,19 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attempt::{Attempt, Ended, request};
+use super::attempt::{self, Attempt, Ended, request};
+use super::heal::Leave;
+use super::recover::Newest;
 use super::repeats::{self, Repeats};
 use super::{Happening, Shared, exceptions, unknown};
 use crate::connector::SliceLoad;
 use crate::digest::Hasher;
 use crate::error::{Error, Kind, Result};
 use crate::id::PlanId;
-use crate::ledger::{Event, Outcome, SliceEvent, SliceRecord, State};
+use crate::ledger::{Event, SliceEvent, SliceRecord, State};
 use crate::planted::{self, Bug};
-use crate::receipt::Counts;
+use crate::receipt::{Counts, Receipt};
+use crate::spec::Mode;
 
 /// Bytes of memory that one row of a slice in hand may take: held hashes and key prefixes.
 const BYTES_PER_ROW: u64 = 40;
@@ -41,8 +44,7 @@ struct Drive {
     overloads: u32,
     mismatches: u32,
     overtaken: u32,
-    /// The plan that loaded the slice before, when the run began.
-    by: Option<PlanId>,
+    before: Before,
     /// Held rows beyond the slice's share of memory end the try.
     bounded: bool,
     repeats: Repeats,
@@ -55,13 +57,18 @@ enum Then {
     End(SliceEvent, Option<Error>),
 }
 
-/// What the target knows of earlier loads of a slice.
+/// What the target knows of earlier loads of a slice, when the run begins, and what this one may
+/// do.
 #[derive(Debug)]
 pub(super) struct Before {
     /// The plan of one whose receipt is there.
     pub(super) by: Option<PlanId>,
     /// The generation of one whose receipt is lost, or 0.
     pub(super) lost: u64,
+    /// The newest one.
+    pub(super) newest: Newest,
+    /// What the user wants beyond the plan's mode.
+    pub(super) leave: Leave,
 }
 
 /// Drives one slice. An error means that the journal cannot be written.
@@ -84,8 +91,8 @@ pub(super) async fn drive(
         overloads: 0,
         mismatches: 0,
         overtaken: 0,
-        by: before.by,
-        bounded: true,
+        bounded: before.leave.undo.is_none(),
+        before,
         repeats: Repeats::default(),
     };
     if drive.too_large(estimate) && drive.can_split() {
@@ -104,6 +111,10 @@ impl Drive {
     }
 
     fn can_split(&self) -> bool {
+        if self.before.leave.is_told() {
+            // What was told to the user was told of the slice as it is.
+            return false;
+        }
         let states = [State::Planned, State::Loading, State::Failed, State::Stale];
         states.contains(&self.record.state) && self.record.interval.halves().is_some()
     }
@@ -130,7 +141,7 @@ impl Drive {
             let leased = SliceEvent::Leased { generation: self.generation, attempt };
             self.journal(leased, true).await?;
             let then = match self.attempt().await {
-                Ok(Ended::Committed(outcome)) => return self.committed(outcome).await,
+                Ok(Ended::Committed(receipt)) => return self.committed(&receipt).await,
                 Ok(Ended::Unknown(e)) => {
                     Then::End(SliceEvent::CommitUnknown { reason: e.to_string() }, None)
                 }
@@ -161,7 +172,7 @@ impl Drive {
         let slice = self.load();
         loop {
             let share = if self.bounded { shared.share() } else { u64::MAX };
-            let attempt = Attempt::new(&shared, &slice, &self.repeats, self.by.as_ref(), share);
+            let attempt = Attempt::new(&shared, &slice, &self.repeats, &self.before, share);
             // On the heap: a try holds the state of every phase.
             let ended = Box::pin(attempt.run()).await?;
             let Ended::Repeats(found) = ended else { return Ok(ended) };
@@ -182,16 +193,22 @@ impl Drive {
             attempt: self.record.attempt,
             interval: self.record.interval,
             columns: plan.columns.clone(),
-            mode: plan.spec.write.mode,
-            repair: self.generation > 1,
+            mode: if self.takes_out() { Mode::Upsert } else { plan.spec.write.mode },
+            repair: self.generation > 1 && self.before.leave.undo.is_none(),
             manners: plan.spec.manners(),
         }
     }
 
-    async fn committed(mut self, outcome: Outcome) -> Result<Driven> {
-        let counts = outcome.counts;
+    /// Whether held rows may go that would stay by the plan's mode.
+    fn takes_out(&self) -> bool {
+        let leave = &self.before.leave;
+        leave.is_told() || (leave.restate && self.before.newest.receipt.is_some())
+    }
+
+    async fn committed(mut self, receipt: &Receipt) -> Result<Driven> {
+        let counts = receipt.latest().counts;
         self.shared.throttle.spend(self.shared.env(), counts.written + counts.updated);
-        let event = SliceEvent::Committed(outcome);
+        let event = attempt::committed(receipt);
         if planted::is(Bug::LedgerBeforeCommit) {
             self.record.apply(&event)?;
         } else {
@@ -218,8 +235,7 @@ impl Drive {
         match unknown::resolve(&self.shared, &self.load(), error).await? {
             unknown::Resolved::Committed(receipt) => {
                 exceptions::publish(self.shared.env(), &receipt).await;
-                let outcome = super::attempt::outcome(&receipt);
-                Ok(Then::End(SliceEvent::Recovered(outcome), None))
+                Ok(Then::End(attempt::recovered(&receipt), None))
             }
             unknown::Resolved::NotCommitted(e) | unknown::Resolved::Unknown(e) => {
                 Ok(self.after_error(e))
@@ -248,7 +264,8 @@ impl Drive {
             Kind::Unavailable | Kind::Overloaded => {
                 if error.kind() == Kind::Overloaded {
                     self.overloads += 1;
-                    if self.overloads >= 2 && self.record.interval.halves().is_some() {
+                    let told = self.before.leave.is_told();
+                    if self.overloads >= 2 && !told && self.record.interval.halves().is_some() {
                         return Then::Split;
                     }
                 }

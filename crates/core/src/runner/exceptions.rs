@@ -9,7 +9,7 @@ use crate::env::{Env, Scratch};
 use crate::error::{Error, Result};
 use crate::planted::{self, Bug};
 use crate::receipt::Receipt;
-use crate::reject::{Conflict, Exception, Reject};
+use crate::reject::{Conflict, Exception, Reject, Replaced};
 
 /// Lines held in memory at most, in bytes.
 const HELD: u64 = 1 << 20;
@@ -45,6 +45,10 @@ impl Exceptions {
 
     pub(super) fn conflict(&mut self, conflict: Conflict) -> Result<()> {
         self.push(&Exception::ConflictV1(conflict))
+    }
+
+    pub(super) fn replaced(&mut self, replaced: Replaced) -> Result<()> {
+        self.push(&Exception::ReplacedV1(replaced))
     }
 
     fn push(&mut self, exception: &Exception) -> Result<()> {

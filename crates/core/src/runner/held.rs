@@ -51,6 +51,11 @@ impl Held {
         !self.alike(key).is_empty()
     }
 
+    /// Whether exactly one row of this key is held.
+    pub(super) fn is_single(&self, key: u128) -> bool {
+        self.alike(key).len() == 1
+    }
+
     /// Whether the only row of its key is equal.
     pub(super) fn is_alone(&self, hashes: &RowHashes) -> bool {
         matches!(self.alike(hashes.key), [(_, row)] if *row == hashes.row)

@@ -7,15 +7,19 @@
 mod attempt;
 mod drive;
 mod exceptions;
+mod heal;
 mod held;
 mod lease;
+mod ours;
 mod recover;
 mod repeats;
 mod run;
 mod sinks;
 mod unknown;
 mod verify;
+mod wake;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -30,8 +34,10 @@ use crate::plan::Plan;
 use crate::receipt::Counts;
 use crate::throttle::Throttle;
 
+pub use heal::{Allowed, Prospect, changed, undoable};
+pub use ours::Basis;
 pub use run::run;
-pub use verify::{Cell, Class, Difference, Drill, Finding, Judgement, Level, verify};
+pub use verify::{Cell, Class, Difference, Drill, Finding, Judgement, Level, cells, verify};
 
 /// Everything a run works with.
 #[derive(Clone)]
@@ -68,6 +74,15 @@ pub struct Options {
     pub replay: bool,
     /// Load again what another plan's receipt already covers (append).
     pub again: bool,
+    /// Rows that are provably ours get the values that the source has given them since; slices
+    /// that listed such are loaded again.
+    pub restate: bool,
+    /// In these slices rows that were changed since they were loaded get the source's values again,
+    /// as [`changed`] told.
+    pub overwrite: BTreeMap<SliceId, Allowed>,
+    /// Nothing is loaded: in these slices, and no others, the rows that loads of this job wrote are
+    /// taken out, as [`undoable`] told.
+    pub undo: BTreeMap<SliceId, Allowed>,
 }
 
 impl Options {

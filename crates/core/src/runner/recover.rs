@@ -21,6 +21,15 @@ use super::sinks::Taken;
 
 use futures::StreamExt as _;
 
+/// What is known of the newest load of a slice.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Newest {
+    /// Its receipt, or that of one that it is a part of.
+    pub(super) receipt: Option<Receipt>,
+    /// It is known only that there was one.
+    pub(super) lost: bool,
+}
+
 /// Receipts of this plan by slice, the newest generation each; and the others.
 #[derive(Default)]
 pub(super) struct Receipts {
@@ -43,6 +52,22 @@ impl Receipts {
             next = id.parent();
         }
         None
+    }
+
+    /// What is known of the newest load of the slice, or of one that it is a part of.
+    pub(super) fn newest(&self, id: &SliceId) -> Newest {
+        let elsewhere = self.lost_others.iter().any(|c| c.slice.is_kin(id));
+        for id in std::iter::successors(Some(id.clone()), SliceId::parent) {
+            let (found, lost) = (self.ours.get(&id), self.lost(&id));
+            let generation = found.map_or(0, |f| f.receipt.latest().generation);
+            if lost > generation {
+                return Newest { receipt: None, lost: true };
+            }
+            if let Some(found) = found {
+                return Newest { receipt: Some(found.receipt.clone()), lost: false };
+            }
+        }
+        Newest { receipt: None, lost: elsewhere }
     }
 
     /// The newest generation of the slice that was committed and whose receipt is lost, or 0.
@@ -174,11 +199,14 @@ async fn settle(
         return Ok(());
     };
     let receipt = &found.receipt;
+    if receipt.latest().undone().is_some() && !planted::is(Bug::UndoTakenForLoad) {
+        return note(events, record, super::attempt::recovered(receipt));
+    }
     // A table that was put back may hold another load of the same generation.
     if !record.state.is_done() || record.outcome != Some(outcome(receipt)) {
         note(events, record, SliceEvent::Recovered(outcome(receipt)))?;
     }
-    if !same_source(shared, record, receipt) {
+    if !same_source(shared, &record.interval, receipt) {
         return stale(record, events, "its source has changed".into());
     }
     let list = receipt.latest().exceptions.as_ref();
@@ -198,9 +226,9 @@ async fn settle(
 }
 
 /// Whether the blocks that the slice was read from are those of the plan's survey.
-fn same_source(shared: &Shared, record: &SliceRecord, receipt: &Receipt) -> bool {
+pub(super) fn same_source(shared: &Shared, interval: &Interval, receipt: &Receipt) -> bool {
     let blocks = &receipt.latest().blocks;
-    let now = shared.job.plan.survey.overlapping(&record.interval).map(|(_, b)| &b.hash);
+    let now = shared.job.plan.survey.overlapping(interval).map(|(_, b)| &b.hash);
     planted::is(Bug::StaleBlockAccepted) || now.eq(blocks)
 }
 

@@ -8,13 +8,14 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 
 use super::drive::{self, Driven, drive};
+use super::heal::Leave;
 use super::lease::Beat;
-use super::{Happening, Job, Options, Report, Shared, recover};
+use super::{Happening, Job, Options, Report, Shared, recover, wake};
 use crate::env::spawn;
 use crate::error::{Error, Result};
 use crate::id::SliceId;
 use crate::interval::Interval;
-use crate::ledger::{Event, EventV1, SliceEvent, SliceRecord, State};
+use crate::ledger::{Event, EventV1, SliceRecord, State};
 use crate::spec::Order;
 use crate::throttle::Throttle;
 
@@ -53,24 +54,25 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
     let (records, receipts) = recovered(shared).await?;
     let mut all: BTreeMap<SliceId, SliceRecord> =
         records.into_iter().map(|r| (r.id.clone(), r)).collect();
-    if options.replay {
-        replay(shared, options, &mut all).await?;
-    }
+    wake::wake(shared, options, &receipts, &mut all).await?;
     let todo = choose(job, options, all.values())?;
-    if !options.again {
+    let loads = options.undo.is_empty();
+    if loads && !options.again {
         recover::refuse_overlap(shared, &receipts, &todo)?;
     }
     let mut report = Report::default();
     if !todo.is_empty() {
-        job.target.prepare(&job.plan.columns).await?;
-        let intervals: Vec<Interval> = job.plan.slices.iter().map(|s| s.interval).collect();
-        job.source.stage(&job.plan.survey, &job.plan.columns, &intervals).await?;
+        if loads {
+            job.target.prepare(&job.plan.columns).await?;
+            let intervals: Vec<Interval> = job.plan.slices.iter().map(|s| s.interval).collect();
+            job.source.stage(&job.plan.survey, &job.plan.columns, &intervals).await?;
+        }
         let holder = format!("{}/{}", job.holder.host, job.holder.pid);
         let unplaced = Some(job.plan.survey.unplaced);
         let started = vec![Event::V1(EventV1::RunStarted { holder, unplaced })];
         job.journal.append(&shared.lease.lease, started, false).await?;
         let began = job.env.uptime();
-        slices(shared, &receipts, todo, &mut all, &mut report).await?;
+        slices(shared, options, &receipts, todo, &mut all, &mut report).await?;
         let seconds = job.env.uptime().saturating_sub(began).as_secs();
         let exit = i32::from(report.stopped.is_some());
         let ended = vec![Event::V1(EventV1::RunEnded { exit, seconds })];
@@ -87,7 +89,9 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
 }
 
 /// Recovery; what is unavailable for a moment is asked again, as a slice would be.
-async fn recovered(shared: &Arc<Shared>) -> Result<(Vec<SliceRecord>, recover::Receipts)> {
+pub(super) async fn recovered(
+    shared: &Arc<Shared>,
+) -> Result<(Vec<SliceRecord>, recover::Receipts)> {
     let retry = &shared.job.plan.spec.retry;
     let mut tries = 1;
     loop {
@@ -104,27 +108,6 @@ async fn recovered(shared: &Arc<Shared>) -> Result<(Vec<SliceRecord>, recover::R
     }
 }
 
-/// Makes slices with refused rows stale.
-async fn replay(
-    shared: &Shared,
-    options: &Options,
-    all: &mut BTreeMap<SliceId, SliceRecord>,
-) -> Result<()> {
-    let mut events = Vec::new();
-    for record in all.values_mut() {
-        let refused = record.outcome.as_ref().is_some_and(|o| o.counts.rejected > 0);
-        if refused && record.state.is_done() && options.means(record) {
-            let what = SliceEvent::Stale { reason: "its refused rows are tried again".into() };
-            record.apply(&what)?;
-            events.push(Event::slice(&record.id, what));
-        }
-    }
-    if events.is_empty() {
-        return Ok(());
-    }
-    shared.job.journal.append(&shared.lease.lease, events, true).await
-}
-
 /// The slices this invocation takes in hand, in order.
 fn choose<'a>(
     job: &Job,
@@ -133,6 +116,8 @@ fn choose<'a>(
 ) -> Result<Vec<SliceRecord>> {
     let wanted = |r: &SliceRecord| match &options.select[..] {
         _ if r.state.is_done() || r.state == State::Split => false,
+        _ if !options.undo.is_empty() => options.undo.contains_key(&r.id),
+        _ if options.overwrite.contains_key(&r.id) => true,
         [] => r.state != State::Mismatched,
         list => list.contains(&r.state),
     };
@@ -158,6 +143,7 @@ type Work = FuturesUnordered<BoxFuture<'static, Result<Result<Driven>>>>;
 
 async fn slices(
     shared: &Arc<Shared>,
+    options: &Options,
     receipts: &recover::Receipts,
     todo: Vec<SliceRecord>,
     all: &mut BTreeMap<SliceId, SliceRecord>,
@@ -183,6 +169,12 @@ async fn slices(
             let before = drive::Before {
                 by: receipts.loaded_by(&record.id),
                 lost: receipts.lost(&record.id),
+                newest: receipts.newest(&record.id),
+                leave: Leave {
+                    restate: options.restate,
+                    overwrite: options.overwrite.get(&record.id).copied(),
+                    undo: options.undo.get(&record.id).copied(),
+                },
             };
             work.push(spawn(job.env.as_ref(), drive(shared.clone(), record, rows, before)));
         }

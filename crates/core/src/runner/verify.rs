@@ -6,8 +6,9 @@ mod pattern;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use self::compare::{Differences, compare_all};
-pub use self::drill::{Cell, Class, Difference, Drill};
+use self::compare::Differences;
+pub(super) use self::compare::{compare_all, conflicts, loaded};
+pub use self::drill::{Cell, Class, Difference, Drill, cells};
 use super::recover::{self, Receipts, held_rows};
 use super::run::{finish, start};
 use super::sinks::Taken;
@@ -108,6 +109,9 @@ async fn one(
     let mut drill = Drill::default();
     let judgement = match found {
         None => Judgement::CannotAttribute { reason: "its receipt is gone".into() },
+        Some(receipt) if receipt.undone().is_some() => {
+            Judgement::CannotAttribute { reason: "its rows were taken out by `undo`".into() }
+        }
         Some(receipt) => match judge(shared, &record, receipt, level, &mut drill).await {
             Ok(judgement) => judgement,
             Err(e) if e.kind() == Kind::Mismatch => {

@@ -183,6 +183,11 @@ impl Chaos {
         self.inner().budget = 0;
     }
 
+    /// From now on so many things may go wrong.
+    pub(crate) fn stir(&self, budget: u32) {
+        self.inner().budget = budget;
+    }
+
     pub(crate) fn tally(&self) -> Tally {
         self.inner().tally.clone()
     }

@@ -11,6 +11,7 @@ mod dice;
 mod env;
 mod faulty;
 mod oracle;
+mod others;
 #[cfg(feature = "planted")]
 mod planted;
 mod rules;

@@ -26,6 +26,8 @@ struct Fate {
     rejects: BTreeSet<u64>,
     /// Rows that must be in the target.
     present: Vec<Row>,
+    /// Rows that others have as they are.
+    equal: Vec<Row>,
     /// Keys whose row of others stays.
     conflicts: BTreeSet<String>,
     /// Unequal repetitions where that fails the slice.
@@ -97,7 +99,7 @@ fn fate(setting: &Setting, interval: &Interval, others: &BTreeMap<String, Vec<Ro
 impl Fate {
     fn place(&mut self, number: u64, row: Row, others: Option<&Vec<Row>>) {
         match others {
-            Some(others) if others.contains(&row) => {}
+            Some(others) if others.contains(&row) => self.equal.push(row),
             Some(_) => {
                 self.conflicts.insert(key(&row));
             }
@@ -113,13 +115,51 @@ impl Fate {
 pub(crate) fn left(setting: &Setting, interval: &Interval, others: Vec<Row>) -> Vec<Row> {
     let fate = fate(setting, interval, &BTreeMap::new());
     let landed: BTreeSet<_> = fate.present.iter().map(key).collect();
+    let table = setting.table.rows();
+    let gave_way = |row: &Row| {
+        interval.contains(time(row)) && setting.others.yields(row) && !table.contains(row)
+    };
     let skipped = setting.spec.write.on_empty_source == OnEmptySource::Skip && fate.read == 0;
     let goes = |row: &Row| match setting.spec.write.mode {
         Mode::Upsert => landed.contains(&key(row)),
         Mode::Replace => interval.contains(time(row)) && setting.in_scope(row) && !skipped,
-        _ => false,
+        Mode::FillMissing => gave_way(row),
+        Mode::Append => false,
     };
     others.into_iter().filter(|row| !goes(row)).collect()
+}
+
+/// What the source has for each slice of the plan, against the rows of others.
+fn fates(setting: &Setting, plan: &Plan) -> Vec<Fate> {
+    let known = by_key(&setting.others.now());
+    plan.slices.iter().map(|s| fate(setting, &s.interval, &known)).collect()
+}
+
+/// Rows of the source that are in the table, alone with their key, and the rows of others that
+/// stay because they have a key of the source.
+pub(crate) fn loaded(setting: &Setting, plan: &Plan) -> (Vec<Row>, Vec<Row>) {
+    let rows = setting.table.rows();
+    let alone = |row: &Row| rows.iter().filter(|r| key(r) == key(row)).count() == 1;
+    let fates = fates(setting, plan);
+    let ours = fates.iter().flat_map(|f| f.present.iter().chain(&f.equal));
+    let ours = ours.filter(|row| rows.contains(row) && alone(row)).cloned().collect();
+    let conflict = |row: &&Row| fates.iter().any(|f| f.conflicts.contains(&key(row)));
+    (ours, rows.iter().filter(conflict).cloned().collect())
+}
+
+/// The row of the source that belongs in the place of this one of ours.
+pub(crate) fn wanted(setting: &Setting, plan: &Plan, row: &Row) -> Option<Row> {
+    let fates = fates(setting, plan);
+    let mut present = fates.iter().flat_map(|f| &f.present);
+    present.find(|r| key(r) == key(row)).cloned()
+}
+
+/// Rows in the table that are neither of others nor what the source has now: loads of ours wrote
+/// them when it had other values.
+pub(crate) fn overtaken(setting: &Setting, plan: &Plan, rows: &[Row]) -> Vec<Row> {
+    let (others, fates) = (setting.others.now(), fates(setting, plan));
+    let known = |row: &&Row| others.contains(row) || fates.iter().any(|f| f.present.contains(row));
+    rows.iter().filter(|row| !known(row)).cloned().collect()
 }
 
 fn by_key(rows: &[Row]) -> BTreeMap<String, Vec<Row>> {
@@ -232,6 +272,7 @@ impl Oracle<'_> {
         for text in String::from_utf8(listed).map_err(|e| e.to_string())?.lines() {
             match serde_json::from_str(text).map_err(|e| e.to_string())? {
                 Exception::RejectV1(reject) => rejects.insert(reject.place.line.unwrap_or(0)),
+                Exception::ReplacedV1(_) => false,
                 Exception::ConflictV1(conflict) => {
                     let second = conflict.time.map_or(0, Timestamp::as_second);
                     let text = conflict.key[0].clone().map_or(Value::Null, Value::Text);

@@ -78,8 +78,10 @@ impl Rules {
         }
         for event in events {
             let Event::V1(EventV1::Slice { slice, what }) = event else { continue };
-            let (SliceEvent::Committed(outcome) | SliceEvent::Recovered(outcome)) = what else {
-                continue;
+            let generation = match what {
+                SliceEvent::Committed(o) | SliceEvent::Recovered(o) => o.generation,
+                SliceEvent::Undone { generation, .. } => *generation,
+                _ => continue,
             };
             let newest = table.newest();
             let there = |generation| {
@@ -91,10 +93,10 @@ impl Rules {
                     newest.lost.iter().any(|c| c.slice == *slice && c.generation == generation);
                 lost || newest.receipts.iter().any(of)
             };
-            if !there(outcome.generation) {
+            if !there(generation) {
                 self.inner().broken.push(format!(
-                    "slice {slice} generation {} is committed by the journal, not by the target",
-                    outcome.generation
+                    "slice {slice} generation {generation} is committed by the journal, not by \
+                     the target"
                 ));
             }
         }

@@ -2,7 +2,6 @@
 //! and a live writer. Also remembers which rows in the table are not ours.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::executor::block_on;
@@ -15,10 +14,11 @@ use retrofill_core::plan::{Frozen, Inputs, Plan, freeze, resolve_columns};
 use retrofill_core::receipt::Receipt;
 use retrofill_core::spec::{
     Endpoint, Limits, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec, RejectsCap, Retry,
-    RowsSpec, Scope, Spec, WriteSpec,
+    RowsSpec, Scope, Spec, VerifySpec, WriteSpec,
 };
 
 use crate::dice::Dice;
+use crate::others::Others;
 
 /// Where the range starts, and the length of a slice, in seconds.
 pub(crate) const BASE: i64 = 1_600_000_000;
@@ -38,29 +38,7 @@ const MODES: [Mode; 7] = [
 /// The target refuses rows with this value.
 pub(crate) const UNLUCKY: i64 = 13;
 
-/// Rows of others, by version of the table since which they are so.
-#[derive(Clone, Default)]
-pub(crate) struct Others(Arc<Mutex<History>>);
-
-type History = Vec<(usize, Vec<Row>)>;
-
-impl Others {
-    pub(crate) fn now(&self) -> Vec<Row> {
-        self.0.lock().unwrap().last().map(|(_, rows)| rows.clone()).unwrap_or_default()
-    }
-
-    pub(crate) fn set(&self, version: usize, rows: Vec<Row>) {
-        self.0.lock().unwrap().push((version, rows));
-    }
-
-    /// As they were in an old version of the table.
-    pub(crate) fn at(&self, version: usize) -> Vec<Row> {
-        let history = self.0.lock().unwrap();
-        let then = history.iter().rev().find(|(v, _)| *v <= version);
-        then.map(|(_, rows)| rows.clone()).unwrap_or_default()
-    }
-}
-
+#[derive(Clone)]
 pub(crate) struct Setting {
     pub spec: Spec,
     pub source: MemorySource,
@@ -186,7 +164,8 @@ impl Setting {
         first[1] = Value::Text("a".into());
         let [t, k, s, v] = &first[..] else { panic!("a row has four columns") };
         lines.push(Line::Row(vec![k.clone(), v.clone(), t.clone(), s.clone()]));
-        let spec = spec(&mut dice, mode, slices);
+        let mut spec = spec(&mut dice, mode, slices);
+        spec.verify.manifest = Dice::new(seed, 7).permille(600);
         if mode == Mode::Replace {
             lines = lines.into_iter().filter_map(|line| clean(line, &spec)).collect();
         }
@@ -258,7 +237,7 @@ impl Setting {
             }
             match dice.below(20) {
                 0 => table.rewrite(|_| {}),
-                1 => vandal(&mut dice, &table, &others, keyed),
+                1 if !others.is_gentle() => vandal(&mut dice, &table, &others, keyed),
                 _ => insert(&mut dice, &table, &others, &rows, (slices, keyed)),
             }
         })
@@ -317,9 +296,19 @@ fn insert(
         return;
     }
     table.insert(vec![new.clone()]);
+    if rows.contains(&new) && was_loaded(table, &new) {
+        others.twin(&new);
+    }
     let mut all = others.now();
     all.push(new);
     others.set(table.version(), all);
+}
+
+/// Whether a load of ours was committed where this row stands.
+fn was_loaded(table: &MemoryTable, row: &Row) -> bool {
+    let (newest, at) = (table.newest(), crate::oracle::time(row));
+    let known = newest.receipts.iter().any(|r| r.latest().interval.contains(at));
+    known || !newest.lost.is_empty()
 }
 
 /// Another hand changes or removes any row. A changed row is no longer ours.
@@ -410,5 +399,6 @@ fn spec(dice: &mut Dice, mode: Mode, slices: i64) -> Spec {
             max_backoff: Duration::from_secs(5),
         },
         rejects: RejectsCap::Rows(0),
+        verify: VerifySpec::default(),
     }
 }

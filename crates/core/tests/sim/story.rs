@@ -1,6 +1,7 @@
 //! The story of one seed: runs with faults, kills, stops and mishaps between them; then a calm
 //! run, the judgement, and one more run that must change nothing.
 
+mod healing;
 mod mishap;
 mod verifier;
 
@@ -129,7 +130,8 @@ impl Story {
         self.judge(&slices)?;
         self.nothing_more(&slices)?;
         self.verify()?;
-        self.damage()
+        self.damage()?;
+        self.heal()
     }
 
     /// Lets go of everything, so that the parts of the world do not hold each other.

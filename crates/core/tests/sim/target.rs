@@ -132,6 +132,10 @@ impl Target for FaultyTarget {
         self.caller.around(Point::Receipts, call).await
     }
 
+    async fn manifest(&self, receipt: &Receipt) -> Result<Option<Vec<u8>>> {
+        self.inner.manifest(receipt).await
+    }
+
     async fn is_committed(&self, plan: &PlanId, slice: &SliceId) -> Result<bool> {
         self.caller.around(Point::Receipts, self.inner.is_committed(plan, slice)).await
     }
@@ -228,6 +232,10 @@ impl Load for FaultyLoad {
         caller.around(Point::Arrivals, self.inner().arrivals(&mut sink)).await
     }
 
+    async fn keep_manifest(&mut self, bytes: Vec<u8>) -> Result<()> {
+        self.inner().keep_manifest(bytes).await
+    }
+
     async fn commit(self: Box<Self>, receipt: Receipt) -> CommitOutcome {
         let (caller, slice, target) =
             (self.target.caller.clone(), self.slice.clone(), self.target.clone());
@@ -246,12 +254,21 @@ impl Load for FaultyLoad {
         if strikes(Fault::UnknownLate, 3) {
             let wait = Duration::from_millis(1 << caller.chaos.below(14));
             let (setting, interval) = (Arc::clone(&target.setting), slice.interval);
-            target.server.commit_late(wait, inner, receipt, move || landed(&setting, &interval));
+            let undone = receipt.latest().undone().is_some();
+            let landed = move || {
+                if !undone {
+                    landed(&setting, &interval);
+                }
+            };
+            target.server.commit_late(wait, inner, receipt, landed);
             return CommitOutcome::Unknown(lost());
         }
+        let undone = receipt.latest().undone().is_some();
         match inner.commit(receipt).await {
             CommitOutcome::Committed => {
-                landed(&target.setting, &slice.interval);
+                if !undone {
+                    landed(&target.setting, &slice.interval);
+                }
                 caller.chaos.turn(caller.process, Point::Commit).await;
                 if strikes(Fault::UnknownDone, 5) {
                     return CommitOutcome::Unknown(lost());

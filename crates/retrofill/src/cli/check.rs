@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::Context;
 use super::exit::Exit;
@@ -43,37 +44,22 @@ pub fn execute(ctx: &Context, args: &CheckArgs) -> Result<Exit, Failure> {
 struct Checked<'a> {
     v: u8,
     name: Option<&'a str>,
-    problems: Vec<Found<'a>>,
+    problems: Value,
     exit: u8,
-}
-
-/// One problem. Line and column count from 1.
-#[derive(Serialize)]
-struct Found<'a> {
-    line: Option<usize>,
-    column: Option<usize>,
-    message: &'a str,
-    hint: Option<&'a str>,
 }
 
 impl<'a> Checked<'a> {
     fn good(name: &'a str) -> Self {
-        Checked { v: 1, name: Some(name), problems: Vec::new(), exit: Exit::Done.code() }
+        Checked { v: 1, name: Some(name), problems: json!([]), exit: Exit::Done.code() }
     }
 
-    fn bad(problems: &'a Problems) -> Self {
-        let found = problems.list().iter().map(|p| {
-            let (line, column) = p.place().unzip();
-            Found { line, column, message: p.message(), hint: p.hint_text() }
-        });
-        Checked { v: 1, name: None, problems: found.collect(), exit: Exit::Config.code() }
+    fn bad(problems: &Problems) -> Self {
+        Checked { v: 1, name: None, problems: problems.json(), exit: Exit::Config.code() }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::cli::output::Output;
 
@@ -82,7 +68,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("backfill.yaml");
         std::fs::write(&path, "source: a.csv\ntarget: delta:o\nrow: { time: t }\n").unwrap();
-        let job = JobArg { text: path.to_str().unwrap().into() };
+        let job = JobArg::named(path.to_str().unwrap());
         let args = CheckArgs { job };
         let with = |format| Context { output: Output { format, quiet: true }, state_dir: None };
         let failure = execute(&with(Format::Text), &args).unwrap_err();
@@ -104,7 +90,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("backfill.yaml");
         std::fs::write(&path, "source: a.csv\ntarget: delta:o\nrows: { time: t }\n").unwrap();
-        let args = CheckArgs { job: JobArg { text: path.to_str().unwrap().into() } };
+        let args = CheckArgs { job: JobArg::named(path.to_str().unwrap()) };
         let ctx = Context { output: Output::default(), state_dir: None };
         assert_eq!(execute(&ctx, &args).unwrap(), Exit::Done);
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();

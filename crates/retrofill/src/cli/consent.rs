@@ -1,12 +1,16 @@
 //! Asking before rows of the target are taken out.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, stdin};
 
 use retrofill_core::error::Error;
+use retrofill_core::id::SliceId;
 use retrofill_core::plan::Plan;
+use retrofill_core::runner::{Allowed, Prospect};
 use retrofill_core::spec::Mode;
 
 use super::output::{Failure, Output};
+use super::summary::count;
 
 /// Mode replace deletes: it goes on only with `--yes`, or once the plan's id was typed.
 pub(super) fn to_replace(output: Output, plan: &Plan, yes: bool) -> Result<(), Failure> {
@@ -19,6 +23,41 @@ pub(super) fn to_replace(output: Output, plan: &Plan, yes: bool) -> Result<(), F
         plan.spec.target.label, plan.range
     );
     confirm(output, &what, plan.id.as_str(), yes)
+}
+
+/// Rows that were changed since they were loaded get the source's values again: says how many, and
+/// of which slices nobody can tell. Gives what may be done.
+pub(super) fn to_overwrite(
+    output: Output,
+    plan: &Plan,
+    found: Vec<Prospect>,
+    yes: bool,
+) -> Result<BTreeMap<SliceId, Allowed>, Failure> {
+    let mut allowed = BTreeMap::new();
+    for prospect in found {
+        match prospect.verdict {
+            Ok(rows) => {
+                allowed.insert(prospect.record.id, rows);
+            }
+            Err(why) => {
+                output.note(&format!("slice {} is left as it is: {why}", prospect.record.id));
+            }
+        }
+    }
+    let rows = allowed.values().map(|a| a.rows).sum();
+    if allowed.is_empty() {
+        output.note("no row was changed since it was loaded");
+        return Ok(allowed);
+    }
+    let what = format!(
+        "{} of {} in {} were changed since they were loaded, and get the source's values again; \
+         the values they have now are listed in the state directory",
+        count(rows, "row"),
+        count(allowed.len() as u64, "slice"),
+        plan.spec.target.label,
+    );
+    confirm(output, &what, plan.id.as_str(), yes)?;
+    Ok(allowed)
 }
 
 /// Says what will go, and asks for the id unless `yes` was given.

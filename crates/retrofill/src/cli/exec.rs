@@ -10,7 +10,7 @@ use retrofill_core::runner::Options;
 
 use super::Context;
 use super::exit::Exit;
-use super::job::JobArg;
+use super::job::{Given, JobArg};
 use super::output::Failure;
 use super::output::Format;
 use super::work::{Done, May, finish, work};
@@ -21,6 +21,9 @@ pub struct ExecArgs {
     /// A plan file, or a plan's name in the ledger.
     #[arg(value_name = "PLAN")]
     pub plan: String,
+    /// Keys that are given beside the spec.
+    #[command(flatten)]
+    pub given: Given,
     /// The slice, such as `20190101T000000Z`.
     #[arg(long, value_name = "ID", env = "RETROFILL_SLICE", hide_env = true)]
     pub slice: String,
@@ -40,10 +43,11 @@ pub struct ExecArgs {
 
 /// Loads and proves the slice; prints its receipt.
 pub async fn execute(ctx: &Context, args: &ExecArgs) -> Result<Exit, Failure> {
-    let opened = JobArg { text: args.plan.clone() }.open(ctx.state_dir.as_deref())?;
+    let opened = JobArg { text: args.plan.clone(), given: args.given.clone() }
+        .open(ctx.state_dir.as_deref())?;
     let slice = SliceId::new(args.slice.clone());
     let only = Options { only: Some(slice.clone()), ..Options::default() };
-    let may = May { replan: false, replace: args.yes };
+    let may = May { yes: args.yes, ..May::default() };
     let done = work(ctx, opened, may, |_| Ok(only)).await?;
     let Some(Done { plan, parts, summary, .. }) = done else {
         ctx.output.note("the source is empty; nothing to do");

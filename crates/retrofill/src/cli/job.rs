@@ -25,6 +25,24 @@ pub struct JobArg {
     /// A spec, a plan file, `-` (a spec on standard input) or a plan's name in the ledger.
     #[arg(value_name = "JOB", default_value = "./backfill.yaml")]
     pub text: String,
+    /// Keys that are given beside the spec.
+    #[command(flatten)]
+    pub given: Given,
+}
+
+/// Keys of the spec on the command line.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Given {
+    /// Set a key of the spec, such as `range.every=1d` or `rows.key=[site, phase]`; may be
+    /// repeated. What begins with `[`, `{` or a quote is YAML, all else is taken as it stands.
+    #[arg(
+        long,
+        value_name = "KEY=VALUE",
+        env = "RETROFILL_SET",
+        hide_env = true,
+        value_delimiter = '\n'
+    )]
+    pub set: Vec<String>,
 }
 
 /// What the text names.
@@ -59,6 +77,11 @@ impl Job {
 }
 
 impl JobArg {
+    /// The job of this name, with nothing given beside it.
+    pub fn named(text: impl Into<String>) -> Self {
+        JobArg { text: text.into(), given: Given::default() }
+    }
+
     /// What is named.
     pub fn job(&self) -> Job {
         Job::of(&self.text)
@@ -91,7 +114,7 @@ impl JobArg {
             text: plan.as_written.to_string(),
             base_dir: plan.base_dir.clone().into(),
         };
-        let loaded = config::load(&source, &|name| std::env::var(name).ok())?;
+        let loaded = config::load_with(&source, &self.given.set, &variable)?;
         let job = crate::job::Job::new(loaded, state_dir.map(Into::into));
         let plan = pinned.then(|| plan.with(&job.spec));
         Ok(Opened { job, plan })
@@ -109,8 +132,13 @@ impl JobArg {
                 return Err(not_a_spec(format!("there is no file `{name}`")));
             }
         };
-        Ok(config::load(&source, &|name| std::env::var(name).ok())?)
+        Ok(config::load_with(&source, &self.given.set, &variable)?)
     }
+}
+
+/// A variable of the environment.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn not_a_spec(message: String) -> Failure {
@@ -174,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_name_is_no_spec() {
-        let failure = JobArg { text: "nyc-weather".into() }.load_spec().unwrap_err();
+        let failure = JobArg::named("nyc-weather").load_spec().unwrap_err();
         assert_eq!(failure.exit().code(), 2);
     }
 }

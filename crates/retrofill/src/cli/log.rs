@@ -66,5 +66,8 @@ fn slice_line(what: &SliceEvent) -> String {
         SliceEvent::Released => "put back: the run stopped".into(),
         SliceEvent::Mismatched { reason } => format!("mismatched: {reason}"),
         SliceEvent::Stale { reason } => format!("stale: {reason}"),
+        SliceEvent::Undone { generation, rows } => {
+            format!("undone, generation {generation}, {} taken out", count(*rows, "row"))
+        }
     }
 }

@@ -1,15 +1,22 @@
 //! The commands. Each has a file with its arguments and its work.
 
 pub mod check;
+pub mod completions;
 mod consent;
 mod differences;
 pub mod exec;
 pub mod exit;
+pub mod init;
 pub mod job;
+pub mod list;
 pub mod log;
+pub mod man;
 pub mod output;
+pub mod parse;
 pub mod plan;
+pub mod preview;
 pub mod progress;
+mod reference;
 pub mod rejects;
 pub mod report;
 pub mod run;
@@ -17,12 +24,14 @@ pub mod schema;
 pub mod show;
 pub mod status;
 pub mod summary;
+mod table;
 mod tell;
+pub mod undo;
 pub mod verify;
 mod watch;
 mod work;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -92,8 +101,12 @@ pub struct Globals {
 /// The commands of this version.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Look at the source, guess its format, and write a spec to start from.
+    Init(init::InitArgs),
     /// Check the spec: every error at once. Opens neither source nor target.
     Check(check::CheckArgs),
+    /// Show the first rows as they would be loaded, and what would be refused. Writes nothing.
+    Preview(preview::PreviewArgs),
     /// Freeze what `run` will do, and print it. Writes nothing to the target.
     Plan(plan::PlanArgs),
     /// Load and prove; plans first if needed, and always resumes.
@@ -104,6 +117,8 @@ pub enum Command {
     Verify(verify::VerifyArgs),
     /// Show how far the job is, and why it is not further.
     Status(status::StatusArgs),
+    /// List the jobs that were planned here, with their plans.
+    List(list::ListArgs),
     /// Show one slice: its tries, counts and digests.
     Show(show::ShowArgs),
     /// Show the journal.
@@ -112,8 +127,30 @@ pub enum Command {
     Report(report::ReportArgs),
     /// Show refused rows, write them to a file, or try them again.
     Rejects(rejects::RejectsArgs),
+    /// Take out exactly what this job wrote, where that is provable.
+    Undo(undo::UndoArgs),
     /// Print the JSON Schema of the spec.
     Schema(schema::SchemaArgs),
+    /// Print what a shell needs to complete commands and flags.
+    Completions(completions::CompletionsArgs),
+    /// Print the manual, or write a page for each command.
+    Man(man::ManArgs),
+}
+
+impl Command {
+    /// Where the last line for machines goes too, in the commands that have one.
+    fn summary_file(&self) -> Option<&Path> {
+        let file = match self {
+            Command::Run(args) => &args.summary_file,
+            Command::Exec(args) => &args.summary_file,
+            Command::Verify(args) => &args.summary_file,
+            Command::Rejects(rejects::RejectsArgs { what: rejects::What::Replay(args) }) => {
+                &args.summary_file
+            }
+            _ => return None,
+        };
+        file.as_deref()
+    }
 }
 
 /// What every command needs.
@@ -137,7 +174,9 @@ impl Context {
 pub async fn dispatch(cli: Cli) -> Exit {
     let ctx = Context::new(&cli.globals);
     let result = match &cli.command {
+        Command::Init(args) => init::execute(&ctx, args).await,
         Command::Check(args) => check::execute(&ctx, args),
+        Command::Preview(args) => preview::execute(&ctx, args).await,
         Command::Plan(args) => plan::execute(&ctx, args).await,
         Command::Run(args) => run::execute(&ctx, args).await,
         Command::Exec(args) => exec::execute(&ctx, args).await,
@@ -147,10 +186,19 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Log(args) => log::execute(&ctx, args).await,
         Command::Report(args) => report::execute(&ctx, args).await,
         Command::Rejects(args) => rejects::execute(&ctx, args).await,
+        Command::Undo(args) => undo::execute(&ctx, args).await,
+        Command::List(args) => list::execute(&ctx, args).await,
         Command::Schema(args) => schema::execute(&ctx, args),
+        Command::Completions(args) => completions::execute(&ctx, args),
+        Command::Man(args) => man::execute(&ctx, args),
     };
     result.unwrap_or_else(|failure: Failure| {
         ctx.output.failure(&failure);
+        if let Some(path) = cli.command.summary_file()
+            && let Err(e) = std::fs::write(path, format!("{}\n", failure.json()))
+        {
+            ctx.output.warning(&format!("{} cannot be written: {e}", path.display()));
+        }
         failure.exit()
     })
 }
@@ -187,7 +235,13 @@ mod tests {
     fn every_flag_can_be_set_by_the_environment() {
         let mut command = Cli::command();
         command.build();
-        for sub in std::iter::once(&command).chain(command.get_subcommands()) {
+        let mut all = vec![&command];
+        for at in 0.. {
+            let Some(command) = all.get(at) else { break };
+            all.extend(command.get_subcommands());
+        }
+        assert!(all.iter().any(|c| c.get_name() == "replay"));
+        for sub in all {
             for arg in sub.get_arguments().filter(|a| !a.is_positional()) {
                 let Some(long) = arg.get_long().filter(|l| !matches!(*l, "help" | "version"))
                 else {

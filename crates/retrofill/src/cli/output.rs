@@ -3,7 +3,8 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
-use retrofill_core::error::Error;
+use retrofill_core::error::{Error, Kind};
+use serde_json::{Value, json};
 
 use super::exit::Exit;
 use super::progress;
@@ -39,6 +40,42 @@ impl Failure {
             Failure::Error(error) => Exit::of(error.kind()),
             Failure::As(exit, _) => *exit,
         }
+    }
+
+    /// The same for machines: what stands where a summary would.
+    pub fn json(&self) -> Value {
+        let (kind, message, hint) = match self {
+            Failure::Spec(problems) => {
+                let error = problems.clone().into_error();
+                ("spec", error.to_string(), error.hint_text().map(str::to_owned))
+            }
+            Failure::Error(error) | Failure::As(_, error) => {
+                (word(error.kind()), error.to_string(), error.hint_text().map(str::to_owned))
+            }
+        };
+        let mut line = json!({
+            "v": 1, "status": "failed", "exit": self.exit().code(),
+            "error": { "kind": kind, "message": message, "hint": hint },
+        });
+        if let Failure::Spec(problems) = self {
+            line["error"]["problems"] = problems.json();
+        }
+        line
+    }
+}
+
+/// The class of a failure, in one word.
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Config => "config",
+        Kind::Bug => "bug",
+        Kind::Unavailable => "unavailable",
+        Kind::Overloaded => "overloaded",
+        Kind::Refused => "refused",
+        Kind::Mismatch => "mismatch",
+        Kind::Stale => "stale",
+        Kind::Fenced => "fenced",
+        Kind::Stopped => "stopped",
     }
 }
 
@@ -94,8 +131,11 @@ impl Output {
         log(&format!("warning: {text}"));
     }
 
-    /// Why the command failed, to stderr.
+    /// Why the command failed, to stderr; with `--output json` also to stdout, in one line.
     pub fn failure(&self, failure: &Failure) {
+        if self.format == Format::Json {
+            self.json(&failure.json());
+        }
         match failure {
             Failure::Spec(problems) => log(&problems.to_string()),
             Failure::Error(error) | Failure::As(_, error) => log(&describe(error)),
@@ -198,6 +238,12 @@ mod tests {
         let unfit = Failure::As(Exit::Held, Error::config("the spec changed"));
         assert_eq!(unfit.exit().code(), 5);
         assert_eq!(Failure::from(Error::unavailable("gone")).exit().code(), 1);
+        let line = Failure::from(Error::unavailable("gone").hint("wait")).json();
+        let want = json!({
+            "v": 1, "status": "failed", "exit": 1,
+            "error": { "kind": "unavailable", "message": "gone", "hint": "wait" },
+        });
+        assert_eq!(line, want);
         let shown = describe(&Error::config("no").hint("yes"));
         assert_eq!(shown, "error: no\nhint: yes");
     }

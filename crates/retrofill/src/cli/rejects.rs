@@ -8,7 +8,7 @@ use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use retrofill_core::error::{Error, Result};
 use retrofill_core::id::SliceId;
 use retrofill_core::ledger::Journal as _;
-use retrofill_core::reject::{Conflict, Exception, Reject};
+use retrofill_core::reject::{Conflict, Exception, Reject, Replaced};
 use retrofill_core::runner::Options;
 use serde_json::{Value, json};
 
@@ -50,7 +50,8 @@ pub struct ListArgs {
     /// Only of this slice.
     #[arg(long, value_name = "ID", env = "RETROFILL_SLICE", hide_env = true)]
     pub slice: Option<String>,
-    /// Conflicts too: rows whose key the target holds with another value.
+    /// Conflicts too: rows whose key the target holds with another value, and rows in whose place
+    /// `--overwrite-changed` or `--restate` put another one.
     #[arg(
         long,
         env = "RETROFILL_CONFLICTS",
@@ -155,7 +156,7 @@ async fn list(ctx: &Context, args: &ListArgs) -> Result<Exit, Failure> {
         if asked.is_some_and(|(one, family)| id != one && !id.starts_with(family.as_str())) {
             return Ok(());
         }
-        let is_conflict = matches!(exception, Exception::ConflictV1(_));
+        let is_conflict = !matches!(exception, Exception::RejectV1(_));
         listed += u64::from(!is_conflict);
         if shown < most && (args.conflicts || !is_conflict) {
             shown += 1;
@@ -200,14 +201,27 @@ fn text(slice: Option<&SliceId>, exception: &Exception) -> String {
             let record = record(text);
             format!("{place}   slice {slice}{column}: {reason}\n    {record}")
         }
-        Exception::ConflictV1(Conflict { time, key, source_hash, live_hash, .. }) => {
+        Exception::ConflictV1(Conflict { time, key, source_hash, live_hash, restated, .. }) => {
             let key: Vec<_> = key.iter().map(|k| k.as_deref().unwrap_or("NULL")).collect();
             let time = time.map_or_else(String::new, |t| t.to_string());
+            let what = if *restated {
+                "restated: the target holds the value that we wrote before (`run --restate`)"
+            } else {
+                "the target holds another value"
+            };
+            let key = key.join(" ");
             format!(
-                "{time} {}   slice {slice}: the target holds another value\n    \
-                 source {source_hash}, held {live_hash}",
-                key.join(" ")
+                "{time} {key}   slice {slice}: {what}\n    source {source_hash}, held {live_hash}"
             )
+        }
+        Exception::ReplacedV1(Replaced { ours, columns, .. }) => {
+            let who = if *ours { "that we wrote before" } else { "of somebody else" };
+            let cell = |(name, value): &(String, Option<String>)| {
+                format!("{name}: {}", value.as_deref().unwrap_or("NULL"))
+            };
+            let row: Vec<_> = columns.iter().map(cell).collect();
+            let row = record(&row.join(", "));
+            format!("slice {slice}: a row {who} gave way to the source's\n    it was {row}")
         }
     }
 }
@@ -293,7 +307,7 @@ fn csv(out: &mut Vec<u8>, slice: Option<&SliceId>, reject: &Reject) {
 async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<Exit, Failure> {
     let opened = args.job.open(ctx.state_dir.as_deref())?;
     let ending = Ending { summary_file: args.summary_file.as_deref(), skip_if_done: false };
-    let may = May { replan: false, replace: args.yes };
+    let may = May { yes: args.yes, ..May::default() };
     let only = args.slice.as_ref().map(|id| SliceId::new(id.clone()));
     load(ctx, opened, may, ending, |_| Ok(Options { only, replay: true, ..Options::default() }))
         .await

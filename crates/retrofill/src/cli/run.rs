@@ -7,10 +7,12 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use jiff::Timestamp;
 use retrofill_core::calendar::zone;
+use retrofill_core::error::Error;
 use retrofill_core::interval::Interval;
 use retrofill_core::ledger::State;
 use retrofill_core::plan::Plan;
 use retrofill_core::runner::Options;
+use retrofill_core::spec::Mode;
 
 use super::Context;
 use super::exit::Exit;
@@ -73,7 +75,28 @@ pub struct RunArgs {
         action = ArgAction::SetTrue
     )]
     pub again: bool,
-    /// Mode replace: take rows out without asking for the plan's id.
+    /// Mode fill-missing: give rows that were changed since they were loaded the source's values
+    /// again, also in mismatched slices. Tells how many and asks for the plan's id; the values that
+    /// they had are listed.
+    #[arg(
+        long,
+        env = "RETROFILL_OVERWRITE_CHANGED",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
+    pub overwrite_changed: bool,
+    /// Mode fill-missing: where the source has changed a row since it was loaded, and the target
+    /// provably holds it as this job wrote it, write the new value. The old ones are listed.
+    #[arg(
+        long,
+        env = "RETROFILL_RESTATE",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
+    pub restate: bool,
+    /// Take rows out (mode replace, `--overwrite-changed`) without asking for the plan's id.
     #[arg(
         long,
         env = "RETROFILL_YES",
@@ -110,7 +133,8 @@ pub enum Selected {
 /// Loads and proves.
 pub async fn execute(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
     let opened = args.job.open(ctx.state_dir.as_deref())?;
-    let may = May { replan: args.replan, replace: args.yes };
+    let overwrite = args.overwrite_changed;
+    let may = May { replan: args.replan, yes: args.yes, overwrite };
     let ending =
         Ending { summary_file: args.summary_file.as_deref(), skip_if_done: args.skip_if_done };
     load(ctx, opened, may, ending, |plan| options(plan, args)).await
@@ -158,7 +182,25 @@ pub(super) async fn load(
     Ok(done.summary.exit)
 }
 
+/// The flags that change held rows in a mode that leaves them alone.
+fn check_mode(plan: &Plan, args: &RunArgs) -> Result<(), Failure> {
+    let flags = [("--overwrite-changed", args.overwrite_changed), ("--restate", args.restate)];
+    let mode = plan.spec.write.mode;
+    let given = flags.into_iter().find(|(_, given)| *given && mode != Mode::FillMissing);
+    let Some((flag, _)) = given else { return Ok(()) };
+    let hint = match mode {
+        Mode::Append => "rows without a key cannot be told to be changed",
+        _ => {
+            "the mode puts the source's rows in the place of others by itself; mismatched slices \
+              are chosen with `--select mismatched`"
+        }
+    };
+    let what = format!("`{flag}` belongs to mode fill-missing, not {}", mode.as_str());
+    Err(Error::config(what).hint(hint).into())
+}
+
 fn options(plan: &Plan, args: &RunArgs) -> Result<Options, Failure> {
+    check_mode(plan, args)?;
     let zone = zone(&plan.spec.range.timezone)?;
     let from = args.from.map(|m| m.instant(&zone)).transpose()?;
     let to = args.to.map(|m| m.instant(&zone)).transpose()?;
@@ -177,6 +219,7 @@ fn options(plan: &Plan, args: &RunArgs) -> Result<Options, Failure> {
         select: args.select.iter().map(state).collect(),
         within,
         again: args.again,
+        restate: args.restate,
         ..Options::default()
     })
 }

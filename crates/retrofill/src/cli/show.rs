@@ -8,7 +8,7 @@ use retrofill_core::ledger::{Entry, Event, EventV1, Journal as _, SliceRecord};
 
 use super::Context;
 use super::exit::Exit;
-use super::job::JobArg;
+use super::job::{Given, JobArg};
 use super::log::line;
 use super::output::Failure;
 use super::output::Format;
@@ -23,11 +23,15 @@ pub struct ShowArgs {
     /// The slice, such as `20190101T000000Z`.
     #[arg(value_name = "ID")]
     pub slice: String,
+    /// Keys that are given beside the spec.
+    #[command(flatten)]
+    pub given: Given,
 }
 
 /// Shows the slice and its halves.
 pub async fn execute(ctx: &Context, args: &ShowArgs) -> Result<Exit, Failure> {
-    let opened = JobArg { text: args.job.clone() }.open(ctx.state_dir.as_deref())?;
+    let opened = JobArg { text: args.job.clone(), given: args.given.clone() }
+        .open(ctx.state_dir.as_deref())?;
     let (journal, row) = opened.job.newest().await?;
     let family = format!("{}.", args.slice);
     let mine = |id: &SliceId| id.as_str() == args.slice || id.as_str().starts_with(&family);

@@ -32,12 +32,14 @@ pub(super) struct Done {
 }
 
 /// What the user allowed beforehand.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct May {
     /// Plan anew where an unfinished plan and the spec no longer fit.
     pub(super) replan: bool,
-    /// Take rows out in mode replace without asking.
-    pub(super) replace: bool,
+    /// Take rows out without asking.
+    pub(super) yes: bool,
+    /// Give rows that were changed since they were loaded the source's values again.
+    pub(super) overwrite: bool,
 }
 
 /// Plans where needed and runs the slices that the options choose. None where the source is
@@ -70,15 +72,19 @@ pub(super) async fn work(
         Origin::Fresh | Origin::Resumed => {}
     }
     let plan = Arc::new(plan);
-    let options = options(&plan)?;
+    let mut options = options(&plan)?;
     let open = |s: ledger::Summary| s.of(State::Verified) + s.of(State::Empty) < s.total();
     if parts.journal.summary(&plan.id).await?.is_none_or(open) {
-        consent::to_replace(ctx.output, &plan, may.replace)?;
+        consent::to_replace(ctx.output, &plan, may.yes)?;
     }
     let stop = Arc::new(Stop::default());
     let output = ctx.output;
     let signals = Signals::listen(stop.clone(), move |text| output.note(text))?;
     let job = parts.for_runner(&plan, stop, screen.clone())?;
+    if may.overwrite {
+        let found = runner::changed(job.clone(), options.clone()).await;
+        options.overwrite = consent::to_overwrite(ctx.output, &plan, found?, may.yes)?;
+    }
     let result = runner::run(job, options.clone()).await;
     screen.finish();
     let report = match (result, signals.exit()) {

@@ -24,7 +24,9 @@ use super::tree::Mark;
 pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -> Option<Endpoint> {
     match raw {
         RawSource::Url(text) if postgres::is_address(text) => {
-            postgres::from_url(text, mark, problems)
+            let problem = Problem::at(mark, "a PostgreSQL table cannot be a source yet");
+            problems.push(problem.hint("it can be a target; sources are `csv` and `delta`"));
+            None
         }
         RawSource::Url(text) if text.starts_with("delta:") => {
             let path = &text["delta:".len()..];
@@ -44,8 +46,7 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
                 let problem = Problem::at(mark, "`source` does not tell what it is");
                 problems.push(problem.hint(
                     "a path that ends with `.csv`, `.csv.gz` (or `.zst`, `.bz2`, `.xz`), \
-                     `csv:path`, `delta:path`, `postgres://host/db?table=...`, or \
-                     `{ csv: { path: ... } }`",
+                     `csv:path`, `delta:path`, or `{ csv: { path: ... } }`",
                 ));
                 return None;
             };
@@ -53,12 +54,8 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
             Some(csv(path, None, problems))
         }
         RawSource::Connector(connectors) => {
-            let RawSourceConnector { csv: files, delta: table, postgres: server } = &**connectors;
-            let keys = [files.key, table.key, server.key];
-            one(keys, "source", "`csv`, `delta` or `postgres`", mark, problems)?;
-            if let Some(raw) = server.get() {
-                return postgres::source(raw, problems);
-            }
+            let RawSourceConnector { csv: files, delta: table } = &**connectors;
+            one([files.key, table.key], "source", "`csv` or `delta`", mark, problems)?;
             if let Some(raw) = table.get() {
                 let path = raw.path.get()?;
                 check_path(path, "source.delta.path", raw.path.mark, problems);

@@ -6,6 +6,7 @@
 
 mod endpoint;
 mod notify;
+mod overrides;
 mod postgres;
 mod problem;
 mod raw;
@@ -79,6 +80,16 @@ pub struct Loaded {
 /// Loads and checks a spec. `env` gives variables of the environment; nothing else of the outside
 /// is opened, but for the spec itself and the files in `${file:}`.
 pub fn load(job: &JobSource, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+    load_with(job, &[], env)
+}
+
+/// The same with keys that stand beside the document, `a.b=c` each: they win.
+pub fn load_with(
+    job: &JobSource,
+    sets: &[String],
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    let given = Given { sets, env };
     match job {
         JobSource::Path(path) => {
             let shown = path.display().to_string();
@@ -88,14 +99,21 @@ pub fn load(job: &JobSource, env: &dyn Fn(&str) -> Option<String>) -> Result<Loa
                 Some(dir) if dir != Path::new("") => dir,
                 _ => Path::new("."),
             };
-            understand(&shown, &text, stem.as_deref(), base, env)
+            understand(&shown, &text, stem.as_deref(), base, given)
         }
-        JobSource::Stdin(text) => understand("<stdin>", text, None, Path::new("."), env),
+        JobSource::Stdin(text) => understand("<stdin>", text, None, Path::new("."), given),
         JobSource::Text { name, text, base_dir } => {
-            let loaded = understand(name, text, Some(name), base_dir, env)?;
+            let loaded = understand(name, text, Some(name), base_dir, given)?;
             Ok(Loaded { places: BTreeMap::new(), ..loaded })
         }
     }
+}
+
+/// What is given beside the document.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    sets: &'a [String],
+    env: &'a dyn Fn(&str) -> Option<String>,
 }
 
 fn read_file(path: &Path) -> Result<String, Problem> {
@@ -123,17 +141,22 @@ fn understand(
     text: &str,
     stem: Option<&str>,
     base: &Path,
-    env: &dyn Fn(&str) -> Option<String>,
+    given: Given<'_>,
 ) -> Result<Loaded, Problems> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let wrong = |list| Problems::new(shown, text, list);
-    let mut root = tree::parse(text).map_err(wrong)?;
+    let mut root = tree::parse(text).map_err(|list| Problems::new(shown, text, list))?;
+    let whole = overrides::Text::new(text, given.sets);
+    let mut problems = Vec::new();
+    whole.apply(&mut root, &mut problems);
     let mut raw = root.to_json();
     notify::forget_urls(&mut raw);
-    let masked = notify::masked(text, &root);
-    let wrong = |list| Problems::new(shown, &masked, list);
-    let mut problems = Vec::new();
-    let outside = substitute::Outside { env, base };
+    let masked = notify::masked(&whole.text, &root);
+    let wrong = |list| Problems::new(shown, &masked, list).with_flags(whole.flags);
+    problems.extend(postgres::passwords(&root).into_iter().map(|mark| {
+        Problem::at(mark, "a password of PostgreSQL is written out")
+            .hint("it would be kept with the plan: `postgres://user:${PGPASSWORD}@host/database`")
+    }));
+    let outside = substitute::Outside { env: given.env, base };
     substitute::substitute(&mut root, &outside, &mut problems);
     let typed = read::read::<raw::RawSpec>(&root, "", &mut problems);
     let spec = typed.as_ref().and_then(|typed| resolve::resolve(typed, stem, &mut problems));
@@ -145,6 +168,12 @@ fn understand(
                 return Err(wrong(vec![Problem::general(error.message())]));
             }
             let state_dir = base.join(".retrofill").join(&spec.name);
+            let place = |mark: tree::Mark| {
+                if mark.line >= whole.flags {
+                    return "--set".to_owned();
+                }
+                format!("{shown}:{}:{}", mark.line, mark.column)
+            };
             let labels = typed.labels.or(BTreeMap::new());
             Ok(Loaded {
                 spec,
@@ -153,7 +182,7 @@ fn understand(
                 ledger: typed.ledger.or(raw::RawLedger::Sqlite).as_str(),
                 notify,
                 base_dir: base.to_owned(),
-                places: root.places(shown),
+                places: root.places(place),
                 state_dir,
             })
         }

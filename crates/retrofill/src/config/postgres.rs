@@ -1,4 +1,4 @@
-//! A PostgreSQL table as an end of a job. Its address is a secret: no problem shows it.
+//! A PostgreSQL table as the target of a job. Its address is a secret: no problem shows it.
 
 use retrofill_connectors::postgres::PostgresSettings;
 use retrofill_core::error::Error;
@@ -6,50 +6,22 @@ use retrofill_core::spec::Endpoint;
 use serde_json::json;
 
 use super::problem::Problem;
-use super::raw_ends::{RawPostgresSource, RawPostgresTarget};
-use super::read::Field;
-use super::tree::Mark;
+use super::raw_ends::RawPostgresTarget;
+use super::tree::{Mark, Node, NodeKind};
 
 /// Whether a text names a PostgreSQL server.
 pub(super) fn is_address(text: &str) -> bool {
     ["postgres:", "postgresql:"].iter().any(|scheme| text.starts_with(scheme))
 }
 
-/// An end that is one text.
+/// A target that is one text.
 pub(super) fn from_url(text: &str, mark: Mark, problems: &mut Vec<Problem>) -> Option<Endpoint> {
     let settings = PostgresSettings::from_url(text);
     told(settings.and_then(endpoint), mark, problems)
 }
 
-/// What both ends have.
-struct Common<'a> {
-    url: &'a Field<String>,
-    table: &'a Field<String>,
-    insecure: &'a Field<bool>,
-    sslrootcert: &'a Field<String>,
-}
-
-/// A source, ready to open.
-pub(super) fn source(raw: &RawPostgresSource, problems: &mut Vec<Problem>) -> Option<Endpoint> {
-    let RawPostgresSource { url, table, insecure, sslrootcert, columns, snapshot } = raw;
-    let mut settings = common(&Common { url, table, insecure, sslrootcert }, problems)?;
-    settings.columns = columns.get().cloned();
-    if settings.columns.as_ref().is_some_and(Vec::is_empty) {
-        problems.push(Problem::at(columns.mark, "`source.postgres.columns` names no column"));
-    }
-    settings.snapshot = snapshot.or(false);
-    told(endpoint(settings), url.mark, problems)
-}
-
 /// A target, ready to open.
 pub(super) fn target(raw: &RawPostgresTarget, problems: &mut Vec<Problem>) -> Option<Endpoint> {
-    let RawPostgresTarget { url, table, insecure, sslrootcert, create_partitions } = raw;
-    let mut settings = common(&Common { url, table, insecure, sslrootcert }, problems)?;
-    settings.create_partitions = create_partitions.or(false);
-    told(endpoint(settings), url.mark, problems)
-}
-
-fn common(raw: &Common<'_>, problems: &mut Vec<Problem>) -> Option<PostgresSettings> {
     let url = raw.url.get()?;
     let settings = match raw.table.get() {
         Some(table) => PostgresSettings::new(url.clone(), table.clone()),
@@ -59,7 +31,7 @@ fn common(raw: &Common<'_>, problems: &mut Vec<Problem>) -> Option<PostgresSetti
     let mut settings = told(settings, raw.url.mark, problems)?;
     settings.insecure = raw.insecure.or(false);
     settings.sslrootcert = raw.sslrootcert.get().cloned();
-    Some(settings)
+    told(endpoint(settings), raw.url.mark, problems)
 }
 
 fn endpoint(settings: PostgresSettings) -> Result<Endpoint, Error> {
@@ -81,6 +53,73 @@ fn told<T>(result: Result<T, Error>, mark: Mark, problems: &mut Vec<Problem>) ->
                 None => problem,
             });
             None
+        }
+    }
+}
+
+/// Where addresses with a written out password stand, anywhere in a document.
+pub(super) fn passwords(root: &Node) -> Vec<Mark> {
+    match &root.kind {
+        NodeKind::Scalar(scalar) if has_password(&scalar.written) => vec![root.mark],
+        NodeKind::List(entries) => entries.iter().flat_map(passwords).collect(),
+        NodeKind::Map(entries) => entries.iter().flat_map(|e| passwords(&e.value)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a text is an address whose password is not wholly a reference to the outside. What
+/// stands as the default of a reference is written out too.
+fn has_password(text: &str) -> bool {
+    let Some((_, rest)) = ["postgres://", "postgresql://"].iter().find_map(|s| text.split_once(s))
+    else {
+        return false;
+    };
+    let bare = without_references(rest);
+    let login = bare.split_once('@').map_or("", |(login, _)| login);
+    let asked = |pair: &str| pair.strip_prefix("password=").is_some_and(|word| !word.is_empty());
+    login.split_once(':').is_some_and(|(_, word)| !word.is_empty())
+        || bare.split(['?', '&']).skip(1).any(asked)
+}
+
+/// The text without its `${NAME}`; one with a default is left as it is.
+fn without_references(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        let Some((inside, behind)) = after.split_once('}') else { break };
+        if inside.split_once(":-").is_some_and(|(_, default)| !default.is_empty()) {
+            out.push_str(inside);
+        }
+        rest = behind;
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_written_out_password_is_found() {
+        for text in [
+            "postgres://u:p@h/d",
+            "postgresql://u:a${B}@h/d",
+            "postgres://u:${P:-word}@h/d",
+            "${URL:-postgres://u:p@h/d}",
+            "postgres://h/d?user=u&password=p",
+        ] {
+            assert!(has_password(text), "{text}");
+        }
+        for text in [
+            "postgres://u@h:5432/d?table=t",
+            "postgres://u:${P}@h/d",
+            "postgres://u:${P:-}@h:5432/d",
+            "postgres://h/d?password=${P}",
+            "${URL}",
+            "http://u:p@h",
+        ] {
+            assert!(!has_password(text), "{text}");
         }
     }
 }

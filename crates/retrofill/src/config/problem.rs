@@ -3,6 +3,7 @@
 use std::fmt;
 
 use retrofill_core::error::Error;
+use serde_json::{Value, json};
 
 use super::tree::Mark;
 
@@ -54,13 +55,41 @@ impl Problem {
 pub struct Problems {
     name: String,
     lines: Vec<String>,
+    /// The lines from this one on, from 1, are not of the document: each is what a flag `--set`
+    /// gave.
+    flags: usize,
     list: Vec<Problem>,
 }
 
 impl Problems {
     pub(super) fn new(name: &str, text: &str, mut list: Vec<Problem>) -> Self {
         list.sort_by_key(|p| p.mark);
-        Problems { name: name.into(), lines: text.lines().map(str::to_owned).collect(), list }
+        let lines = text.lines().map(str::to_owned).collect();
+        Problems { name: name.into(), lines, flags: usize::MAX, list }
+    }
+
+    /// The same, where the lines of `text` from this one on are what flags gave.
+    pub(super) fn with_flags(self, from: usize) -> Self {
+        Problems { flags: from, ..self }
+    }
+
+    /// For machines: each with its line and column, both from 1, or the flag that it is about.
+    pub fn json(&self) -> Value {
+        let one = |p: &Problem| {
+            let mark = p.mark.filter(|m| m.line < self.flags);
+            let flag = p.mark.filter(|m| m.line >= self.flags);
+            let mut found = json!({
+                "line": mark.map(|m| m.line),
+                "column": mark.map(|m| m.column),
+                "message": p.message,
+                "hint": p.hint,
+            });
+            if let Some(text) = flag.and_then(|m| self.lines.get(m.line - 1)) {
+                found["set"] = json!(text);
+            }
+            found
+        };
+        self.list.iter().map(one).collect()
     }
 
     /// The problems; never empty.
@@ -77,8 +106,11 @@ impl Problems {
     pub fn into_error(self) -> Error {
         let count = self.list.len();
         let first = self.list.first();
-        let place = first.and_then(Problem::place);
-        let place = place.map_or(self.name.clone(), |(l, c)| format!("{}:{l}:{c}", self.name));
+        let place = match first.and_then(|p| p.mark) {
+            None => self.name.clone(),
+            Some(mark) if mark.line >= self.flags => "--set".to_owned(),
+            Some(mark) => format!("{}:{}:{}", self.name, mark.line, mark.column),
+        };
         let message = first.map_or("", Problem::message);
         let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
         let error = Error::config(format!("{place}: {message}{more}"));
@@ -94,13 +126,19 @@ impl Problems {
             writeln!(f, "  --> {}", self.name)?;
             return hint(f, problem, "");
         };
-        let gutter = " ".repeat(mark.line.to_string().len());
-        writeln!(f, "{gutter} --> {}:{}:{}", self.name, mark.line, mark.column)?;
+        let is_flag = mark.line >= self.flags;
+        let number = if is_flag { "=".to_owned() } else { mark.line.to_string() };
+        let gutter = " ".repeat(number.len());
+        if is_flag {
+            writeln!(f, "{gutter} --> --set")?;
+        } else {
+            writeln!(f, "{gutter} --> {}:{}:{}", self.name, mark.line, mark.column)?;
+        }
         if let Some(line) = self.lines.get(mark.line.wrapping_sub(1)) {
             let (text, column) = cut(line, mark.column);
             let room = text.chars().count().saturating_sub(column - 1).max(1);
             writeln!(f, "{gutter} |")?;
-            writeln!(f, "{} | {text}", mark.line)?;
+            writeln!(f, "{number} | {text}")?;
             let carets = "^".repeat(mark.length.min(room));
             writeln!(f, "{gutter} | {}{carets}", " ".repeat(column - 1))?;
         }

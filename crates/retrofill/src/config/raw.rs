@@ -39,6 +39,8 @@ section! {
         pub(super) retry: RawRetry,
         /// How many refused rows are bearable.
         pub(super) rejects: RawRejects,
+        /// What is kept for later proofs.
+        pub(super) verify: RawVerify,
         /// Where the journal of all slices is kept. Default: sqlite.
         #[schemars(extend("default" = "sqlite"))]
         pub(super) ledger: RawLedger,
@@ -47,8 +49,7 @@ section! {
     }
 }
 
-/// A source: one connector by its key, or one text: `data/*.csv`, `csv:data/*.csv`, `delta:./out`,
-/// `postgres://host/database?table=public.readings`.
+/// A source: one connector by its key, or one text: `data/*.csv`, `csv:data/*.csv` or `delta:./out`.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum RawSource {
@@ -176,21 +177,9 @@ section! {
         /// scope would take their place, 0 to 1. Default: 0.9.
         #[schemars(extend("default" = 0.9, "minimum" = 0, "maximum" = 1))]
         pub(super) min_keep: Share,
-        /// Who else writes to the table during the load. `none` asserts that nobody does: then a
-        /// table without a unique key can be loaded, and a transaction may take as long as it
-        /// likes. Default: there may be others.
-        pub(super) live_writers: RawLiveWriters,
         /// Keep others from writing while a slice is loaded: for a PostgreSQL table without a
         /// unique key. Default: nobody is kept out.
         pub(super) lock: RawLock,
-    }
-}
-
-choice! {
-    /// Who else writes to the table.
-    pub(super) enum RawLiveWriters {
-        /// Nobody, for certain.
-        None = "none",
     }
 }
 
@@ -274,7 +263,7 @@ section! {
         /// Default: no limit.
         pub(super) max_runtime: Span,
         /// A transaction of PostgreSQL that takes longer is given up, and its slice halved: `<n>s`,
-        /// `<n>m`. Not under `live_writers: none`. Default: 10s.
+        /// `<n>m`. Default: 10s.
         #[schemars(extend("default" = "10s"))]
         pub(super) max_transaction: Span,
     }
@@ -302,6 +291,17 @@ section! {
         /// with exit code 6, all else proven. Default: 0.
         #[schemars(extend("default" = 0))]
         pub(super) max: Cap,
+    }
+}
+
+section! {
+    /// What is kept for later proofs. Every slice is always proven by its digest.
+    pub(super) struct RawVerify needs [] {
+        /// Keep 16 bytes a row beside each receipt, from the next load of each slice on: `undo` and
+        /// `run --restate` can then tell every single row that this job wrote from those of others.
+        /// Default: false.
+        #[schemars(extend("default" = false))]
+        pub(super) manifest: bool,
     }
 }
 

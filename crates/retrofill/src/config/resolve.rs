@@ -6,15 +6,15 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use retrofill_core::calendar::zone;
 use retrofill_core::spec::{
-    Limits, LiveWriters, Lock, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec, RejectsCap,
-    Retry, RowsSpec, Scope, Spec, WriteSpec,
+    Limits, Lock, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec, RejectsCap, Retry, RowsSpec,
+    Scope, Spec, VerifySpec, WriteSpec,
 };
 
 use super::endpoint::{source, target};
 use super::problem::Problem;
 use super::raw::{
-    RawLimits, RawLiveWriters, RawLock, RawMode, RawOnDuplicate, RawOnEmptySource, RawOrder,
-    RawRange, RawRetry, RawRows, RawScope, RawSpec, RawWrite,
+    RawLimits, RawLock, RawMode, RawOnDuplicate, RawOnEmptySource, RawOrder, RawRange, RawRetry,
+    RawRows, RawScope, RawSpec, RawWrite,
 };
 use super::read::Field;
 use super::tree::Mark;
@@ -59,6 +59,9 @@ pub(super) fn resolve(
         limits: limits?,
         retry: retry?,
         rejects: cap.unwrap_or(RejectsCap::Rows(0)),
+        verify: VerifySpec {
+            manifest: raw.verify.get().and_then(|v| v.manifest.get()).copied().unwrap_or(false),
+        },
     })
 }
 
@@ -249,9 +252,6 @@ fn write(raw: &RawSpec, problems: &mut Vec<Problem>) -> Option<WriteSpec> {
         },
         scope: given.and_then(|w| w.scope.get()).map(scope),
         min_keep: given.and_then(|w| w.min_keep.get()).map(|share| share.0),
-        live_writers: given
-            .and_then(|w| w.live_writers.get())
-            .map(|RawLiveWriters::None| LiveWriters::None),
         lock: given
             .and_then(|w| w.lock.get())
             .map(|RawLock::ShareRowExclusive| Lock::ShareRowExclusive),

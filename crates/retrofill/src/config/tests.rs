@@ -1,4 +1,5 @@
 mod csv;
+mod given;
 
 use std::path::Path;
 use std::time::Duration;
@@ -60,7 +61,7 @@ fn env(name: &str) -> Option<String> {
 }
 
 fn load_text(text: &str) -> Result<Loaded, Problems> {
-    understand("backfill.yaml", text, Some("backfill"), Path::new("base"), &env)
+    given::load_given(text, &[])
 }
 
 fn problems(text: &str) -> String {

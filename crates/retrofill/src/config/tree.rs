@@ -74,19 +74,42 @@ impl Scalar {
 }
 
 impl Node {
-    /// Where each key below stands in the document `name`, by its path with dots.
-    pub(super) fn places(&self, name: &str) -> BTreeMap<String, String> {
+    /// Where each key and item below stands, by its path with dots; `place` tells a mark in the
+    /// user's words.
+    pub(super) fn places(&self, place: impl Fn(Mark) -> String) -> BTreeMap<String, String> {
         let (mut places, mut open) = (BTreeMap::new(), vec![(String::new(), self)]);
         while let Some((path, node)) = open.pop() {
-            let NodeKind::Map(entries) = &node.kind else { continue };
-            for entry in entries {
-                let path = format!("{path}{}", entry.key);
-                let Mark { line, column, .. } = entry.mark;
-                places.insert(path.clone(), format!("{name}:{line}:{column}"));
-                open.push((path + ".", &entry.value));
+            let below: Vec<_> = match &node.kind {
+                NodeKind::Map(entries) => {
+                    entries.iter().map(|e| (e.key.clone(), e.mark, &e.value)).collect()
+                }
+                NodeKind::List(items) => {
+                    items.iter().enumerate().map(|(i, n)| (i.to_string(), n.mark, n)).collect()
+                }
+                NodeKind::Scalar(_) | NodeKind::Lost => continue,
+            };
+            for (name, mark, value) in below {
+                let path = format!("{path}{name}");
+                places.insert(path.clone(), place(mark));
+                open.push((path + ".", value));
             }
         }
         places
+    }
+
+    /// Moves this and all below it to where `there` says.
+    pub(super) fn move_marks(&mut self, there: &impl Fn(Mark) -> Mark) {
+        self.mark = there(self.mark);
+        match &mut self.kind {
+            NodeKind::List(items) => items.iter_mut().for_each(|n| n.move_marks(there)),
+            NodeKind::Map(entries) => {
+                for entry in entries {
+                    entry.mark = there(entry.mark);
+                    entry.value.move_marks(there);
+                }
+            }
+            NodeKind::Scalar(_) | NodeKind::Lost => {}
+        }
     }
 
     /// The value as JSON, as written: references to variables stay references.

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use retrofill_core::error::{Error, Result};
 use retrofill_core::id::PlanId;
 use retrofill_core::ledger::{Entry, Event, Holder, Journal, Lease, SliceRecord};
@@ -66,6 +67,13 @@ impl SqliteJournal {
     /// Every frozen plan, by name, then age.
     pub async fn plans(&self) -> Result<Vec<PlanRow>> {
         self.read_with(|connection, path| summary::plans(connection, path)).await
+    }
+
+    /// When a plan's newest entry was made.
+    pub async fn last_activity(&self, plan: &PlanId) -> Result<Option<Timestamp>> {
+        let plan = plan.clone();
+        self.read_with(move |connection, path| summary::last_activity(connection, path, &plan))
+            .await
     }
 
     /// The sequence and hash of a plan's newest entry.

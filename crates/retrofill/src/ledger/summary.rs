@@ -121,6 +121,22 @@ pub(super) fn plans(connection: &Connection, path: &Path) -> Result<Vec<PlanRow>
         .map_err(|e| sqlite::cannot(path, "be read", e))
 }
 
+/// When the newest entry of a plan was made.
+pub(super) fn last_activity(
+    connection: &Connection,
+    path: &Path,
+    plan: &PlanId,
+) -> Result<Option<Timestamp>> {
+    let sql = "SELECT at FROM entries WHERE plan = ?1 ORDER BY sequence DESC LIMIT 1";
+    connection
+        .query_row(sql, [plan.as_str()], |row| {
+            let at = row.get_ref(0)?.as_str()?;
+            at.parse().map_err(|e| record::unreadable(0, e))
+        })
+        .optional()
+        .map_err(|e| sqlite::cannot(path, "be read", e))
+}
+
 fn unplaced(connection: &Connection, plan: &PlanId) -> rusqlite::Result<Option<u64>> {
     let sql = "SELECT unplaced FROM plans WHERE plan = ?1 AND frozen_at IS NOT NULL";
     connection.query_row(sql, [plan.as_str()], |row| record::unsigned(row, 0)).optional()

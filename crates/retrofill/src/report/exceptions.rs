@@ -126,7 +126,7 @@ impl Found {
         match (exception, slice) {
             (Exception::RejectV1(reject), slice) => self.reject(reject, slice),
             (Exception::ConflictV1(conflict), Some(slice)) => self.conflict(conflict, slice),
-            (Exception::ConflictV1(_), None) => {}
+            (Exception::ConflictV1(_), None) | (Exception::ReplacedV1(_), _) => {}
         }
     }
 

@@ -142,10 +142,20 @@ impl Job {
 
     /// Starts `run` with what it says going to files.
     pub(crate) fn start(&self, args: &[&str], variables: &[(&str, &str)]) -> Started {
+        self.start_as("run", args, variables)
+    }
+
+    /// The same with another command.
+    pub(crate) fn start_as(
+        &self,
+        command: &str,
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Started {
         let number = fs::read_dir(self.dir.path()).unwrap().count();
         let (out, err) =
             (self.path(&format!("{number}.stdout")), self.path(&format!("{number}.stderr")));
-        let mut command = self.command("run", args);
+        let mut command = self.command(command, args);
         command.envs(variables.iter().copied());
         command.stdout(fs::File::create(&out).unwrap());
         command.stderr(fs::File::create(&err).unwrap());

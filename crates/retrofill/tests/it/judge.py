@@ -67,8 +67,15 @@ def rows(table):
     parts = [pq.read_table(root / path, partitioning=None) for path in sorted(ours)]
     if not parts:
         return DeltaTable(table).to_pyarrow_table()
-    parts = [part.select(parts[0].column_names) for part in parts]
+    parts = [plain(part.select(parts[0].column_names)) for part in parts]
     return pa.concat_tables(parts, promote_options="permissive")
+
+
+def plain(part):
+    """Without views of text, which other writers leave in the schema of a file."""
+    fields = [pa.field(f.name, pa.string() if f.type == pa.string_view() else f.type)
+              for f in part.schema]
+    return part.cast(pa.schema(fields))
 
 
 def database(table, null, files):

@@ -47,6 +47,20 @@ pub(crate) fn is_equal(job: &Job) -> bool {
     out.status.success()
 }
 
+impl Job {
+    /// The table holds exactly these rows of CSV.
+    #[track_caller]
+    pub(crate) fn holds(&self, good: &str) {
+        if here("Job::holds") {
+            let path = self.path("good.csv");
+            std::fs::write(&path, good).unwrap();
+            let args = ["", path.to_str().unwrap()];
+            let rows = ask(self, "equal", &args)[0]["rows"].as_u64().unwrap();
+            assert!(rows > 0, "the table is empty");
+        }
+    }
+}
+
 #[test]
 fn the_judge_sees_a_missing_and_a_doubled_row() {
     if !here("judge::the_judge_sees_a_missing_and_a_doubled_row") {

@@ -6,15 +6,20 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop where it cannot go on")]
 
 mod bad;
+mod commands;
 mod example;
 mod exec;
 mod growth;
+mod guide;
 mod harness;
+mod healing;
+mod init;
 mod inputs;
 mod judge;
 mod kill;
 mod live;
 mod modes;
+mod postgres;
 mod recover;
 mod rejects;
 mod report;

@@ -86,6 +86,7 @@ pub(crate) fn receipt(slice: &SliceLoad) -> Receipt {
         counts: Counts::default(),
         digests: Digests::default(),
         at: Timestamp::from_second(1_700_000_000).unwrap(),
+        own: None,
         exceptions: None,
         anchor: serde_json::Value::Null,
     })

@@ -8,6 +8,7 @@ use futures::StreamExt as _;
 
 use super::super::Happening;
 use super::super::held::{Copies, Held, Standing};
+use super::super::ours::{Basis, common};
 use super::super::repeats::{Fate, prefix, repeated, row_prefix};
 use super::super::sinks::{Hashed, Taken, hash};
 use super::replace::Change;
@@ -15,8 +16,9 @@ use super::{Attempt, request};
 use crate::columns::Columns;
 use crate::connector::{Load, SourceBatch};
 use crate::digest::RowHashes;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::id::hex;
+use crate::manifest::{Manifest, entry};
 use crate::planted::{self, Bug};
 use crate::reject::{Conflict, Reject};
 use crate::spec::Mode;
@@ -44,7 +46,7 @@ impl Attempt<'_> {
             self.take(load, batch?).await?;
         }
         let mut again = repeated(&mut self.prefixes);
-        if self.slice.mode == Mode::Append || planted::is(Bug::DuplicateKept) {
+        if self.mode == Mode::Append || planted::is(Bug::DuplicateKept) {
             return Ok(HashSet::new());
         }
         again.retain(|p| !self.repeats.prefixes.contains(p));
@@ -57,7 +59,7 @@ impl Attempt<'_> {
             return Ok(true);
         }
         let plan = &self.shared.job.plan;
-        let append = self.slice.mode == Mode::Append;
+        let append = self.mode == Mode::Append;
         if append {
             // Asked after `begin`: what the load stands on cannot be older than the answer. What
             // was known when the run began can be: a table may have been put back since.
@@ -75,19 +77,38 @@ impl Attempt<'_> {
             return Ok(false);
         }
         let kept = sink.kept.take().unwrap_or_default();
-        if append {
-            self.copies = Copies::new(&kept);
-        } else {
-            self.held = Held::new(self.changes.part(kept, &sink.inside));
-        }
         self.digests.before = sink.sum.digest();
+        if !append || self.again {
+            let of = (&self.slice.slice, &self.slice.interval);
+            self.owned = self.evidence.judge(self.shared, of, &kept, &self.digests.before).await?;
+        } else {
+            self.owned.complete = true;
+            self.owned.whole = self.digests.before.count == 0;
+        }
+        let receipt = self.evidence.receipt.as_ref();
+        if self.owned.untouched && receipt.is_some_and(|r| r.undone().is_some()) {
+            // Everything that an earlier load wrote is gone.
+            self.again = false;
+        }
+        if let (Some(allowed), basis) = (self.undo(), self.owned.basis) {
+            let listed = match (allowed.basis, &self.of_source) {
+                (Basis::Source, Some(rows)) => rows.clone(),
+                (wanted, _) if basis == Some(wanted) => self.owned.carried.clone(),
+                _ => return Err(moved("the slice holds other rows than it did")),
+            };
+            self.changes.goes = Some(Manifest::of(common(&kept, listed)));
+        } else if !append {
+            self.held = Held::new(self.changes.part(kept, &sink.inside));
+        } else if self.again {
+            self.copies = Copies::new(&kept);
+        }
         Ok(true)
     }
 
     /// Whether the target knows of an earlier load of this slice.
     pub(super) async fn loaded_before(&self) -> Result<bool> {
         let target = &self.shared.job.target;
-        for plan in self.by.into_iter().chain([&self.slice.plan]) {
+        for plan in self.before.by.iter().chain([&self.slice.plan]) {
             if target.is_committed(plan, &self.slice.slice).await? {
                 return Ok(!planted::is(Bug::AppendedTwice));
             }
@@ -146,7 +167,7 @@ impl Attempt<'_> {
                 None => {
                     self.digests.read.add_row(hashes);
                     acts[row] = self.place(hashed, row)?;
-                    match self.slice.mode {
+                    match self.mode {
                         Mode::Append if self.again => self.prefixes.push(row_prefix(hashes)),
                         Mode::Append => {}
                         _ => self.prefixes.push(prefix(hashes)),
@@ -164,13 +185,13 @@ impl Attempt<'_> {
         if self.copies.take(hashes) {
             return Ok(self.present(hashes));
         }
-        let mode = self.slice.mode;
+        let mode = self.mode;
         if matches!(mode, Mode::Upsert | Mode::Replace) {
             return match self.changes.place(mode, &self.held, hashes) {
                 Change::New => Ok(Act::Write),
                 Change::Present => Ok(self.present(hashes)),
                 Change::Successor => Ok(Act::Succeed),
-                Change::Conflict(live) => self.conflict(hashed, row, live),
+                Change::Conflict(live) => self.conflict(hashed, row, live, false),
             };
         }
         if self.held.is_empty() {
@@ -180,8 +201,27 @@ impl Attempt<'_> {
             Standing::New => Ok(Act::Write),
             Standing::Present => Ok(self.present(hashes)),
             Standing::Conflict(_) if planted::is(Bug::ConflictOverwritten) => Ok(Act::Write),
-            Standing::Conflict(live) => self.conflict(hashed, row, live),
+            Standing::Conflict(live) => self.differs(hashed, row, live),
         }
+    }
+
+    /// Mode fill-missing: a held row has the key and another value. It stays, unless the user
+    /// wants otherwise and it is one that may go.
+    fn differs(&mut self, hashed: &Hashed, row: usize, live: u128) -> Result<Act> {
+        let key = hashed.hashes[row].key;
+        let alone = self.held.is_single(key);
+        let ours = alone && self.owned.has(&RowHashes { key, row: live });
+        let leave = &self.before.leave;
+        let restates = ours && leave.restate;
+        let listed = self.listed.as_ref().is_none_or(|keys| keys.contains(&key));
+        let listed = listed && !planted::is(Bug::OverwritesListed);
+        let overwrites = alone && leave.overwrite.is_some() && !listed;
+        if !restates && !overwrites {
+            return self.conflict(hashed, row, live, ours);
+        }
+        let new = self.changes.replaced.insert(key);
+        self.overwritten += u64::from(new && !restates);
+        Ok(Act::Succeed)
     }
 
     fn present(&mut self, hashes: &RowHashes) -> Act {
@@ -190,12 +230,13 @@ impl Attempt<'_> {
         Act::Leave
     }
 
-    fn conflict(&mut self, hashed: &Hashed, row: usize, live: u128) -> Result<Act> {
+    fn conflict(&mut self, hashed: &Hashed, row: usize, live: u128, restated: bool) -> Result<Act> {
         let hashes = &hashed.hashes[row];
         self.counts.conflicting += 1;
         self.digests.conflict_source.add_row(hashes);
         self.digests.conflict_live.add_row(&RowHashes { key: hashes.key, row: live });
         let conflict = conflict(&self.shared.job.plan.columns, hashed, row, live)?;
+        let conflict = Conflict { restated, ..conflict };
         self.exceptions.conflict(conflict)?;
         Ok(Act::Leave)
     }
@@ -251,11 +292,20 @@ impl Attempt<'_> {
                     Act::Write | Act::Leave => self.counts.written += 1,
                 }
                 self.written.add(&hashed.hashes[row], hashed.times[row]);
+                if self.shared.job.plan.spec.verify.manifest {
+                    self.entries.push(entry(&hashed.hashes[row]));
+                }
             }
         }
         let list: Vec<_> = list.iter().map(|(o, c, r)| (*o, c.clone(), r.as_str())).collect();
         self.refuse_all(list).await
     }
+}
+
+/// What was told before it was asked for is no longer so.
+pub(super) fn moved(what: &str) -> Error {
+    Error::new(Kind::Refused, format!("{what} now; nothing was changed"))
+        .hint("give the command again: it counts anew what it would do")
 }
 
 /// For each row the first of time and key columns that is NULL; none where no column has NULLs.
@@ -290,5 +340,6 @@ fn conflict(columns: &Columns, hashed: &Hashed, row: usize, live: u128) -> Resul
         key_hash: hex(&hashes.key.to_be_bytes()),
         source_hash: hex(&hashes.row.to_be_bytes()),
         live_hash: hex(&live.to_be_bytes()),
+        restated: false,
     })
 }

@@ -8,23 +8,27 @@ use std::collections::HashSet;
 
 use self::replace::Changes;
 use super::Shared;
+use super::drive::Before;
 use super::exceptions::Exceptions;
+use super::heal::Allowed;
 use super::held::{Copies, Held};
+use super::ours::{Basis, Evidence, Owned};
 use super::repeats::Repeats;
 use super::sinks::Summer;
 use crate::connector::{Load, ReadRequest, SliceLoad};
 use crate::digest::Hasher;
 use crate::error::{Error, Result};
-use crate::id::PlanId;
 use crate::interval::Interval;
-use crate::ledger::Outcome;
+use crate::ledger::{Outcome, SliceEvent};
+use crate::manifest::{Entry, Manifest};
 use crate::planted::{self, Bug};
 use crate::receipt::{Counts, Digests, Receipt};
+use crate::spec::Mode;
 
 /// How a try ended that did not fail.
 pub(super) enum Ended {
     /// In the target and proven.
-    Committed(Outcome),
+    Committed(Box<Receipt>),
     /// The commit's outcome could not be learnt.
     Unknown(Error),
     /// Keys repeat in the source; they must be decided before the slice is written.
@@ -41,8 +45,10 @@ pub(super) struct Attempt<'a> {
     slice: &'a SliceLoad,
     hasher: Hasher,
     repeats: &'a Repeats,
-    /// The plan that loaded the slice before, when the run began.
-    by: Option<&'a PlanId>,
+    /// What was known of the slice when the run began, and what may be done with it.
+    before: &'a Before,
+    /// The plan's mode; that of `slice` says what the target is to be prepared for.
+    mode: Mode,
     /// The target knows of an earlier load of this slice.
     again: bool,
     /// Bytes that held rows may take.
@@ -58,6 +64,20 @@ pub(super) struct Attempt<'a> {
     /// rows have no key and an earlier load left some of them.
     prefixes: Vec<u64>,
     blocks: Vec<String>,
+    /// What is known of earlier loads of the slice.
+    evidence: Evidence,
+    /// What of that the slice holds.
+    owned: Owned,
+    /// The rows that the source has and an undo may take out, where it goes by the source.
+    of_source: Option<Manifest>,
+    /// Keys that the newest load listed as conflicts; none where nobody knows them any more.
+    listed: Option<HashSet<u128>>,
+    /// Rows that were changed since they were loaded and get the source's values again.
+    overwritten: u64,
+    /// Rows of others that were taken out.
+    displaced: u64,
+    /// The rows that were written, where a manifest is kept.
+    entries: Vec<Entry>,
 }
 
 impl<'a> Attempt<'a> {
@@ -65,7 +85,7 @@ impl<'a> Attempt<'a> {
         shared: &'a Shared,
         slice: &'a SliceLoad,
         repeats: &'a Repeats,
-        by: Option<&'a PlanId>,
+        before: &'a Before,
         share: u64,
     ) -> Self {
         let plan = &shared.job.plan;
@@ -74,7 +94,8 @@ impl<'a> Attempt<'a> {
             slice,
             hasher: Hasher::new(&plan.columns, &plan.salt),
             repeats,
-            by,
+            before,
+            mode: plan.spec.write.mode,
             again: false,
             share,
             held: Held::default(),
@@ -86,13 +107,44 @@ impl<'a> Attempt<'a> {
             changes: Changes::default(),
             prefixes: Vec::new(),
             blocks: Vec::new(),
+            evidence: Evidence::default(),
+            owned: Owned::default(),
+            of_source: None,
+            listed: None,
+            overwritten: 0,
+            displaced: 0,
+            entries: Vec::new(),
         }
+    }
+
+    /// What an undo may take out, where this is one.
+    fn undo(&self) -> Option<&'a Allowed> {
+        self.before.leave.undo.as_ref()
+    }
+
+    /// Reads what is known of earlier loads.
+    async fn learn(&mut self) -> Result<()> {
+        let (shared, slice) = (self.shared, self.slice);
+        self.evidence = Evidence::gather(shared, &slice.slice, &self.before.newest).await?;
+        let receipt = self.evidence.receipt.as_ref();
+        if let (Some(_), Some(receipt)) = (&self.before.leave.overwrite, receipt) {
+            self.listed = super::verify::conflicts(shared, receipt).await?;
+        }
+        if let (Some(Allowed { basis: Basis::Source, .. }), Some(receipt)) = (self.undo(), receipt)
+        {
+            let of = (&slice.slice, &slice.interval);
+            self.of_source = super::verify::loaded(shared, of, receipt, &self.hasher).await?;
+        }
+        Ok(())
     }
 
     /// Does the try. Whatever happens, nothing is left behind but a commit.
     pub(super) async fn run(mut self) -> Result<Ended> {
         let plan = &self.shared.job.plan;
-        self.changes = Changes::new(&plan.spec.write, &plan.columns)?;
+        if self.undo().is_none() {
+            self.changes = Changes::new(&plan.spec.write, &plan.columns)?;
+        }
+        self.learn().await?;
         let mut load = self.shared.job.target.begin(self.slice).await?;
         let held = self.hold(load.as_mut()).await;
         match held {
@@ -103,7 +155,10 @@ impl<'a> Attempt<'a> {
             }
             Err(e) => return Err(abort(load, e).await),
         }
-        let written = self.fill(load.as_mut()).await;
+        let written = match self.undo() {
+            Some(allowed) => self.pick_ours(allowed).map(|()| HashSet::new()),
+            None => self.fill(load.as_mut()).await,
+        };
         let repeats = match written {
             Ok(repeats) => repeats,
             Err(e) => {
@@ -130,6 +185,22 @@ impl<'a> Attempt<'a> {
         };
         self.commit(load, receipt).await
     }
+}
+
+/// What the journal says of a load that this run committed.
+pub(super) fn committed(receipt: &Receipt) -> SliceEvent {
+    undone(receipt).unwrap_or_else(|| SliceEvent::Committed(outcome(receipt)))
+}
+
+/// What the journal says of a receipt that was found.
+pub(super) fn recovered(receipt: &Receipt) -> SliceEvent {
+    undone(receipt).unwrap_or_else(|| SliceEvent::Recovered(outcome(receipt)))
+}
+
+fn undone(receipt: &Receipt) -> Option<SliceEvent> {
+    let r = receipt.latest();
+    let rows = r.undone().filter(|_| !planted::is(Bug::UndoTakenForLoad))?;
+    Some(SliceEvent::Undone { generation: r.generation, rows })
 }
 
 /// The journal's result of a receipt.

@@ -1,5 +1,6 @@
 //! Proving what was written by reading it back, and committing it with its receipt.
 
+use super::super::ours::Owned;
 use super::super::repeats::{prefix, row_prefix};
 use super::super::sinks::{Summer, Taken};
 use super::super::{exceptions, unknown};
@@ -8,8 +9,9 @@ use crate::connector::{CommitOutcome, Load};
 use crate::digest::{Digest, ENCODING, PARTS_FROM_ROWS};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Event, SliceEvent};
+use crate::manifest::{Manifest, ManifestRef};
 use crate::planted::{self, Bug};
-use crate::receipt::{Digests, Receipt, ReceiptV1};
+use crate::receipt::{Digests, Own, Receipt, ReceiptV1};
 use crate::spec::Mode;
 
 impl Attempt<'_> {
@@ -39,7 +41,38 @@ impl Attempt<'_> {
         }
         self.journal(SliceEvent::Proven { digest: self.digests.after.to_hex() }).await?;
         let exceptions = self.exceptions.write().await?;
-        Ok(self.receipt(exceptions))
+        let mut receipt = self.receipt(exceptions);
+        if plan.spec.verify.manifest {
+            let (bytes, reference) = self.manifest();
+            load.keep_manifest(bytes).await?;
+            if let Some(own) = &mut receipt.latest_mut().own {
+                own.manifest = Some(reference);
+            }
+        }
+        Ok(receipt)
+    }
+
+    /// The rows of the slice that loads of this job wrote, this one included.
+    fn manifest(&mut self) -> (Vec<u8>, ManifestRef) {
+        let mut rows = std::mem::take(&mut self.entries);
+        if self.undo().is_some() {
+            return Manifest::default().to_bytes(false);
+        }
+        rows.extend(self.owned.carried.left());
+        Manifest::of(rows).to_bytes(!self.owned.complete)
+    }
+
+    /// What is known of who wrote the rows of the slice.
+    fn own(&self) -> Own {
+        let Owned { whole, displaced, .. } = self.owned;
+        match self.undo() {
+            None => Own { whole, displaced: displaced + self.displaced, ..Own::default() },
+            Some(_) => Own {
+                whole: self.digests.after.count == 0,
+                undone: Some(self.digests.removed.count),
+                ..Own::default()
+            },
+        }
     }
 
     async fn journal(&self, what: SliceEvent) -> Result<()> {
@@ -59,7 +92,7 @@ impl Attempt<'_> {
             slice: slice.slice.clone(),
             generation: slice.generation,
             interval: slice.interval,
-            mode: slice.mode,
+            mode: self.mode,
             policies: Vec::new(),
             encoding: ENCODING.into(),
             fingerprint: plan.columns.fingerprint(),
@@ -76,6 +109,7 @@ impl Attempt<'_> {
                 before: thin(&d.before),
                 after: if many { d.after.clone() } else { thin(&d.after) },
             },
+            own: Some(self.own()),
             at: self.shared.env().now(),
             exceptions,
             anchor: serde_json::Value::Null,
@@ -136,7 +170,7 @@ impl Attempt<'_> {
             // What may be replaced has grown.
             return Ok(true);
         }
-        let append = self.slice.mode == Mode::Append;
+        let append = self.mode == Mode::Append && self.undo().is_none();
         if append && !self.again && self.loaded_before().await? {
             // The table was put back to a state that has this slice: its rows are among these.
             return Ok(true);
@@ -147,6 +181,9 @@ impl Attempt<'_> {
             return Ok(true);
         }
         let sum = sink.sum.digest();
+        if let Some(own) = receipt.latest_mut().own.as_mut().filter(|_| sum.count > 0) {
+            own.whole = false;
+        }
         let digests = &mut receipt.latest_mut().digests;
         digests.before.add(&sum.clone().without_parts());
         self.digests.after.add(&sum);
@@ -183,7 +220,7 @@ impl Attempt<'_> {
     async fn committed(&self, receipt: &Receipt) -> Result<Ended> {
         self.shared.env().reached("ledger");
         exceptions::publish(self.shared.env(), receipt).await;
-        Ok(Ended::Committed(outcome(receipt)))
+        Ok(Ended::Committed(Box::new(receipt.clone())))
     }
 
     async fn give_up(&self, load: Box<dyn Load>, receipt: &Receipt, error: Error) -> Error {

@@ -1,19 +1,29 @@
 //! The modes that change held rows: which of them go, and when that is refused.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use arrow::array::{Array as _, ArrayRef};
+use arrow::datatypes::Field;
 use arrow::record_batch::RecordBatch;
+use arrow::util::display::array_value_to_string;
 use async_trait::async_trait;
 
+use super::super::exceptions::Exceptions;
+use super::super::heal::Allowed;
 use super::super::held::{Copies, Held};
-use super::super::sinks::{Summer, hash};
+use super::super::sinks::{Hashed, Summer, hash};
 use super::Attempt;
+use super::fill::moved;
 use crate::columns::Columns;
 use crate::connector::{Load, RowPicker};
 use crate::digest::{Hasher, RowHashes};
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
+use crate::id::hex;
+use crate::manifest::{Manifest, entry};
 use crate::planted::{self, Bug};
+use crate::reject::Replaced;
 use crate::scope::Within;
 use crate::spec::{Mode, OnEmptySource, WriteSpec};
 
@@ -27,8 +37,10 @@ pub(super) struct Changes {
     pub(super) scope: Option<Within>,
     /// Mode replace: rows the slice holds outside of the scope.
     outside: Held,
-    /// Mode upsert: keys whose held rows go.
-    replaced: HashSet<u128>,
+    /// Keys whose held rows go: in mode upsert, or at the user's wish.
+    pub(super) replaced: HashSet<u128>,
+    /// An undo: the rows that go.
+    pub(super) goes: Option<Manifest>,
     /// Mode replace: held rows that stay, because the source has them.
     stay: Copies,
     /// How many of those there are.
@@ -110,10 +122,20 @@ impl Attempt<'_> {
     /// Takes out what the source replaces, or refuses the slice.
     pub(super) async fn replace(&mut self, load: &mut dyn Load) -> Result<()> {
         let write = &self.shared.job.plan.spec.write;
-        let goes = match self.slice.mode {
-            Mode::Upsert => !self.changes.replaced.is_empty(),
+        // Not sooner: rows of the source that share a key are seen before they are decided.
+        if let Some(allowed) = self.before.leave.overwrite
+            && self.overwritten > allowed.rows
+        {
+            let (now, then) = (self.overwritten, allowed.rows);
+            return Err(moved(&format!("{now} rows of it are changed, not {then}")));
+        }
+        let goes = match self.mode {
+            _ if self.changes.goes.is_some() => {
+                self.changes.goes.as_ref().is_some_and(|goes| !goes.is_empty())
+            }
+            Mode::Upsert | Mode::FillMissing => !self.changes.replaced.is_empty(),
             Mode::Replace => self.may_replace(write)? && self.held.len() > self.changes.stays,
-            Mode::FillMissing | Mode::Append => false,
+            Mode::Append => false,
         };
         if !goes {
             return Ok(());
@@ -123,12 +145,27 @@ impl Attempt<'_> {
             hasher: &self.hasher,
             changes: &mut self.changes,
             sum: Summer::new(&self.slice.interval),
+            carried: &mut self.owned.carried,
+            displaced: 0,
+            // Rows that were changed by hand are lost with the load that puts others in their
+            // place; in the modes that replace, that is what was asked for.
+            listed: (self.mode == Mode::FillMissing).then_some(&mut self.exceptions),
         };
         self.shared.env().reached("remove");
         load.remove(&mut picker).await?;
-        let removed = picker.sum.digest();
+        let (removed, displaced) = (picker.sum.digest(), picker.displaced);
+        self.displaced = displaced;
         if !planted::is(Bug::RemovedUncounted) {
             self.digests.removed = removed;
+        }
+        Ok(())
+    }
+
+    /// An undo: whether no more goes than was told.
+    pub(super) fn pick_ours(&mut self, allowed: &Allowed) -> Result<()> {
+        let rows = self.changes.goes.as_ref().map_or(0, Manifest::len);
+        if rows > allowed.rows {
+            return Err(moved(&format!("{rows} rows of it would go, not {}", allowed.rows)));
         }
         Ok(())
     }
@@ -174,6 +211,60 @@ struct Picker<'a> {
     hasher: &'a Hasher,
     changes: &'a mut Changes,
     sum: Summer,
+    /// Held rows that are ours.
+    carried: &'a mut Manifest,
+    /// How many go that are not.
+    displaced: u64,
+    /// Takes every row in whose place another one is put.
+    listed: Option<&'a mut Exceptions>,
+}
+
+impl Picker<'_> {
+    fn goes(&mut self, hashes: &RowHashes, inside: Option<bool>) -> bool {
+        if let Some(goes) = &mut self.changes.goes {
+            return goes.take(entry(hashes)) || planted::is(Bug::UndoTakesLive);
+        }
+        match inside {
+            Some(inside) if planted::is(Bug::ScopeIgnored) || inside => {
+                !self.changes.stay.take(hashes)
+            }
+            Some(_) => false,
+            None => self.changes.replaced.contains(&hashes.key),
+        }
+    }
+
+    /// Notes a row that goes.
+    fn note(&mut self, hashed: &Hashed, row: usize) -> Result<()> {
+        let hashes = &hashed.hashes[row];
+        self.sum.add(hashes, hashed.times[row]);
+        let ours = self.carried.take(entry(hashes));
+        self.displaced += u64::from(!ours);
+        match &mut self.listed {
+            Some(list) if self.changes.goes.is_none() && !planted::is(Bug::OldValuesLost) => list
+                .replaced(Replaced {
+                    ours,
+                    columns: cells(&hashed.rows, row)?,
+                    key_hash: hex(&hashes.key.to_be_bytes()),
+                    row_hash: hex(&hashes.row.to_be_bytes()),
+                }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The columns of a row, as text.
+fn cells(rows: &RecordBatch, row: usize) -> Result<Vec<(String, Option<String>)>> {
+    let schema = rows.schema();
+    let cell = |(field, column): (&Arc<Field>, &ArrayRef)| {
+        let value = if column.is_null(row) {
+            None
+        } else {
+            let text = array_value_to_string(column, row);
+            Some(text.map_err(|e| Error::bug("a value cannot be shown as text").because(e))?)
+        };
+        Ok((field.name().clone(), value))
+    };
+    schema.fields().iter().zip(rows.columns()).map(cell).collect()
 }
 
 #[async_trait]
@@ -182,18 +273,15 @@ impl RowPicker for Picker<'_> {
         let inside = self.changes.scope.as_ref().map(|s| s.mask(&rows)).transpose()?;
         let hashed = hash(self.env, self.hasher, rows).await?;
         let mut goes = Vec::with_capacity(hashed.hashes.len());
-        for (i, (hashes, time)) in hashed.hashes.iter().zip(&hashed.times).enumerate() {
-            let go = match &inside {
-                Some(inside) if planted::is(Bug::ScopeIgnored) || inside.value(i) => {
-                    !self.changes.stay.take(hashes)
-                }
-                Some(_) => false,
-                None => self.changes.replaced.contains(&hashes.key),
-            };
+        for (row, hashes) in hashed.hashes.iter().enumerate() {
+            let go = self.goes(hashes, inside.as_ref().map(|mask| mask.value(row)));
             if go {
-                self.sum.add(hashes, *time);
+                self.note(&hashed, row)?;
             }
             goes.push(go);
+        }
+        if let Some(list) = &mut self.listed {
+            list.spill().await?;
         }
         Ok(goes)
     }

@@ -10,11 +10,12 @@ use super::super::repeats::{self, Fate, repeated};
 use super::super::sinks::{Taken, hash};
 use super::super::{Shared, exceptions};
 use crate::connector::{ReadRequest, SliceLoad};
-use crate::digest::{Hasher, RowHashes};
+use crate::digest::{Digest, Hasher, RowHashes};
 use crate::error::Result;
-use crate::id::unhex;
+use crate::id::{SliceId, unhex};
 use crate::interval::Interval;
 use crate::ledger::SliceRecord;
+use crate::manifest::{Manifest, entry};
 use crate::receipt::ReceiptV1;
 use crate::reject::{Exception, Place};
 
@@ -23,20 +24,22 @@ const BYTES_PER_ROW: u64 = 128;
 
 /// How the rows of the source stand in the target.
 #[derive(Debug, Default)]
-pub(super) struct Differences {
+pub(in super::super) struct Differences {
     /// Their key is not there.
     pub(super) missing: u64,
     /// Their key is there with another value.
-    pub(super) changed: u64,
+    pub(in super::super) changed: u64,
+    /// Those of them whose key is there once: only these can be told from live rows.
+    pub(in super::super) restorable: u64,
     /// They are there more than once.
     pub(super) doubled: u64,
     /// Some of them, and of the rows that only the target has.
-    pub(super) sample: Sample,
+    pub(in super::super) sample: Sample,
 }
 
 /// Rows by which a difference can be shown.
 #[derive(Debug, Default)]
-pub(super) struct Sample {
+pub(in super::super) struct Sample {
     /// So many of each kind at most.
     pub(super) most: usize,
     /// Rows of the source that the target does not hold.
@@ -55,7 +58,7 @@ fn add<T>(to: &mut Vec<T>, from: impl IntoIterator<Item = T>, most: usize) {
 
 /// Compares source and target, in as many steps as memory asks for. None where nobody knows any
 /// more which rows were refused.
-pub(super) async fn compare_all(
+pub(in super::super) async fn compare_all(
     shared: &Shared,
     record: &SliceRecord,
     receipt: &ReceiptV1,
@@ -125,7 +128,7 @@ impl Stretch<'_> {
         };
         let keyed = shared.job.plan.spec.rows.key.is_some();
         let (mut missing, mut changed) = (Vec::new(), Vec::new());
-        let mut seen = HashSet::new();
+        let (mut seen, mut alone) = (HashSet::new(), HashSet::new());
         for (hashes, ordinal) in source {
             let Some(rows) = target.get_mut(&hashes.key) else {
                 missing.push((hashes, ordinal));
@@ -140,7 +143,12 @@ impl Stretch<'_> {
                     all.doubled += rows.iter().filter(|r| **r == hashes.row).count() as u64 - 1;
                 }
                 None if listed.conflicts.contains(&hashes.key) => {}
-                None if keyed => changed.push((hashes, ordinal)),
+                None if keyed => {
+                    if rows.len() == 1 {
+                        alone.insert(ordinal);
+                    }
+                    changed.push((hashes, ordinal));
+                }
                 None => missing.push((hashes, ordinal)),
             }
             if keyed {
@@ -154,6 +162,8 @@ impl Stretch<'_> {
         ] {
             let rows = listed.unlisted(shared, rows).await?;
             *count += rows.len() as u64;
+            let restorable = rows.iter().filter(|(_, ordinal)| alone.contains(ordinal));
+            all.restorable += restorable.count() as u64;
             add(sample, rows, most);
         }
         let extra = target.iter().filter(|(key, _)| !seen.contains(*key));
@@ -162,6 +172,36 @@ impl Stretch<'_> {
         add(&mut all.sample.extra, extra, most);
         Ok(true)
     }
+}
+
+/// Keys that were listed as conflicts when the slice was loaded; none where the list is lost.
+pub(in super::super) async fn conflicts(
+    shared: &Shared,
+    receipt: &ReceiptV1,
+) -> Result<Option<HashSet<u128>>> {
+    Ok(Listed::read(shared, receipt).await?.map(|listed| listed.conflicts))
+}
+
+/// The rows that the load of this receipt wrote, found again in the source; none where the source
+/// does not have exactly these any more, or has others beside them that the load left alone.
+pub(in super::super) async fn loaded(
+    shared: &Shared,
+    (slice, interval): (&SliceId, &Interval),
+    receipt: &ReceiptV1,
+    hasher: &Hasher,
+) -> Result<Option<Manifest>> {
+    let Some(listed) = Listed::read(shared, receipt).await? else { return Ok(None) };
+    let record = SliceRecord::planned(slice.clone(), *interval);
+    let rows = source_rows(shared, &record, interval, hasher, usize::MAX).await?;
+    let mut rows = rows.unwrap_or_default();
+    rows.retain(|(h, _)| !listed.conflicts.contains(&h.key));
+    let rows = listed.unlisted(shared, rows).await?;
+    let mut sum = Digest::default();
+    for (hashes, _) in &rows {
+        sum.add_row(hashes);
+    }
+    let same = sum.matches(&receipt.digests.written);
+    Ok(same.then(|| Manifest::of(rows.iter().map(|(hashes, _)| entry(hashes)).collect())))
 }
 
 /// What is asked of the source for a stretch of a slice.
@@ -241,6 +281,7 @@ impl Listed {
                 Exception::ConflictV1(c) => {
                     listed.conflicts.extend(unhex::<16>(&c.key_hash).map(u128::from_be_bytes));
                 }
+                Exception::ReplacedV1(_) => {}
                 Exception::RejectV1(r) => {
                     listed.rejects.insert((r.place.file, r.place.offset));
                 }

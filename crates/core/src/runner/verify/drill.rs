@@ -149,7 +149,8 @@ async fn lines(
     Ok(found)
 }
 
-fn cells(rows: &RecordBatch, at: usize) -> Result<Vec<Cell>> {
+/// The values of one row, in the order of its columns.
+pub fn cells(rows: &RecordBatch, at: usize) -> Result<Vec<Cell>> {
     let cell = |column: &arrow::array::ArrayRef| {
         if column.is_null(at) {
             return Ok(None);

@@ -21,10 +21,15 @@ pub(crate) enum Mishap {
     Stopped,
     AskedToEnd,
     ListsLost,
+    Undone,
+    UndoRefused,
+    Overwritten,
+    Restated,
+    RestateLeft,
 }
 
 impl Mishap {
-    pub(crate) const ALL: [Mishap; 11] = [
+    pub(crate) const ALL: [Mishap; 16] = [
         Mishap::Restored,
         Mishap::Dropped,
         Mishap::LedgerLost,
@@ -36,6 +41,11 @@ impl Mishap {
         Mishap::Stopped,
         Mishap::AskedToEnd,
         Mishap::ListsLost,
+        Mishap::Undone,
+        Mishap::UndoRefused,
+        Mishap::Overwritten,
+        Mishap::Restated,
+        Mishap::RestateLeft,
     ];
 }
 

@@ -1,0 +1,176 @@
+//! All records of the files, a stretch at a time, as the reader cuts them.
+
+use std::sync::Arc;
+
+use retrofill_core::error::Result;
+use retrofill_core::survey::FileStamp;
+
+use super::super::Shared;
+use super::super::chunks::{Chunk, Chunks};
+use super::super::csv::{Cut, Field, Records};
+use super::super::header::{Header, Order, columns};
+use super::super::open::{Content, find, unreadable};
+use super::super::parallel::ordered;
+use super::super::settings::{Encoding, Schema};
+
+/// A file, and where its columns stand.
+struct InputFile {
+    stamp: FileStamp,
+    header: Header,
+    order: Order,
+}
+
+/// The files and their columns.
+pub(super) struct Input {
+    pub(super) shared: Arc<Shared>,
+    pub(super) names: Vec<String>,
+    files: Vec<InputFile>,
+    most: Option<u64>,
+    differs: bool,
+}
+
+/// Records of one file.
+pub(super) struct Stretch<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) order: &'a Order,
+    width: usize,
+    encoding: Encoding,
+}
+
+/// What a look at one stretch found.
+pub(super) trait Found: Default + Send {
+    /// Takes what the next stretch gave.
+    fn merge(&mut self, next: Self);
+}
+
+impl Input {
+    /// Opens every file once, for its header.
+    pub(super) fn open(shared: Arc<Shared>, most: Option<u64>) -> Result<Self> {
+        let mut opened = Vec::new();
+        for stamp in find(&shared.base, &shared.settings.path)? {
+            let (header, _) = shared.open_file(&stamp, Arc::default())?;
+            opened.push((stamp, header));
+        }
+        let names = columns(Schema::Union, &opened)?;
+        let differs = opened.iter().any(|(_, header)| header.names.len() != names.len());
+        let first = opened[0].0.path.clone();
+        let mut files = Vec::new();
+        for (stamp, header) in opened {
+            let order = header.order(Schema::Union, &names, &stamp.path, &first)?;
+            files.push(InputFile { stamp, header, order });
+        }
+        Ok(Input { shared, names, files, most, differs })
+    }
+
+    /// Whether files have other columns than others.
+    pub(super) fn differs(&self) -> bool {
+        self.differs
+    }
+
+    /// Looks at all records on all cores; what is found is put together in their order. Also
+    /// whether records were left out.
+    pub(super) fn each<F: Found>(
+        &self,
+        work: impl Fn(Stretch<'_>) -> F + Sync,
+    ) -> Result<(F, bool)> {
+        let mut all = F::default();
+        let mut source =
+            Stretches { input: self, next: 0, open: None, left: self.most, cut: false };
+        ordered(
+            || source.next(),
+            |(file, bytes): (usize, Vec<u8>)| {
+                let InputFile { header, order, .. } = &self.files[file];
+                let (width, encoding) = (order.width(), header.encoding);
+                Ok(work(Stretch { bytes: &bytes, order, width, encoding }))
+            },
+            |found| {
+                all.merge(found);
+                Ok(())
+            },
+        )?;
+        Ok((all, source.cut))
+    }
+
+    /// The first stretch that has records.
+    pub(super) fn start<T>(&self, work: impl FnOnce(Stretch<'_>) -> T) -> Result<Option<T>> {
+        let mut source =
+            Stretches { input: self, next: 0, open: None, left: self.most, cut: false };
+        let Some((file, bytes)) = source.next()? else { return Ok(None) };
+        let InputFile { header, order, .. } = &self.files[file];
+        let (width, encoding) = (order.width(), header.encoding);
+        Ok(Some(work(Stretch { bytes: &bytes, order, width, encoding })))
+    }
+}
+
+impl Stretch<'_> {
+    /// Shows every record, or why a line is none.
+    pub(super) fn records(
+        &self,
+        shared: &Shared,
+        mut take: impl FnMut(Result<&[Field], String>) -> bool,
+    ) {
+        let mut records = Records::new(shared.dialect, self.bytes, self.width, 1);
+        let mut fields = Vec::new();
+        while let Some(line) = records.next(&mut fields) {
+            let more = match line.problem {
+                None => take(Ok(&fields)),
+                Some(problem) => take(Err(problem.reason(self.encoding))),
+            };
+            if !more {
+                return;
+            }
+        }
+    }
+}
+
+struct Stretches<'a> {
+    input: &'a Input,
+    next: usize,
+    open: Option<Chunks<Content>>,
+    /// Records that may still be given.
+    left: Option<u64>,
+    cut: bool,
+}
+
+impl Stretches<'_> {
+    fn next(&mut self) -> Result<Option<(usize, Vec<u8>)>> {
+        loop {
+            if let Some(chunks) = &mut self.open {
+                let path = &self.input.files[self.next - 1].stamp.path;
+                match chunks.next().map_err(|e| unreadable(path, e))? {
+                    Some(Chunk::Records { bytes, .. }) => {
+                        if self.left == Some(0) {
+                            self.cut = true;
+                            return Ok(None);
+                        }
+                        return Ok(Some((self.next - 1, self.limited(bytes))));
+                    }
+                    Some(Chunk::Skipped { .. }) => continue,
+                    None => self.open = None,
+                }
+            }
+            let Some(file) = self.input.files.get(self.next) else { return Ok(None) };
+            self.open = Some(self.input.shared.open_file(&file.stamp, Arc::default())?.1);
+            self.next += 1;
+        }
+    }
+
+    /// Leaves out what is more than was asked for.
+    fn limited(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
+        let Some(left) = &mut self.left else { return bytes };
+        let mut at = 0;
+        while at < bytes.len() && *left > 0 {
+            match self.input.shared.dialect.cut(&bytes, at, true, |_| ()) {
+                Cut::Record { end, next } => {
+                    *left -= u64::from(end > at);
+                    at = next;
+                }
+                Cut::Bad { next, .. } => at = next,
+                Cut::More => break,
+            }
+        }
+        self.cut |= at < bytes.len();
+        bytes.truncate(at);
+        bytes
+    }
+}
