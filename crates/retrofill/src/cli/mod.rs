@@ -1,10 +1,13 @@
 //! The commands. Each has a file with its arguments and its work.
 
+mod after;
 pub mod check;
+mod connect;
 mod consent;
 mod differences;
 pub mod exec;
 pub mod exit;
+pub mod grants;
 pub mod job;
 pub mod log;
 pub mod output;
@@ -92,7 +95,7 @@ pub struct Globals {
 /// The commands of this version.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check the spec: every error at once. Opens neither source nor target.
+    /// Check the spec: every error at once. With `--connect` also source and target.
     Check(check::CheckArgs),
     /// Freeze what `run` will do, and print it. Writes nothing to the target.
     Plan(plan::PlanArgs),
@@ -112,6 +115,8 @@ pub enum Command {
     Report(report::ReportArgs),
     /// Show refused rows, write them to a file, or try them again.
     Rejects(rejects::RejectsArgs),
+    /// Print the rights that the job needs in its target, as statements.
+    Grants(grants::GrantsArgs),
     /// Print the JSON Schema of the spec.
     Schema(schema::SchemaArgs),
 }
@@ -137,7 +142,7 @@ impl Context {
 pub async fn dispatch(cli: Cli) -> Exit {
     let ctx = Context::new(&cli.globals);
     let result = match &cli.command {
-        Command::Check(args) => check::execute(&ctx, args),
+        Command::Check(args) => check::execute(&ctx, args).await,
         Command::Plan(args) => plan::execute(&ctx, args).await,
         Command::Run(args) => run::execute(&ctx, args).await,
         Command::Exec(args) => exec::execute(&ctx, args).await,
@@ -147,6 +152,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Log(args) => log::execute(&ctx, args).await,
         Command::Report(args) => report::execute(&ctx, args).await,
         Command::Rejects(args) => rejects::execute(&ctx, args).await,
+        Command::Grants(args) => grants::execute(&ctx, args).await,
         Command::Schema(args) => schema::execute(&ctx, args),
     };
     result.unwrap_or_else(|failure: Failure| {
