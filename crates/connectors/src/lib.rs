@@ -8,6 +8,7 @@
 
 pub mod delta;
 pub mod files;
+pub mod postgres;
 
 use std::path::Path;
 use std::sync::Arc;

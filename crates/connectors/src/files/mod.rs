@@ -17,6 +17,7 @@ mod examine;
 mod header;
 mod iso;
 mod names;
+mod nested;
 mod open;
 mod parallel;
 mod read;
