@@ -19,7 +19,7 @@ cargo xtask COMMAND
   sim N [--planted]        the simulation with N seeds
   generate [--check]       write what is generated from the code, or check that it is fresh
   generate-csv FILE --rows N [--hosts N] [--seed N] [--shuffled] [--gzip]
-  bench trunk|plan [--rows N] [--runs N] [--no-big]
+  bench trunk|plan|postgres [--rows N] [--runs N] [--no-big]
   ci [--yes]               what .ci/run does
   release-check [--yes] [--seeds N] [--kills N] [--rows N]
 

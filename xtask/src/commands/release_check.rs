@@ -16,6 +16,8 @@ const SEEDS: u64 = 1_000_000;
 const KILLS: u64 = 50;
 const KILL_ROWS: u64 = 2_000_000;
 const CORRUPTIONS: u64 = 100_000;
+const SERVER_KILLS: u64 = 20;
+const CUTS: u64 = 200;
 
 /// One line of the table.
 struct Line {
@@ -75,12 +77,33 @@ fn tasks(args: &[String]) -> Done<Vec<Task>> {
             }),
         ),
         (
+            format!("PostgreSQL: {kills} kills of the program, every stage"),
+            "`RETROFILL_KILLS`, test `postgres::kill`".into(),
+            Box::new(move || {
+                tests("it", "postgres::kill::the_program", &[("RETROFILL_KILLS", kills)])
+            }),
+        ),
+        (
+            format!("PostgreSQL: {SERVER_KILLS} kills of the server, between any two steps"),
+            "`RETROFILL_SERVER_KILLS`, test `postgres::kill`".into(),
+            Box::new(|| {
+                let times = [("RETROFILL_SERVER_KILLS", SERVER_KILLS)];
+                tests("it", "postgres::kill::a_server_that_is_killed", &times)
+            }),
+        ),
+        (
+            format!("PostgreSQL: {CUTS} connections reset at any byte"),
+            "`RETROFILL_CUTS`, test `postgres::faults`".into(),
+            Box::new(|| tests("it", "postgres::faults::a_connection", &[("RETROFILL_CUTS", CUTS)])),
+        ),
+        (
             format!("{CORRUPTIONS} corruptions of rows, each found"),
             "`RETROFILL_CORRUPTIONS`, test `digest_vectors`".into(),
             Box::new(|| tests("digest_vectors", "", &[("RETROFILL_CORRUPTIONS", CORRUPTIONS)])),
         ),
         ("speed and memory of CSV to Delta".into(), "benchmarks".into(), bench("trunk")),
         ("100,000 slices".into(), "benchmarks".into(), bench("plan")),
+        ("speed of CSV to PostgreSQL".into(), "benchmarks".into(), bench("postgres")),
     ])
 }
 
