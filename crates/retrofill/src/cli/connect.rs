@@ -98,7 +98,7 @@ fn text(name: &str, ends: &[Looked], exit: Exit) -> String {
             };
             out.push(format!("  {word:<8} {:<16} {}", remark.what, remark.found));
             let hint = remark.hint.iter().flat_map(|h| h.lines());
-            out.extend(hint.map(|line| format!("{:27}{line}", "")));
+            out.extend(hint.map(|line| format!("{:28}{line}", "")));
         }
     }
     out.push(format!("{}, {}", count(counts[2], "error"), count(counts[1], "warning")));
