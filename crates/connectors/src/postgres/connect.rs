@@ -24,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEPT: usize = 8;
 
 /// A server, with connections that are used again.
-pub struct Server {
+pub(super) struct Server {
     config: Config,
     /// None: plain text.
     tls: Option<Tls>,

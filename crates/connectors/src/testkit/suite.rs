@@ -11,10 +11,10 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use retrofill_core::columns::{Column, ColumnType, Columns, Precision, Role};
 use retrofill_core::connector::{
-    CommitOutcome, Load, ReadRequest, RowPicker, RowSink, SliceLoad, Standing, Target,
+    CommitOutcome, Load, Manners, ReadRequest, RowPicker, RowSink, SliceLoad, Standing, Target,
 };
 use retrofill_core::digest::{Digest, ENCODING, Hasher};
-use retrofill_core::error::Result;
+use retrofill_core::error::{Kind, Result};
 use retrofill_core::id::{PlanId, SliceId};
 use retrofill_core::interval::Interval;
 use retrofill_core::receipt::{Counts, Digests, Receipt, ReceiptV1};
@@ -112,6 +112,7 @@ fn load(interval: Interval, generation: u64) -> SliceLoad {
         columns: columns(),
         mode: Mode::FillMissing,
         repair: generation > 1,
+        manners: Manners::default(),
     }
 }
 
@@ -238,14 +239,42 @@ pub(crate) async fn leaves_nothing<K>(open: &impl Open<K>) {
     done(target.as_ref(), &slice, &batch).await;
 }
 
+/// Fills a load that has begun, and asks for its commit.
+async fn finished(
+    mut load: Box<dyn Load>,
+    slice: &SliceLoad,
+    batch: &RecordBatch,
+) -> Result<CommitOutcome> {
+    let before = held(load.as_mut()).await;
+    load.write(batch.clone()).await?;
+    load.seal().await?;
+    Ok(load.commit(receipt(slice, &digest(batch), &before)).await)
+}
+
 pub(crate) async fn once<K>(open: &impl Open<K>) {
     let (target, _keep) = fresh(open).await;
     let (slice, batch) = (load(hours(0, 10), 1), rows(&[0, HOUR], "a", 3));
-    let second = filled(target.as_ref(), &slice, &batch).await;
-    done(target.as_ref(), &slice, &batch).await;
-    let outcome = second.commit(receipt(&slice, &digest(&batch), &Digest::default())).await;
-    assert!(!matches!(outcome, CommitOutcome::Committed), "committed twice");
-    drop(outcome);
+    let first = filled(target.as_ref(), &slice, &batch).await;
+    let proof = receipt(&slice, &digest(&batch), &Digest::default());
+    match target.begin(&slice).await {
+        Ok(second) => {
+            let outcome = finished(second, &slice, &batch).await.expect("filled");
+            assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
+            let outcome = first.commit(proof).await;
+            assert!(!matches!(outcome, CommitOutcome::Committed), "committed twice");
+        }
+        // Only one load of a slice may be open.
+        Err(e) => {
+            assert!(e.kind().is_transient(), "{e}");
+            let outcome = first.commit(proof).await;
+            assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
+        }
+    }
+    let late = target.begin(&slice).await.expect("begun to look");
+    match finished(late, &slice, &batch).await {
+        Ok(CommitOutcome::NotCommitted(e)) | Err(e) => assert_eq!(e.kind(), Kind::Fenced, "{e}"),
+        Ok(outcome) => panic!("a slice was loaded again: {}", word(&outcome)),
+    }
     assert!(visible(target.as_ref(), slice.interval).await.matches(&digest(&batch)));
     done(target.as_ref(), &load(hours(0, 10), 2), &rows(&[2 * HOUR], "b", 5)).await;
 }
@@ -275,20 +304,25 @@ pub(crate) async fn arrivals<K>(open: &impl Open<K>) {
     done(target.as_ref(), &other, &live).await;
     done(target.as_ref(), &load(hours(20, 21), 1), &rows(&[20 * HOUR], "far", 9)).await;
     let first = waiting.commit(receipt(&slice, &digest(&batch), &Digest::default())).await;
-    let CommitOutcome::Moved(mut waiting) = first else { panic!("{}", word(&first)) };
-    let mut sum = Sum::default();
-    waiting.arrivals(&mut sum).await.expect("arrivals");
-    assert!(sum.0.matches(&digest(&live)));
-    let outcome = waiting.commit(receipt(&slice, &digest(&batch), &digest(&live))).await;
-    assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
+    match first {
+        CommitOutcome::Moved(mut waiting) => {
+            let mut sum = Sum::default();
+            waiting.arrivals(&mut sum).await.expect("arrivals");
+            assert!(sum.0.matches(&digest(&live)));
+            let outcome = waiting.commit(receipt(&slice, &digest(&batch), &digest(&live))).await;
+            assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
+        }
+        // The load stands on a snapshot, and the server itself sees to the keys.
+        CommitOutcome::Committed => {}
+        other => panic!("{}", word(&other)),
+    }
     let mut all = digest(&batch);
     all.add(&digest(&live));
     assert!(visible(target.as_ref(), slice.interval).await.matches(&all));
     // What commits elsewhere moves nobody.
-    let waiting =
-        filled(target.as_ref(), &load(hours(30, 31), 1), &rows(&[30 * HOUR], "c", 2)).await;
-    done(target.as_ref(), &load(hours(40, 41), 1), &rows(&[40 * HOUR], "d", 2)).await;
     let (slice, batch) = (load(hours(30, 31), 1), rows(&[30 * HOUR], "c", 2));
+    let waiting = filled(target.as_ref(), &slice, &batch).await;
+    done(target.as_ref(), &load(hours(40, 41), 1), &rows(&[40 * HOUR], "d", 2)).await;
     let outcome = waiting.commit(receipt(&slice, &digest(&batch), &Digest::default())).await;
     assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
 }
@@ -305,8 +339,21 @@ pub(crate) async fn hostile<K>(open: &impl Open<K>) {
     arrays[at("note")] = Arc::new((0..200).map(|i| Some(texts[i % 8])).collect::<StringArray>());
     let batch = RecordBatch::try_new(schema, arrays).expect("types fit");
     let slice = load(hours(0, 1), 1);
-    done(target.as_ref(), &slice, &batch).await;
-    assert!(visible(target.as_ref(), slice.interval).await.matches(&digest(&batch)));
+    let mut load = target.begin(&slice).await.expect("begun");
+    held(load.as_mut()).await;
+    // What a target cannot keep it names; all else must come back as it was.
+    let refused = load.write(batch.clone()).await.expect("written");
+    let gone: Vec<_> = refused.iter().map(|r| r.row).collect();
+    assert!(gone.len() < 150 && gone.windows(2).all(|w| w[0] < w[1]), "{refused:?}");
+    let mask: BooleanArray = (0..200).map(|row| Some(!gone.contains(&row))).collect();
+    let kept = arrow::compute::filter_record_batch(&batch, &mask).expect("filtered");
+    load.seal().await.expect("sealed");
+    let mut back = Sum::default();
+    load.read_back(&mut back).await.expect("read back");
+    assert!(back.0.matches(&digest(&kept)));
+    let outcome = load.commit(receipt(&slice, &digest(&kept), &Digest::default())).await;
+    assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
+    assert!(visible(target.as_ref(), slice.interval).await.matches(&digest(&kept)));
 }
 
 /// Takes out every second row that it is shown.

@@ -2,8 +2,8 @@
 //!
 //! Two documents that are the same value have the same text: no spaces, members sorted by the
 //! UTF-16 units of their names, of repeated names the last, texts with the fewest escapes, numbers
-//! as ECMAScript writes them. Beyond the RFC: a number that no 64-bit float is keeps all its digits,
-//! in the form `1.25e+400`; half of a surrogate pair stays an escape.
+//! as ECMAScript writes them. Beyond the RFC: a number that no 64-bit float is keeps all its
+//! digits, in the form `1.25e+400`; half of a surrogate pair stays an escape.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -184,6 +184,7 @@ impl Drive {
             columns: plan.columns.clone(),
             mode: plan.spec.write.mode,
             repair: self.generation > 1,
+            manners: plan.spec.manners(),
         }
     }
 

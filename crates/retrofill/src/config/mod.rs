@@ -7,6 +7,7 @@
 mod after;
 mod endpoint;
 mod notify;
+mod postgres;
 mod problem;
 mod raw;
 mod raw_ends;

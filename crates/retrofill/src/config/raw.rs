@@ -50,21 +50,23 @@ section! {
     }
 }
 
-/// A source: one connector by its key, or one text: `data/*.csv`, `csv:data/*.csv`.
+/// A source: one connector by its key, or one text: `data/*.csv`, `csv:data/*.csv`, `delta:./out`,
+/// `postgres://host/database?table=public.readings`.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum RawSource {
-    /// A path to CSV files.
+    /// A path to CSV files, or another source with what it is before the colon.
     Url(String),
     /// A connector and its settings.
     Connector(Box<RawSourceConnector>),
 }
 
-/// A target: one connector by its key, or one text: `delta:./out`.
+/// A target: one connector by its key, or one text: `delta:./out`,
+/// `postgres://host/database?table=public.readings`.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum RawTarget {
-    /// A connector and a path: `delta:./out`.
+    /// A connector and where: `delta:./out`.
     Url(String),
     /// A connector and its settings.
     Connector(RawTargetConnector),
@@ -177,6 +179,30 @@ section! {
         /// scope would take their place, 0 to 1. Default: 0.9.
         #[schemars(extend("default" = 0.9, "minimum" = 0, "maximum" = 1))]
         pub(super) min_keep: Share,
+        /// Who else writes to the table during the load. `none` asserts that nobody does: then a
+        /// table without a unique key can be loaded, and a transaction may take as long as it
+        /// likes. Default: there may be others.
+        pub(super) live_writers: RawLiveWriters,
+        /// Keep others from writing while a slice is loaded: for a PostgreSQL table without a
+        /// unique key. Default: nobody is kept out.
+        pub(super) lock: RawLock,
+    }
+}
+
+choice! {
+    /// Who else writes to the table.
+    pub(super) enum RawLiveWriters {
+        /// Nobody, for certain.
+        None = "none",
+    }
+}
+
+choice! {
+    /// How others are kept from writing.
+    pub(super) enum RawLock {
+        /// PostgreSQL's lock of this name: others can read, but not write, until the slice is
+        /// committed.
+        ShareRowExclusive = "share-row-exclusive",
     }
 }
 
@@ -250,6 +276,10 @@ section! {
         /// The run ends cleanly after this, with exit code 4: `<n>s`, `<n>m`, `<n>h`, `<n>d`.
         /// Default: no limit.
         pub(super) max_runtime: Span,
+        /// A transaction of PostgreSQL that takes longer is given up, and its slice halved: `<n>s`,
+        /// `<n>m`. Not under `live_writers: none`. Default: 10s.
+        #[schemars(extend("default" = "10s"))]
+        pub(super) max_transaction: Span,
     }
 }
 
