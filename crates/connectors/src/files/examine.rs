@@ -63,6 +63,8 @@ mod tests {
                 on_empty_source: OnEmptySource::Fail,
                 scope: None,
                 min_keep: None,
+                live_writers: None,
+                lock: None,
             },
             after: Vec::new(),
         }

@@ -13,7 +13,10 @@ mod copy;
 mod ddl;
 mod decode;
 mod encode;
+mod examine;
 mod fault;
+mod follow;
+mod grant;
 mod kind;
 mod load;
 mod numeric;
@@ -34,12 +37,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use retrofill_core::after::After;
 use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{
     Capabilities, FieldType, Known, Load, ReadRequest, Rows, SliceLoad, Source, SurveyRequest,
     Target,
 };
 use retrofill_core::error::{Error, Result};
+use retrofill_core::examine::{Remark, Wanted};
 use retrofill_core::id::{PlanId, SliceId};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
@@ -158,6 +163,10 @@ impl Source for PostgresTarget {
         source::survey(&self.shared, request).await
     }
 
+    async fn examine(&self, wanted: &Wanted) -> Result<Vec<Remark>> {
+        examine::examine(&self.shared, wanted).await
+    }
+
     async fn read(&self, request: &ReadRequest) -> Result<Rows> {
         source::read(&self.shared, request).await
     }
@@ -198,6 +207,14 @@ impl Target for PostgresTarget {
 
     async fn is_committed(&self, plan: &PlanId, slice: &SliceId) -> Result<bool> {
         self.shared.committed(plan, slice).await
+    }
+
+    async fn grants(&self, role: Option<&str>, wanted: &Wanted) -> Result<Vec<String>> {
+        grant::grants(&self.shared.settings, role, wanted)
+    }
+
+    async fn follow(&self, action: &After, loaded: Option<&Interval>) -> Result<()> {
+        follow::follow(&self.shared.server, action, loaded).await
     }
 
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {
