@@ -19,6 +19,20 @@ pub struct Opened {
     pub plan: Option<Plan>,
 }
 
+impl Opened {
+    /// The plan that was run: the one named, else the one of the state directory.
+    pub fn run_plan(&self, hint: &str) -> Result<Plan, Failure> {
+        if let Some(plan) = &self.plan {
+            return Ok(plan.clone());
+        }
+        let frozen = self.job.frozen()?.map(|plan| plan.with(&self.job.spec));
+        frozen.ok_or_else(|| {
+            let name = &self.job.spec.name;
+            Error::config(format!("`{name}` was never run")).hint(hint).into()
+        })
+    }
+}
+
 /// The job, as every command takes it.
 #[derive(Debug, Clone, Args)]
 pub struct JobArg {

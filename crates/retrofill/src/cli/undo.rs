@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args};
-use retrofill_core::error::{Error, Kind};
+use retrofill_core::error::Error;
 use retrofill_core::id::SliceId;
 use retrofill_core::ledger::State;
 use retrofill_core::runner::{self, Options, Prospect, Report, Stop};
@@ -20,7 +20,7 @@ use super::job::{Given, JobArg};
 use super::output::{Failure, Format, seconds};
 use super::summary::{Summary, count};
 use super::watch::Screen;
-use super::work::{sum_up, write_summary};
+use super::work::{explained, sum_up, write_summary};
 use crate::job::Parts;
 use crate::signals::Signals;
 
@@ -64,13 +64,8 @@ pub async fn execute(ctx: &Context, args: &UndoArgs) -> Result<Exit, Failure> {
     let began = Instant::now();
     let opened = JobArg { text: args.job.clone(), given: args.given.clone() }
         .open(ctx.state_dir.as_deref())?;
-    let plan = match opened.plan {
-        Some(plan) => plan,
-        None => opened.job.frozen()?.map(|p| p.with(&opened.job.spec)).ok_or_else(|| {
-            Error::config(format!("`{}` was never run", opened.job.spec.name))
-                .hint("where only its state is lost, `retrofill run` finds the receipts again")
-        })?,
-    };
+    let plan = opened
+        .run_plan("where only its state is lost, `retrofill run` finds the receipts again")?;
     let plan = Arc::new(plan);
     let parts = Parts::open(&opened.job)?;
     let screen = Screen::new(ctx.output);
@@ -100,13 +95,7 @@ pub async fn execute(ctx: &Context, args: &UndoArgs) -> Result<Exit, Failure> {
     let options = Options { undo, ..Options::default() };
     let result = runner::run(job, options.clone()).await;
     screen.finish();
-    let report = match (result, signals.exit()) {
-        (Ok(report), _) => report,
-        (Err(e), Some(_)) if e.kind() == Kind::Stopped => {
-            Report { stopped: Some(e), ..Report::default() }
-        }
-        (Err(e), _) => return Err(e.into()),
-    };
+    let report = explained(result, &signals)?;
     let standing = parts.journal.summary(&plan.id).await?;
     let standing = standing.ok_or_else(|| Error::bug("the ledger does not know the plan"))?;
     let mut summary = sum_up(&plan, &standing, began.elapsed().as_secs_f64());

@@ -63,13 +63,7 @@ pub enum Level {
 pub async fn execute(ctx: &Context, args: &VerifyArgs) -> Result<Exit, Failure> {
     let began = Instant::now();
     let opened = args.job.open(ctx.state_dir.as_deref())?;
-    let plan = match opened.plan {
-        Some(plan) => plan,
-        None => opened.job.frozen()?.map(|p| p.with(&opened.job.spec)).ok_or_else(|| {
-            Error::config(format!("`{}` was never run", opened.job.spec.name))
-                .hint("`retrofill run` loads it")
-        })?,
-    };
+    let plan = opened.run_plan("`retrofill run` loads it")?;
     let plan = Arc::new(plan);
     let parts = Parts::open(&opened.job)?;
     let screen = Screen::new(ctx.output);

@@ -87,14 +87,7 @@ pub(super) async fn work(
     }
     let result = runner::run(job, options.clone()).await;
     screen.finish();
-    let report = match (result, signals.exit()) {
-        (Ok(report), _) => report,
-        // A signal explains a run that ended early better than what it broke off.
-        (Err(e), Some(_)) if e.kind() == Kind::Stopped => {
-            Report { stopped: Some(e), ..Report::default() }
-        }
-        (Err(e), _) => return Err(e.into()),
-    };
+    let report = explained(result, &signals)?;
     if let Some(e) = &report.stopped {
         ctx.output.note(&format!("stopped early: {e}"));
     }
@@ -109,6 +102,16 @@ pub(super) async fn work(
     summary.nothing_to_do = report.touched == 0 && report.stopped.is_none();
     summary.exit = decide(facts(&plan, &options, &report, &summary, signals.exit()));
     Ok(Some(Done { plan, parts, summary, job: opened.job, stopped: report.stopped }))
+}
+
+/// The report of a run. A signal explains one that ended early better than what it broke off.
+pub(super) fn explained(result: Result<Report, Error>, signals: &Signals) -> Result<Report, Error> {
+    match (result, signals.exit()) {
+        (Err(e), Some(_)) if e.kind() == Kind::Stopped => {
+            Ok(Report { stopped: Some(e), ..Report::default() })
+        }
+        (result, _) => result,
+    }
 }
 
 /// A plan file works only while its spec still means the same.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use xtask::metrics::Metrics;
 
-use crate::harness::{Job, Ran};
+use crate::harness::{Job, Ran, copy};
 use crate::judge;
 
 const ROWS: u64 = 30_000;
@@ -26,19 +26,6 @@ fn appended() -> Job {
     let job = Job::metrics_by("rows: { time: ts }", &metrics(), "");
     job.run().ended(0);
     job
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let place = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &place);
-        } else {
-            fs::copy(entry.path(), place).unwrap();
-        }
-    }
 }
 
 #[track_caller]
