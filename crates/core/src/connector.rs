@@ -267,6 +267,14 @@ pub trait Target: Source {
         Ok(None)
     }
 
+    /// Looks at every byte that the receipt, one given by [`Target::receipts`], rests on, where the
+    /// target keeps checksums of its own: what is damaged, in one sentence. The rows are compared
+    /// besides; a damage may change none of them and still mislead other readers.
+    async fn damage(&self, receipt: &Receipt) -> Result<Option<String>> {
+        let _ = receipt;
+        Ok(None)
+    }
+
     /// Returns once nothing is under way any more that the target does behind its commits, such
     /// as checkpoints. The end of every run waits for it.
     async fn idle(&self) {}

@@ -99,10 +99,12 @@ fn tasks(args: &[String]) -> Done<Vec<Task>> {
         },
         Task {
             name: "corruptions",
-            what: format!("{CORRUPTIONS} corruptions of rows, each found"),
-            how: "`RETROFILL_CORRUPTIONS`, test `digest_vectors`".into(),
+            what: format!("{CORRUPTIONS} corruptions of rows and as many of files, each found"),
+            how: "`RETROFILL_CORRUPTIONS`, tests `digest_vectors` and `damage`".into(),
             work: Box::new(|| {
-                tests("digest_vectors", "", &[("RETROFILL_CORRUPTIONS", CORRUPTIONS)])
+                let many = [("RETROFILL_CORRUPTIONS", CORRUPTIONS)];
+                tests("digest_vectors", "", &many)?;
+                tests("it", "every_damage", &many)
             }),
         },
         Task {

@@ -16,6 +16,7 @@ use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::receipt::Receipt;
 use tokio::sync::{mpsc, oneshot};
 
+use super::anchor::Anchor;
 use super::datafile::Written;
 use super::durable::{Created, parent};
 use super::entry::{self, Part};
@@ -373,8 +374,8 @@ fn anchor(shared: &Shared, waiting: &mut Waiting, table_id: &str, version: u64) 
     }
     let rows_held = waiting.receipt.latest().digests.before.count > 0;
     let held = if rows_held { load.others() } else { Vec::new() };
-    let anchor = receipts::anchor(table_id, version, load, &held);
-    waiting.receipt.latest_mut().anchor = anchor;
+    let anchor = Anchor::of_load(table_id, version, load, &held);
+    waiting.receipt.latest_mut().anchor = anchor.to_json();
     let durable = shared.log.durable();
     waiting.load.manifest_file = receipts::write_manifest(durable, &waiting.load)?;
     let load = &waiting.load;

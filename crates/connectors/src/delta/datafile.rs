@@ -13,6 +13,7 @@ use retrofill_core::error::{Error, Result};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::checksum::Summing;
 use super::disk::DiskWrite;
 use super::durable::{Durable, Temporary, random_name};
 use super::stats::Collector;
@@ -33,6 +34,8 @@ pub(super) struct Written {
     pub(super) path: String,
     /// Bytes.
     pub(super) size: u64,
+    /// Their checksum (XXH3, 128 bits, hex), made of what was written before it reached the disk.
+    pub(super) sum: String,
     /// Rows.
     pub(super) rows: u64,
     /// The `stats` of its `add` action.
@@ -130,19 +133,6 @@ struct Job {
     fields: Vec<FieldType>,
 }
 
-/// Lets the Parquet writer own the file while it stays ours to sync.
-struct Sink(Box<dyn DiskWrite>);
-
-impl std::io::Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()
-    }
-}
-
 impl Job {
     fn run(self, receive: mpsc::Receiver<Message>) -> Result<Option<Written>> {
         let Temporary { path, file } =
@@ -181,7 +171,7 @@ impl Job {
         let options =
             ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
         let mut writer =
-            ArrowWriter::try_new_with_options(Sink(file), self.schema.clone(), options)
+            ArrowWriter::try_new_with_options(Summing::new(file), self.schema.clone(), options)
                 .map_err(failed)?;
         let mut stats = Collector::new(&self.fields, &self.time);
         loop {
@@ -194,13 +184,13 @@ impl Job {
                 None => return Ok(None),
             }
         }
-        let mut file = writer.into_inner().map_err(failed)?.0;
+        let (mut file, sum) = writer.into_inner().map_err(failed)?.finish();
         file.sync().map_err(|e| self.durable.error("sync", temporary, e))?;
         drop(file);
-        self.publish(temporary, &stats).map(Some)
+        self.publish(temporary, &stats, sum).map(Some)
     }
 
-    fn publish(&self, temporary: &str, stats: &Collector) -> Result<Written> {
+    fn publish(&self, temporary: &str, stats: &Collector, sum: String) -> Result<Written> {
         let disk = self.durable.disk();
         let at = |e| self.durable.error("name", temporary, e);
         let path = format!(
@@ -218,6 +208,7 @@ impl Job {
         Ok(Written {
             path,
             size,
+            sum,
             rows: stats.rows(),
             stats: stats.json(),
             times: stats.times(&self.time),

@@ -8,7 +8,9 @@
 //! Nothing counts as written before it is synced: data files and receipts first, the log entry
 //! last.
 
+mod anchor;
 mod checkpoint;
+mod checksum;
 mod commit;
 #[cfg(test)]
 mod crash;
@@ -248,6 +250,11 @@ impl Target for DeltaTarget {
     async fn manifest(&self, receipt: &Receipt) -> Result<Option<Vec<u8>>> {
         let receipt = receipt.clone();
         self.with(move |shared| receipts::manifest(shared.log.durable(), &receipt)).await
+    }
+
+    async fn damage(&self, receipt: &Receipt) -> Result<Option<String>> {
+        let receipt = receipt.clone();
+        self.with(move |shared| checksum::damage(shared, &receipt)).await
     }
 
     async fn idle(&self) {

@@ -15,10 +15,9 @@ use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::id::{PlanId, SliceId};
 use retrofill_core::interval::Interval;
 use retrofill_core::receipt::Receipt;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::Shared;
+use super::anchor::{Anchor, AnchorFile, Sums};
 use super::datafile::plain;
 use super::durable::{Durable, parent};
 use super::load::DeltaLoad;
@@ -29,37 +28,6 @@ pub(super) const RECEIPTS: &str = "_retrofill/receipts";
 
 /// Bodies read by one thread at a time.
 const SHARE: usize = 256;
-
-/// What a receipt rests on.
-#[derive(Debug, Serialize, Deserialize)]
-struct Anchor {
-    table_id: String,
-    version: u64,
-    files: Vec<AnchorFile>,
-    /// Files that this load wrote anew without some rows of its slice: what a receipt says of the
-    /// rows of other slices in such a file holds for its successor.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    rewritten: Vec<Rewritten>,
-    /// Where the manifest lies.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    manifest: Option<String>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Rewritten {
-    old: String,
-    /// None where no row was left.
-    new: Option<AnchorFile>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct AnchorFile {
-    path: String,
-    size: u64,
-    /// It was written by this very load, and so holds rows of this slice alone.
-    #[serde(default)]
-    own: bool,
-}
 
 /// The application id of a slice's transactions.
 pub(super) fn app_id(plan: &PlanId, slice: &SliceId) -> String {
@@ -79,40 +47,6 @@ fn body_dir(plan: &PlanId) -> String {
 /// What the names of all bodies of a load begin with.
 fn body_prefix(slice: &SliceId, generation: u64) -> String {
     format!("{}.{generation}.", plain(slice.as_str()))
-}
-
-/// The anchor of a receipt that is about to be committed.
-///
-/// Beside the file that was written it names those that hold rows of the slice already: the proof
-/// is about all of them.
-pub(super) fn anchor(
-    table_id: &str,
-    version: u64,
-    load: &DeltaLoad,
-    held: &[Arc<DataFile>],
-) -> Value {
-    let written = load.written.as_ref();
-    let written = written.iter().map(|w| {
-        let path = w.path.clone();
-        AnchorFile { path, size: w.size, own: true }
-    });
-    let held = held.iter().map(|f| {
-        let path = f.path.to_string();
-        AnchorFile { path, size: f.size, own: false }
-    });
-    let files = written.chain(held).collect();
-    let rewritten = load.rewritten.iter().map(|r| {
-        let new = r.new.as_ref().map(|w| (w.path.clone(), w.size));
-        let new = new.map(|(path, size)| AnchorFile { path, size, own: false });
-        Rewritten { old: r.old.path.to_string(), new }
-    });
-    let rewritten = rewritten.collect();
-    let manifest = load.manifest.as_ref().map(|_| manifest_path(&load.slice, &load.word));
-    to_json(&Anchor { table_id: table_id.to_owned(), version, files, rewritten, manifest })
-}
-
-fn to_json(anchor: &Anchor) -> Value {
-    serde_json::to_value(anchor).expect("an anchor is plain JSON")
 }
 
 /// Writes the body; its name is durable once its directory is synced. Gives its path. `word` is
@@ -138,7 +72,7 @@ pub(super) fn write_body(
 }
 
 /// Where the manifest of a load lies; `word` is the load's own.
-fn manifest_path(slice: &SliceLoad, word: &str) -> String {
+pub(super) fn manifest_path(slice: &SliceLoad, word: &str) -> String {
     let prefix = body_prefix(&slice.slice, slice.generation);
     format!("{}/{prefix}{word}.rows", body_dir(&slice.plan))
 }
@@ -154,8 +88,7 @@ pub(super) fn write_manifest(durable: &Durable, load: &DeltaLoad) -> Result<Opti
 
 /// The manifest of a receipt; none where it has none or it is gone. Blocks.
 pub(super) fn manifest(durable: &Durable, receipt: &Receipt) -> Result<Option<Vec<u8>>> {
-    let anchor = serde_json::from_value::<Anchor>(receipt.latest().anchor.clone());
-    let Some(path) = anchor.ok().and_then(|anchor| anchor.manifest) else { return Ok(None) };
+    let Some(path) = Anchor::of(receipt).and_then(|a| a.manifest) else { return Ok(None) };
     match durable.disk().read(&path) {
         Ok(bytes) => Ok(Some(bytes.to_vec())),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -267,6 +200,7 @@ fn confirm(
     table_id: &str,
     receipts: Vec<Receipt>,
 ) -> (Vec<Confirmed>, Vec<Commit>) {
+    let sums = Sums::of(&receipts);
     let look = |state: &mut State| {
         let mut valid = Vec::new();
         let mut known = HashSet::new();
@@ -277,7 +211,7 @@ fn confirm(
             if state.txn(&app_id) != i64::try_from(r.generation).ok() {
                 continue;
             }
-            let Ok(anchor) = serde_json::from_value::<Anchor>(r.anchor.clone()) else { continue };
+            let Some(anchor) = Anchor::of(&receipt) else { continue };
             if anchor.table_id != table_id {
                 continue;
             }
@@ -307,7 +241,7 @@ fn confirm(
                 if rests && gone(&file) {
                     moved = Some(format!("`{}` is no longer part of the table", file.path));
                 }
-                anchor.files.extend(rests.then_some(file));
+                anchor.files.extend(rests.then(|| sums.fill(file)));
             }
             confirmed.push(Confirmed { receipt, anchor, moved });
         }
@@ -324,8 +258,9 @@ fn confirm(
 impl Confirmed {
     /// With how its data stand, and the version it was put on.
     fn stand(self, durable: &Durable) -> (u64, Found) {
-        let Confirmed { receipt, anchor, moved } = self;
-        let moved = moved.or_else(|| anchor.files.iter().find_map(|f| damage(durable, f)));
+        let Confirmed { mut receipt, anchor, moved } = self;
+        receipt.latest_mut().anchor = anchor.to_json();
+        let moved = moved.or_else(|| anchor.files.iter().find_map(|f| resized(durable, f)));
         let standing = moved.map_or(Standing::Sound, Standing::Recheck);
         (anchor.version, Found { receipt, standing })
     }
@@ -359,18 +294,10 @@ pub(super) fn refresh(
     held: &[Arc<DataFile>],
     mut receipt: Receipt,
 ) -> Result<()> {
-    let Ok(old) = serde_json::from_value::<Anchor>(receipt.latest().anchor.clone()) else {
+    let Some(old) = Anchor::of(&receipt) else {
         return Err(Error::bug("a receipt without its anchor was found whole"));
     };
-    let own: HashSet<_> = old.files.into_iter().filter(|f| f.own).map(|f| f.path).collect();
-    let files = held.iter().map(|f| {
-        let path = f.path.to_string();
-        AnchorFile { own: own.contains(&path), path, size: f.size }
-    });
-    let files = files.collect();
-    let (table_id, rewritten, manifest) = (old.table_id, old.rewritten, old.manifest);
-    let new = Anchor { table_id, version, files, rewritten, manifest };
-    receipt.latest_mut().anchor = to_json(&new);
+    receipt.latest_mut().anchor = old.moved_to(version, held).to_json();
     let durable = shared.log.durable();
     let path = write_body(durable, load, word, &receipt)?;
     let dir = body_dir(&load.plan);
@@ -384,23 +311,18 @@ pub(super) fn refresh(
     Ok(())
 }
 
-/// The data files that loads of this very slice wrote, whatever their plan, with their receipts:
-/// they hold rows of it alone. Blocks.
-pub(super) fn own_files(durable: &Durable, load: &SliceLoad) -> Result<HashMap<String, Receipt>> {
-    let paths = bodies(durable, &format!("{}.", plain(load.slice.as_str())))?;
-    let mut own = HashMap::new();
-    for receipt in read_bodies(durable, &paths)? {
-        let r = receipt.latest();
-        let Ok(anchor) = serde_json::from_value::<Anchor>(r.anchor.clone()) else { continue };
-        if r.interval == load.interval {
-            let files = anchor.files.into_iter().filter(|f| f.own);
-            own.extend(files.map(|f| (f.path, receipt.clone())));
-        }
-    }
-    Ok(own)
+/// Every body that bears the slice's name, whatever its plan and generation. Blocks.
+pub(super) fn of_slice(durable: &Durable, slice: &SliceId) -> Result<Vec<Receipt>> {
+    read_bodies(durable, &bodies(durable, &format!("{}.", plain(slice.as_str())))?)
 }
 
-fn damage(durable: &Durable, file: &AnchorFile) -> Option<String> {
+/// What all bodies say of the bytes of data files. Blocks.
+pub(super) fn sums(durable: &Durable) -> Result<Sums> {
+    Ok(Sums::of(&read_bodies(durable, &bodies(durable, "")?)?))
+}
+
+/// Whether a file is gone or of another size, in words.
+pub(super) fn resized(durable: &Durable, file: &AnchorFile) -> Option<String> {
     match durable.disk().stat(&file.path) {
         Ok(stat) if stat.length == file.size => None,
         Ok(stat) => Some(format!("`{}` has {} bytes, not {}", file.path, stat.length, file.size)),

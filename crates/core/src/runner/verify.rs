@@ -16,7 +16,7 @@ use super::{Happening, Job, Options, Shared};
 use crate::digest::Hasher;
 use crate::error::{Kind, Result};
 use crate::ledger::{Event, SliceEvent, SliceRecord, State};
-use crate::receipt::{Counts, ReceiptV1};
+use crate::receipt::{Counts, Receipt};
 
 /// How closely `verify` looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,11 +105,11 @@ async fn one(
     level: Level,
 ) -> Result<Finding> {
     shared.go_on()?;
-    let found = receipts.ours.get(&record.id).map(|f| f.receipt.latest());
+    let found = receipts.ours.get(&record.id).map(|f| &f.receipt);
     let mut drill = Drill::default();
     let judgement = match found {
         None => Judgement::CannotAttribute { reason: "its receipt is gone".into() },
-        Some(receipt) if receipt.undone().is_some() => {
+        Some(receipt) if receipt.latest().undone().is_some() => {
             Judgement::CannotAttribute { reason: "its rows were taken out by `undo`".into() }
         }
         Some(receipt) => match judge(shared, &record, receipt, level, &mut drill).await {
@@ -133,16 +133,15 @@ async fn settle(
     level: Level,
     record: &mut SliceRecord,
     judgement: &Judgement,
-    receipt: Option<&ReceiptV1>,
+    receipt: Option<&Receipt>,
 ) -> Result<()> {
     let event = match judgement {
         Judgement::Verified | Judgement::Extra { .. } => match (record.state, receipt) {
             // Only a full proof of the newest load takes a mismatch back.
             (State::Mismatched, Some(receipt))
-                if level != Level::Count && receipt.generation >= record.generation =>
+                if level != Level::Count && receipt.latest().generation >= record.generation =>
             {
-                let receipt = crate::receipt::Receipt::V1(receipt.clone());
-                SliceEvent::Recovered(super::attempt::outcome(&receipt))
+                SliceEvent::Recovered(super::attempt::outcome(receipt))
             }
             _ => return Ok(()),
         },
@@ -158,10 +157,17 @@ async fn settle(
 async fn judge(
     shared: &Shared,
     record: &SliceRecord,
-    receipt: &ReceiptV1,
+    receipt: &Receipt,
     level: Level,
     drill: &mut Drill,
 ) -> Result<Judgement> {
+    // Looked at first: what is known to be damaged is better not taken apart.
+    if level != Level::Count
+        && let Some(reason) = shared.job.target.damage(receipt).await?
+    {
+        return Ok(Judgement::Mismatched { missing: 0, changed: 0, reason });
+    }
+    let receipt = receipt.latest();
     let plan = &shared.job.plan;
     let hasher = Hasher::new(&plan.columns, &receipt.salt);
     let mut sink = Taken::new(shared.env(), &hasher, &record.interval, &plan.columns);

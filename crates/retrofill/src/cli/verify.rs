@@ -53,7 +53,8 @@ pub struct VerifyArgs {
 pub enum Level {
     /// Rows are counted.
     Count,
-    /// Every value is read and compared by digest.
+    /// Every value is read and compared by digest, and every data file that was written is compared
+    /// byte by byte with its checksum.
     Digest,
     /// Where a digest differs, the rows that differ are shown, and what they have in common.
     Rows,

@@ -92,6 +92,21 @@ fn a_damaged_data_file_is_found() {
     repaired(&job);
 }
 
+/// Every value can still be read: only the bytes tell.
+#[test]
+fn a_flipped_bit_that_changes_no_value_is_found() {
+    let (job, file) = loaded();
+    let mut bytes = fs::read(&file).unwrap();
+    let author = bytes.windows(9).rposition(|w| w == b"retrofill").unwrap();
+    bytes[author] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    if judge::here("verify::a_flipped_bit_that_changes_no_value_is_found") {
+        assert_eq!(judge::equal(&job), 26_115);
+    }
+    only_the_hit_slice_is_mismatched(&job);
+    repaired(&job);
+}
+
 #[test]
 fn a_data_file_rewritten_without_some_rows_is_found() {
     if !judge::here("verify::a_data_file_rewritten_without_some_rows_is_found") {

@@ -1,5 +1,6 @@
 //! Delta tables on a real directory.
 
+mod damage;
 mod foreign;
 mod load;
 mod receipts;
