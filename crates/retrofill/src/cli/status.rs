@@ -23,7 +23,7 @@ pub struct StatusArgs {
     /// The job.
     #[command(flatten)]
     pub job: JobArg,
-    /// Show it again every two seconds, until all is done.
+    /// Show it again every two seconds, until all is done or the runner that was seen has ended.
     #[arg(
         long,
         env = "RETROFILL_WATCH",
@@ -46,6 +46,7 @@ pub struct StatusArgs {
 /// Shows where the job stands.
 pub async fn execute(ctx: &Context, args: &StatusArgs) -> Result<Exit, Failure> {
     let opened = args.job.open(ctx.state_dir.as_deref())?;
+    let mut seen = false;
     loop {
         let (journal, row) = opened.job.newest().await?;
         let standing = journal.summary(&row.plan).await?;
@@ -55,7 +56,10 @@ pub async fn execute(ctx: &Context, args: &StatusArgs) -> Result<Exit, Failure> 
             Format::Text => ctx.output.result(&text(&row, &standing, done)),
             Format::Json => ctx.output.json(&json(&row, &standing)),
         }
-        if !args.watch || done == standing.total() {
+        let runs = standing.lease.as_ref().is_some_and(LeaseState::is_live);
+        let ended = done == standing.total() || (seen && !runs);
+        seen |= runs;
+        if !args.watch || ended {
             return Ok(Exit::Done.detailed(args.detailed_exitcode, done < standing.total()));
         }
         tokio::time::sleep(Duration::from_secs(2)).await;

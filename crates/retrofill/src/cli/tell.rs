@@ -113,6 +113,8 @@ pub(super) async fn failed(ctx: &Context, called: Timestamp, job: &Job, failure:
 async fn standing(job: &Job) -> Option<(Arc<Plan>, Arc<SqliteJournal>, Summary)> {
     let plan = Arc::new(job.frozen().ok()??.with(&job.spec));
     let journal = job.journal_read_only().ok()?;
+    // A ledger that cannot be trusted is what the run itself has failed with.
+    journal.check_chain(&plan.id).await.ok()?;
     let known = journal.summary(&plan.id).await.ok()??;
     let summary = sum_up(&plan, &known, 0.0);
     Some((plan, journal, summary))

@@ -73,6 +73,8 @@ pub(super) async fn work(
     }
     let plan = Arc::new(plan);
     let mut options = options(&plan)?;
+    // What was altered is not added to, nor is anything loaded by what it says.
+    parts.journal.check_chain(&plan.id).await?;
     let open = |s: ledger::Summary| s.of(State::Verified) + s.of(State::Empty) < s.total();
     if parts.journal.summary(&plan.id).await?.is_none_or(open) {
         consent::to_replace(ctx.output, &plan, may.yes)?;

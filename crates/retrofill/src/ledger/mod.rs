@@ -82,6 +82,13 @@ impl SqliteJournal {
         self.read_with(move |connection, path| append::head(connection, path, &plan)).await
     }
 
+    /// Checks a plan's chain of entries from the first to the newest. An error of kind `Config`
+    /// where one was changed or is missing.
+    pub async fn check_chain(&self, plan: &PlanId) -> Result<()> {
+        let plan = plan.clone();
+        self.read_with(move |connection, path| reader::walk(connection, path, &plan, 0, drop)).await
+    }
+
     /// Waits until every append made before is durable.
     pub async fn flush(&self) -> Result<()> {
         match &self.writer {

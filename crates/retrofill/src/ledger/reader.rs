@@ -92,6 +92,19 @@ pub(super) fn entries(
     plan: &PlanId,
     after: u64,
 ) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    walk(connection, path, plan, after, |entry| entries.push(entry))?;
+    Ok(entries)
+}
+
+/// Gives each entry of [`entries`] away as soon as it is checked.
+pub(super) fn walk(
+    connection: &Connection,
+    path: &Path,
+    plan: &PlanId,
+    after: u64,
+    mut give: impl FnMut(Entry),
+) -> Result<()> {
     let failed = |e| sqlite::cannot(path, "be read", e);
     let mut chain = Chain { path, plan, head: hash_of(connection, path, plan, after)? };
     let mut statement = connection
@@ -103,15 +116,14 @@ pub(super) fn entries(
     let mut rows = statement
         .query((plan.as_str(), i64::try_from(after).unwrap_or(i64::MAX)))
         .map_err(failed)?;
-    let mut entries = Vec::new();
     while let Some(row) = rows.next().map_err(failed)? {
-        entries.push(chain.next(row)?);
+        give(chain.next(row)?);
     }
     let head = append::head(connection, path, plan)?;
     if head.is_some_and(|head| head.0 > after && head != chain.head) {
         return Err(chain.broken(chain.head.0 + 1));
     }
-    Ok(entries)
+    Ok(())
 }
 
 /// The hash of the entry with this sequence; what stands before the first for 0, or where there

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -139,4 +140,21 @@ fn outstanding_work_has_an_exit_code_of_its_own() {
     job.call("plan", &["--detailed-exitcode"]).ended(0);
     let watched = job.call("status", &["--watch", "--detailed-exitcode"]).ended(0);
     assert!(watched.stdout.contains("done 12/12"), "{}", watched.stdout);
+}
+
+/// Who watches a run does not watch forever when it dies.
+#[test]
+fn watching_ends_with_the_runner() {
+    let job = Job::example();
+    let mut runner = job.start(&[], &[("RETROFILL_HOLD", "commit:1")]);
+    assert!(runner.says("held at commit"), "{}", runner.stderr());
+    let mut watch = job.command("status", &["--watch"]);
+    let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("running on")), "it does not see the runner");
+    runner.kill();
+    let rest: Vec<String> = lines.collect();
+    assert!(watch.wait().unwrap().success());
+    let (last, text) = (rest.iter().rfind(|l| l.contains("done ")), rest.join("\n"));
+    assert!(last.is_some_and(|l| !l.contains("done 12/12")), "{text}");
 }
