@@ -6,6 +6,7 @@
 //! [`connector::Source`]: retrofill_core::connector::Source
 //! [`connector::Target`]: retrofill_core::connector::Target
 
+pub mod columnar;
 pub mod delta;
 pub mod files;
 
@@ -27,6 +28,8 @@ pub enum Connector {
     Csv,
     /// A Delta table.
     Delta,
+    /// Parquet files.
+    Parquet,
 }
 
 impl Connector {
@@ -35,6 +38,7 @@ impl Connector {
         match key {
             "csv" => Ok(Connector::Csv),
             "delta" => Ok(Connector::Delta),
+            "parquet" => Ok(Connector::Parquet),
             other => Err(Error::config(format!("there is no connector `{other}`"))),
         }
     }
@@ -52,6 +56,9 @@ pub fn open_source(
             Arc::new(files::CsvSource::open(settings(endpoint)?, base_dir, state_dir)?)
         }
         Connector::Delta => Arc::new(delta::DeltaTarget::open(settings(endpoint)?, base_dir)?),
+        Connector::Parquet => {
+            Arc::new(columnar::ParquetSource::open(settings(endpoint)?, base_dir, state_dir)?)
+        }
     })
 }
 
@@ -59,8 +66,9 @@ pub fn open_source(
 pub fn open_target(endpoint: &Endpoint, base_dir: &Path) -> Result<Arc<dyn Target>> {
     Ok(match Connector::of(&endpoint.connector)? {
         Connector::Delta => Arc::new(delta::DeltaTarget::open(settings(endpoint)?, base_dir)?),
-        Connector::Csv => {
-            return Err(Error::config("`csv` is a source, not a target").hint("targets: delta"));
+        Connector::Csv | Connector::Parquet => {
+            let what = format!("`{}` is a source, not a target", endpoint.connector);
+            return Err(Error::config(what).hint("targets: delta"));
         }
     })
 }

@@ -53,6 +53,8 @@ use retrofill_core::survey::Survey;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+pub(crate) use self::scan::{footer, inside};
+
 use self::commit::Committer;
 use self::disk::{Disk, RealDisk};
 use self::durable::{Created, Durable};

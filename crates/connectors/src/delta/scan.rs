@@ -17,6 +17,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
+use parquet::file::reader::ChunkReader;
 use retrofill_core::columns::Columns;
 use retrofill_core::connector::RowSink;
 use retrofill_core::error::{Error, Kind, Result};
@@ -288,7 +289,7 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
 
 /// Reads the footer. The writer's own Arrow types are ignored: Delta's types rule. The 96-bit
 /// times that Spark may write are taken as microseconds, which hold every year.
-pub(super) fn footer(file: &DiskFile) -> Result<ArrowReaderMetadata, ParquetError> {
+pub(crate) fn footer(file: &impl ChunkReader) -> Result<ArrowReaderMetadata, ParquetError> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let metadata = ArrowReaderMetadata::load(file, options.clone())?;
     let root = metadata.parquet_schema().root_schema().get_fields();
@@ -337,7 +338,8 @@ fn wholes(array: &ArrayRef) -> Option<Vec<Option<i64>>> {
     Some(array.as_primitive::<Int64Type>().iter().collect())
 }
 
-fn inside(time: &ArrayRef, interval: &Interval) -> Option<BooleanArray> {
+/// Which of these times lie in the interval; none where they are no times.
+pub(crate) fn inside(time: &ArrayRef, interval: &Interval) -> Option<BooleanArray> {
     let DataType::Timestamp(unit, _) = time.data_type() else { return None };
     let (first, end) = interval.bounds(*unit);
     let values = match unit {

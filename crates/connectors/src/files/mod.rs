@@ -48,10 +48,16 @@ use tokio::sync::{Mutex, mpsc};
 pub use guess::{Ask, Guess, GuessedColumn, GuessedKey, GuessedTime, NullWord, guess};
 pub use names::{TYPE_NAMES, parse_type};
 pub use settings::{Compression, CsvSettings, Encoding, Schema};
+// What other sources of files need too.
+pub(crate) use names::{list, nearest};
+pub(crate) use open::{find, stale, unreadable};
+pub(crate) use parallel::ordered;
+pub(crate) use stage::{disjoint, touched};
+pub(crate) use staging::{covers, disk, fingerprint, read_json, write_json};
+pub(crate) use time::{Clock, Form, Moment, in_zone};
 
 use csv::Dialect;
 use staging::Staging;
-use time::{Clock, Form};
 
 /// Batches that wait for the reader of a slice.
 const QUEUED: usize = 2;

@@ -2,7 +2,7 @@
 
 use retrofill_core::columns::{ColumnType, Precision};
 use retrofill_core::error::{Error, Result};
-pub(super) use retrofill_core::names::nearest;
+pub(crate) use retrofill_core::names::nearest;
 
 /// Names of columns that a message lists at most.
 const LISTED: usize = 20;
@@ -77,7 +77,7 @@ fn decimal(name: &str) -> Result<ColumnType> {
 }
 
 /// Names for a message, not too many.
-pub(super) fn list(names: &[String]) -> String {
+pub(crate) fn list(names: &[String]) -> String {
     let shown: Vec<_> = names.iter().take(LISTED).map(|n| format!("`{n}`")).collect();
     match names.len().saturating_sub(LISTED) {
         0 => shown.join(", "),

@@ -22,7 +22,7 @@ use super::unpack::{self, Damage, Packing, Unpacked};
 const MARK: usize = 3;
 
 /// The files of a name or pattern, in the order of their paths, relative where the pattern is.
-pub(super) fn find(base: &Path, pattern: &str) -> Result<Vec<FileStamp>> {
+pub(crate) fn find(base: &Path, pattern: &str) -> Result<Vec<FileStamp>> {
     let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
     if !pattern.contains(['*', '?', '{', '[']) || base.join(pattern).is_file() {
         return Ok(vec![stamp(base, pattern.to_owned())?]);
@@ -122,13 +122,13 @@ pub(super) fn open_plain(base: &Path, path: &str) -> Result<File> {
 }
 
 /// A file of the source that is no longer what the survey saw.
-pub(super) fn stale(path: &str, how: &str) -> Error {
+pub(crate) fn stale(path: &str, how: &str) -> Error {
     Error::new(Kind::Stale, format!("`{path}` {how}"))
         .hint("the source changed since it was planned; run again with `--replan`")
 }
 
 /// A file of the source that cannot be read.
-pub(super) fn unreadable(path: &str, e: io::Error) -> Error {
+pub(crate) fn unreadable(path: &str, e: io::Error) -> Error {
     if let Some(damage) = Damage::of(&e) {
         return Error::config(format!("`{path}` {damage}")).hint(damage.hint());
     }

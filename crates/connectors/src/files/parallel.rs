@@ -15,7 +15,7 @@ pub(super) fn threads() -> usize {
 /// Takes items from `next`, one caller at a time, works on them on all cores, and gives the
 /// results to `done` in the items' order. At most two items per thread are under way. The first
 /// failure in the items' order ends it.
-pub(super) fn ordered<T: Send, R: Send>(
+pub(crate) fn ordered<T: Send, R: Send>(
     next: impl FnMut() -> Result<Option<T>> + Send,
     work: impl Fn(T) -> Result<R> + Sync,
     mut done: impl FnMut(R) -> Result<()>,

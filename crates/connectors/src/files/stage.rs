@@ -44,7 +44,7 @@ pub(super) fn root(state: &Path) -> PathBuf {
 }
 
 /// The slices in order, each instant in one only.
-fn disjoint(slices: &[Interval]) -> Vec<Interval> {
+pub(crate) fn disjoint(slices: &[Interval]) -> Vec<Interval> {
     let mut sorted = slices.to_vec();
     sorted.sort_unstable_by_key(|s| (s.start(), s.end()));
     let mut out: Vec<Interval> = Vec::with_capacity(sorted.len());
@@ -56,7 +56,7 @@ fn disjoint(slices: &[Interval]) -> Vec<Interval> {
 }
 
 /// The slices a block overlaps.
-fn touched(block: &Block, slices: &[Interval]) -> std::ops::Range<usize> {
+pub(crate) fn touched(block: &Block, slices: &[Interval]) -> std::ops::Range<usize> {
     if block.rows == 0 {
         return 0..0;
     }

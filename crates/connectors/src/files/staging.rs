@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use retrofill_core::connector::ReadRequest;
 use retrofill_core::error::{Error, Result};
 use retrofill_core::interval::Interval;
@@ -69,7 +70,7 @@ pub(super) struct Staging {
 }
 
 /// Identifies a survey's content.
-pub(super) fn fingerprint(survey: &Survey) -> String {
+pub(crate) fn fingerprint(survey: &Survey) -> String {
     let mut hash = Xxh3::new();
     for file in &survey.files {
         hash.update(file.path.as_bytes());
@@ -90,7 +91,7 @@ pub(super) fn bucket_path(dir: &Path, bucket: usize) -> PathBuf {
 }
 
 /// A failure of the state dir's disk.
-pub(super) fn disk(path: &Path, e: io::Error) -> Error {
+pub(crate) fn disk(path: &Path, e: io::Error) -> Error {
     let what = format!("cannot use `{}` for the sorted copy of the source", path.display());
     match e.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -101,7 +102,7 @@ pub(super) fn disk(path: &Path, e: io::Error) -> Error {
 }
 
 /// Writes a small file so that it is whole or not there, whatever happens.
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_vec(value)
         .map_err(|e| Error::bug("cannot write a manifest as JSON").because(e))?;
     let part = path.with_extension("part");
@@ -122,8 +123,25 @@ pub(super) fn settle(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// What is in a file of ours; none where it is missing or cannot be understood.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// Whether the slices hold all rows of the interval, where rows lie between these times alone.
+pub(crate) fn covers(
+    slices: &[Interval],
+    interval: &Interval,
+    (min, max): (Timestamp, Timestamp),
+) -> bool {
+    let mut from = interval.start().max(min);
+    let first = slices.partition_point(|s| s.end() <= from);
+    for slice in &slices[first..] {
+        if from >= interval.end() || from > max || slice.start() > from {
+            break;
+        }
+        from = slice.end();
+    }
+    from >= interval.end() || from > max
 }
 
 impl Staging {
@@ -148,19 +166,8 @@ impl Staging {
     /// Whether every row of the interval that the survey saw is here.
     pub(super) fn serves(&self, survey: &Survey, interval: &Interval) -> bool {
         let Manifest::V1 { survey: of, slices, .. } = &self.manifest;
-        let Some((min, max)) = survey.time_range() else { return false };
-        if *of != fingerprint(survey) {
-            return false;
-        }
-        let mut from = interval.start().max(min);
-        let first = slices.partition_point(|s| s.end() <= from);
-        for slice in &slices[first..] {
-            if from >= interval.end() || from > max || slice.start() > from {
-                break;
-            }
-            from = slice.end();
-        }
-        from >= interval.end() || from > max
+        let range = survey.time_range().filter(|_| *of == fingerprint(survey));
+        range.is_some_and(|range| covers(slices, interval, range))
     }
 
     /// Reads the rows of an interval that this copy serves.

@@ -16,18 +16,18 @@ use super::iso::{Civil, LEAP, epoch_parts, fraction, iso};
 const BEYOND: &str = "lies behind 9999-12-30T22:00:00Z, the last time there is";
 
 /// Why a text is no time.
-pub(super) type Reason = Cow<'static, str>;
+pub(crate) type Reason = Cow<'static, str>;
 
 /// A point in time: floor seconds since 1970 and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment {
-    pub(super) seconds: i64,
-    pub(super) nanos: u32,
+pub(crate) struct Moment {
+    pub(crate) seconds: i64,
+    pub(crate) nanos: u32,
 }
 
 impl Moment {
     /// From a point in time.
-    pub(super) fn new(t: Timestamp) -> Self {
+    pub(crate) fn new(t: Timestamp) -> Self {
         let n = t.as_nanosecond();
         Moment {
             seconds: n.div_euclid(1_000_000_000) as i64,
@@ -36,7 +36,7 @@ impl Moment {
     }
 
     /// The same; moments are only made inside the range of [`Timestamp`].
-    pub(super) fn timestamp(self) -> Timestamp {
+    pub(crate) fn timestamp(self) -> Timestamp {
         Timestamp::from_nanosecond(
             i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanos),
         )
@@ -44,7 +44,7 @@ impl Moment {
     }
 
     /// Whole units since 1970; none where it is finer or does not fit.
-    pub(super) fn whole(self, unit: Precision) -> Option<i64> {
+    pub(crate) fn whole(self, unit: Precision) -> Option<i64> {
         let length = unit.nanoseconds();
         let nanos = i64::from(self.nanos);
         if nanos % length != 0 {
@@ -55,7 +55,8 @@ impl Moment {
         i64::try_from(n).ok()
     }
 
-    fn unit(self) -> TimeUnitSeen {
+    /// The unit that it needs.
+    pub(crate) fn unit(self) -> TimeUnitSeen {
         match self.nanos {
             0 => TimeUnitSeen::Second,
             n if n % 1_000_000 == 0 => TimeUnitSeen::Millisecond,
@@ -67,7 +68,7 @@ impl Moment {
 
 /// How times are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// RFC 3339: with `Z` or an offset.
     Zoned,
     /// Date, or date and time, without a zone.
@@ -90,17 +91,17 @@ impl Form {
     ];
 
     /// The name kept in the survey.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         Form::ALL.iter().find(|(f, _)| *f == self).expect("every form has a name").1
     }
 
     /// The form of this name.
-    pub(super) fn named(name: &str) -> Option<Form> {
+    pub(crate) fn named(name: &str) -> Option<Form> {
         Form::ALL.iter().find(|(_, n)| *n == name).map(|(f, _)| *f)
     }
 
     /// The form most of these first values have; the earlier one where two are as frequent.
-    pub(super) fn guess<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Form> {
+    pub(crate) fn guess<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Form> {
         let mut seen: Vec<(Form, usize)> = Vec::new();
         for form in values.filter_map(Form::of) {
             match seen.iter_mut().find(|(f, _)| *f == form) {
@@ -123,7 +124,7 @@ impl Form {
 
 /// Reads the times of one source.
 #[derive(Debug, Clone)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     form: Form,
     /// The zone of times without one; none is UTC.
     zone: Option<TimeZone>,
@@ -132,14 +133,14 @@ pub(super) struct Clock {
 
 impl Clock {
     /// `zone` applies to times without one; `format` is the setting `time_format`.
-    pub(super) fn new(form: Form, zone: TimeZone, format: Option<String>) -> Self {
+    pub(crate) fn new(form: Form, zone: TimeZone, format: Option<String>) -> Self {
         let zone = (zone != TimeZone::UTC).then_some(zone);
         Clock { form, zone, format }
     }
 
     /// The point in time and the unit it needs.
     #[inline]
-    pub(super) fn read(&self, text: &[u8]) -> Result<(Moment, TimeUnitSeen), Reason> {
+    pub(crate) fn read(&self, text: &[u8]) -> Result<(Moment, TimeUnitSeen), Reason> {
         match self.form {
             Form::Zoned => {
                 let civil = iso(text)?;
@@ -161,7 +162,7 @@ impl Clock {
     }
 
     /// A time of a column that is not the time column: any of the forms with a date in it.
-    pub(super) fn read_any(&self, text: &[u8]) -> Result<(Moment, TimeUnitSeen), Reason> {
+    pub(crate) fn read_any(&self, text: &[u8]) -> Result<(Moment, TimeUnitSeen), Reason> {
         let civil = iso(text)?;
         match civil.offset {
             Some(offset) => civil.at_offset(offset),
@@ -202,7 +203,8 @@ impl Clock {
     }
 }
 
-fn in_zone(datetime: DateTime, zone: &TimeZone) -> Result<Moment, Reason> {
+/// The point in time that a date and time is in a zone.
+pub(crate) fn in_zone(datetime: DateTime, zone: &TimeZone) -> Result<Moment, Reason> {
     let ambiguous = zone.to_ambiguous_timestamp(datetime);
     let name = || zone.iana_name().unwrap_or("its zone");
     match ambiguous.offset() {

@@ -125,7 +125,11 @@ pub(super) fn check_magic(
         Some(packing) if auto => format!("set `compression: {}`", packing.name()),
         Some(packing) => format!("leave `compression` out, or set it to `{}`", packing.name()),
         None if foreign(&first).is_some() => {
-            "only CSV is read: plain, or packed with gzip, zstd, bzip2 or xz".into()
+            if first.starts_with(b"PAR1") {
+                "read it as `{ parquet: { path: ... } }`; types and columns are known then".into()
+            } else {
+                "CSV is read plain, or packed with gzip, zstd, bzip2 or xz".into()
+            }
         }
         None if auto => "set `compression: none`".into(),
         None => "leave `compression` out, or set it to `none`".into(),

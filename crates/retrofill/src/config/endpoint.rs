@@ -12,44 +12,68 @@ use serde_json::{Value, json};
 use super::problem::Problem;
 use super::raw::{RawSource, RawTarget};
 use super::raw_ends::{
-    RawCompression, RawCsv, RawDecimal, RawDelta, RawEncoding, RawSchema, RawSourceConnector,
+    RawCompression, RawCsv, RawDecimal, RawEncoding, RawParquet, RawSchema, RawSourceConnector,
     RawTargetConnector,
 };
 use super::read::Field;
 use super::resolve::check_zone;
 use super::tree::Mark;
+use super::types::RawTypes;
 
 /// The source, ready to open.
 pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -> Option<Endpoint> {
     match raw {
         RawSource::Url(text) => {
-            let by_name = |t: &str| {
-                let packed = [".gz", ".zst", ".bz2", ".xz"].iter().find_map(|e| t.strip_suffix(e));
-                Path::new(packed.unwrap_or(t)).extension() == Some("csv".as_ref())
+            let (kind, path) = match text.split_once(':') {
+                Some((kind @ ("csv" | "delta" | "parquet"), path)) => (Some(kind), path),
+                _ => (kind_of(text), text.as_str()),
             };
-            let path = match text.strip_prefix("csv:") {
-                Some(path) => Some(path),
-                None => Some(text.as_str()).filter(|t| by_name(t)),
-            };
-            let Some(path) = path else {
+            let Some(kind) = kind else {
                 let problem = Problem::at(mark, "`source` does not tell what it is");
                 problems.push(problem.hint(
-                    "a path that ends with `.csv`, `.csv.gz` (or `.zst`, `.bz2`, `.xz`), \
-                     `csv:path`, or `{ csv: { path: ... } }`",
+                    "a path that ends with `.csv`, `.csv.gz` (or `.zst`, `.bz2`, `.xz`) or \
+                     `.parquet`, `csv:path`, `parquet:path`, `delta:path`, or \
+                     `{ csv: { path: ... } }`",
                 ));
                 return None;
             };
             check_path(path, "source", mark, problems);
-            Some(csv(path, None, problems))
+            Some(match kind {
+                "delta" => delta(path),
+                "parquet" => parquet(path, None, problems),
+                _ => csv(path, None, problems),
+            })
         }
         RawSource::Connector(connectors) => {
-            let RawSourceConnector { csv: field } = &**connectors;
-            let raw = connector(field, "source", "csv", mark, problems)?;
+            let RawSourceConnector { csv: text, delta: table, parquet: files } = &**connectors;
+            let keys = [text.key, table.key, files.key];
+            one(keys, "source", "`csv`, `delta` or `parquet`", mark, problems)?;
+            if let Some(raw) = table.get() {
+                let path = raw.path.get()?;
+                check_path(path, "source.delta.path", raw.path.mark, problems);
+                return Some(delta(path));
+            }
+            if let Some(raw) = files.get() {
+                let path = raw.path.get()?;
+                check_path(path, "source.parquet.path", raw.path.mark, problems);
+                return Some(parquet(path, Some(raw), problems));
+            }
+            let raw = text.get()?;
             let path = raw.path.get()?;
             check_path(path, "source.csv.path", raw.path.mark, problems);
             Some(csv(path, Some(raw), problems))
         }
     }
+}
+
+/// The connector that a path's ending tells.
+fn kind_of(path: &str) -> Option<&'static str> {
+    let packed = [".gz", ".zst", ".bz2", ".xz"].iter().find_map(|e| path.strip_suffix(e));
+    let ends = |text: &str, ending: &str| Path::new(text).extension() == Some(ending.as_ref());
+    if ends(packed.unwrap_or(path), "csv") {
+        return Some("csv");
+    }
+    ends(path, "parquet").then_some("parquet")
 }
 
 /// The target, ready to open.
@@ -64,8 +88,9 @@ pub(super) fn target(raw: &RawTarget, mark: Mark, problems: &mut Vec<Problem>) -
             check_path(path, "target", mark, problems);
             Some(delta(path))
         }
-        RawTarget::Connector(RawTargetConnector { delta: field }) => {
-            let raw: &RawDelta = connector(field, "target", "delta", mark, problems)?;
+        RawTarget::Connector(RawTargetConnector { delta: table }) => {
+            one([table.key], "target", "`delta`", mark, problems)?;
+            let raw = table.get()?;
             let path = raw.path.get()?;
             check_path(path, "target.delta.path", raw.path.mark, problems);
             Some(delta(path))
@@ -73,20 +98,32 @@ pub(super) fn target(raw: &RawTarget, mark: Mark, problems: &mut Vec<Problem>) -
     }
 }
 
-/// The one connector; its key left out is a problem, unless another key was reported already.
-fn connector<'a, T>(
-    field: &'a Field<T>,
+/// Whether exactly one connector is named; else that is a problem, unless another key was reported
+/// already.
+fn one<const N: usize>(
+    keys: [Option<Mark>; N],
     what: &str,
     known: &str,
     mark: Mark,
     problems: &mut Vec<Problem>,
-) -> Option<&'a T> {
-    if field.is_absent() && !problems.iter().any(|p| p.message.ends_with(&format!(" in `{what}`")))
-    {
-        let problem = Problem::at(Mark { length: 1, ..mark }, format!("`{what}` is empty"));
-        problems.push(problem.hint(format!("it needs one connector: `{known}`")));
+) -> Option<()> {
+    let named: Vec<Mark> = keys.into_iter().flatten().collect();
+    match named[..] {
+        [_] => Some(()),
+        [] => {
+            if !problems.iter().any(|p| p.message.ends_with(&format!(" in `{what}`"))) {
+                let message = format!("`{what}` is empty");
+                let problem = Problem::at(Mark { length: 1, ..mark }, message);
+                problems.push(problem.hint(format!("it needs one connector: {known}")));
+            }
+            None
+        }
+        [_, second, ..] => {
+            let problem = Problem::at(second, format!("`{what}` names two connectors"));
+            problems.push(problem.hint("leave one of them out"));
+            None
+        }
     }
-    field.get()
 }
 
 fn check_path(path: &str, what: &str, mark: Mark, problems: &mut Vec<Problem>) {
@@ -108,6 +145,35 @@ fn delta(path: &str) -> Endpoint {
         settings,
         label: format!("Delta {path}"),
     }
+}
+
+/// All settings of Parquet files decide which rows are meant, and none is a secret.
+fn parquet(path: &str, raw: Option<&RawParquet>, problems: &mut Vec<Problem>) -> Endpoint {
+    let mut settings = json!({ "path": path });
+    if let Some(raw) = raw {
+        check_zone(&raw.timezone, "source.parquet.timezone", problems);
+        check_format(&raw.time_format, "source.parquet.time_format", problems);
+        let all = [
+            ("timezone", json!(raw.timezone.or("UTC".into())), json!("UTC")),
+            ("time_format", json!(raw.time_format.get()), Value::Null),
+            ("schema", json!(raw.schema.or(RawSchema::Strict).as_str()), json!("strict")),
+            ("types", json!(words(&raw.types)), json!({})),
+        ];
+        for (name, value, _) in all.into_iter().filter(|(_, value, default)| value != default) {
+            settings[name] = value;
+        }
+    }
+    Endpoint {
+        connector: "parquet".into(),
+        identity: settings.clone(),
+        settings,
+        label: format!("Parquet {path}"),
+    }
+}
+
+fn words(types: &Field<RawTypes>) -> BTreeMap<String, String> {
+    let types = types.or(BTreeMap::new());
+    types.into_iter().map(|(name, word)| (name, word.0)).collect()
 }
 
 /// All settings of a CSV source decide which rows are meant, and none is a secret.
@@ -145,13 +211,11 @@ fn csv(path: &str, raw: Option<&RawCsv>, problems: &mut Vec<Problem>) -> Endpoin
 /// The settings that a spec of the first version did not have, where they are not at their
 /// defaults: so a spec without them keeps its hash, and with it the ids of its plans.
 fn given(raw: &RawCsv) -> Vec<(&'static str, Value)> {
-    let types = raw.types.or(BTreeMap::new());
-    let types: BTreeMap<_, _> = types.into_iter().map(|(name, word)| (name, word.0)).collect();
     let all = [
         ("encoding", json!(raw.encoding.or(RawEncoding::Utf8).as_str()), json!("utf-8")),
         ("decimal", json!(raw.decimal.or(RawDecimal::Point).as_str()), json!(".")),
         ("schema", json!(raw.schema.or(RawSchema::Strict).as_str()), json!("strict")),
-        ("types", json!(types), json!({})),
+        ("types", json!(words(&raw.types)), json!({})),
     ];
     let given = all.into_iter().filter(|(_, value, default)| value != default);
     given.map(|(name, value, _)| (name, value)).collect()
@@ -171,7 +235,7 @@ fn check_csv(raw: &RawCsv, delimiter: &str, quote: &str, problems: &mut Vec<Prob
         problems.push(Problem::at(raw.decimal.mark, message).hint(hint));
     }
     check_zone(&raw.timezone, "source.csv.timezone", problems);
-    check_format(&raw.time_format, problems);
+    check_format(&raw.time_format, "source.csv.time_format", problems);
 }
 
 fn check_byte(field: &Field<String>, what: &str, problems: &mut Vec<Problem>) {
@@ -184,7 +248,7 @@ fn check_byte(field: &Field<String>, what: &str, problems: &mut Vec<Problem>) {
 }
 
 /// Words that cannot even be written cannot be read either.
-fn check_format(field: &Field<String>, problems: &mut Vec<Problem>) {
+fn check_format(field: &Field<String>, what: &str, problems: &mut Vec<Problem>) {
     let Some(format) = field.get() else { return };
     let now = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
     let hint = if !format.contains('%') {
@@ -194,6 +258,6 @@ fn check_format(field: &Field<String>, problems: &mut Vec<Problem>) {
     } else {
         return;
     };
-    let message = "`source.csv.time_format` is not a format of times";
+    let message = format!("`{what}` is not a format of times");
     problems.push(Problem::at(field.mark, message).hint(hint));
 }

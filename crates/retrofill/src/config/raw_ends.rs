@@ -10,6 +10,10 @@ section! {
     pub(super) struct RawSourceConnector needs [] {
         /// CSV files.
         pub(super) csv: RawCsv,
+        /// A Delta Lake table.
+        pub(super) delta: RawDelta,
+        /// Parquet files.
+        pub(super) parquet: RawParquet,
     }
 }
 
@@ -72,10 +76,34 @@ section! {
 }
 
 section! {
-    /// A Delta Lake table on a local disk. Created where there is none.
+    /// A Delta Lake table on a local disk. As a target created where there is none.
     pub(super) struct RawDelta needs ["path"] {
         /// The table's directory.
         pub(super) path: String,
+    }
+}
+
+section! {
+    /// Parquet files. Types are those of the files; whole numbers without a sign become ones of 64
+    /// bits, or decimals where one needs it; nanoseconds stay where a time needs them. Columns of
+    /// lists, maps and structs are refused.
+    pub(super) struct RawParquet needs ["path"] {
+        /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`. Files are read in the order
+        /// of their paths.
+        pub(super) path: String,
+        /// The time zone of times without one, and of dates: an IANA name. Default: UTC.
+        #[schemars(extend("default" = "UTC"))]
+        pub(super) timezone: String,
+        /// How times are written that are text, in strptime's words. Default: recognised, as in
+        /// CSV files.
+        pub(super) time_format: String,
+        /// Which columns the files of a pattern may have; their order is always free. Default:
+        /// strict.
+        #[schemars(extend("default" = "strict"))]
+        pub(super) schema: RawSchema,
+        /// The types of some columns, by name, also where files differ. A value that does not fit
+        /// exactly is refused. The types of a table that is there win. Default: those of the files.
+        pub(super) types: RawTypes,
     }
 }
 

@@ -40,6 +40,12 @@ pub(super) fn resolve(
     let name = name(&raw.name, stem, problems);
     let source = raw.source.get().and_then(|s| source(s, raw.source.mark, problems));
     let target = raw.target.get().and_then(|t| target(t, raw.target.mark, problems));
+    if source.is_some() && source == target {
+        problems.push(
+            Problem::at(raw.target.mark, "`source` and `target` are the same table")
+                .hint("a table cannot be backfilled from itself; name the one to read from"),
+        );
+    }
     let rows = raw.rows.get().and_then(|r| rows(r, problems));
     let range = section(&raw.range, range, problems);
     let write = write(raw, problems);

@@ -243,6 +243,8 @@ macro_rules! bad {
     };
 }
 
+mod ends;
+
 fn with(line: &str) -> String {
     format!("{SMALLEST}{line}\n")
 }
@@ -278,10 +280,6 @@ rejects: { max: 120% }
     bad_mode_append_with_key: with("write: { mode: append }");
     bad_mode_fill_without_key: keyless("write: { mode: fill-missing }");
     bad_unknown_mode: with("write: { mode: upserts }");
-    bad_connectors: ends("{ postgres: { url: x } }", "{ csv: { path: o } }");
-    bad_url_strings: ends("postgres://h/db", "./out");
-    bad_object_store: ends("{ csv: { path: \"s3://b/*.csv\" } }", "delta:gs://b/t");
-    bad_no_connector: "source: {}\ntarget:\nrows:\n";
     bad_reversed_range: with("range:\n  from: 2020-01-01\n  to: 2019-01-01");
     bad_time_without_offset: with("range: { from: 2019-01-01T00:00:00 }");
     bad_numbers_for_texts: with("name: 2019\nlimits: { rows_per_second: \"5\" }");

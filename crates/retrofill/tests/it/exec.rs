@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::{Job, Ran};
 use crate::judge;
 
-fn exec(job: &Job, slice: &str) -> Ran {
+pub(crate) fn exec(job: &Job, slice: &str) -> Ran {
     let mut program = Command::new(env!("CARGO_BIN_EXE_retrofill"));
     program.args(["exec", "plan.json", "--slice", slice, "--output", "json"]);
     program.current_dir(job.dir.path()).output().unwrap().into()

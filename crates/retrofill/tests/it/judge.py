@@ -10,6 +10,8 @@
     judge.py delete TABLE WHERE               another writer deletes rows
     judge.py thin TABLE FILE                  rewrite a data file of the table without some rows
     judge.py types TABLE                      the columns with their types, as JSON
+    judge.py pack DIR ORDER GROUP CSV...      the rows as Parquet files of that order, in row groups
+                                              of so many rows, each file compressed in another way
 
 The log is replayed here from its JSON entries, beside what the `deltalake` package makes of it.
 Exit code 0 when all is as it should be, 1 with the difference when not.
@@ -115,6 +117,23 @@ def same(con, expected, names):
 def equal(table, null, files):
     con, names = database(table, null, files)
     same(con, "source", names)
+
+
+def pack(directory, order, group, files):
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
+    ways = ["snappy", "zstd", "gzip", "lz4_raw", "brotli", "uncompressed"]
+    os.makedirs(directory, exist_ok=True)
+    paths = "[" + ", ".join(literal(f) for f in files) + "]"
+    con.execute("CREATE TABLE source AS SELECT * REPLACE (CAST(time_hour AS TIMESTAMPTZ) AS "
+                f"time_hour) FROM read_csv({paths}, header = true, nullstr = 'NA', "
+                "sample_size = -1, filename = true)")
+    for i, path in enumerate(files):
+        to = os.path.join(directory, pathlib.Path(path).stem + ".parquet")
+        con.execute(f"COPY (SELECT * EXCLUDE filename FROM source WHERE filename = {literal(path)} "
+                    f"ORDER BY {order}) TO {literal(to)} (FORMAT parquet, ROW_GROUP_SIZE {group}, "
+                    f"COMPRESSION {ways[i % len(ways)]})")
+        print(json.dumps({"file": to, "groups": pq.ParquetFile(to).num_row_groups}))
 
 
 KEY = ["ts", "hostname"]
@@ -231,6 +250,8 @@ def main(args):
         DeltaTable(args[1]).delete(args[2])
     elif len(args) == 3 and args[0] == "thin":
         thin(args[1], args[2])
+    elif len(args) >= 5 and args[0] == "pack":
+        pack(args[1], args[2], int(args[3]), args[4:])
     elif len(args) == 2 and args[0] == "types":
         types(args[1])
     else:

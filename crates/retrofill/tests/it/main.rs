@@ -10,6 +10,7 @@ mod commands;
 mod compat;
 mod example;
 mod exec;
+mod formats;
 mod growth;
 mod guide;
 mod harness;

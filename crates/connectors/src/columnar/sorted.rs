@@ -1,0 +1,303 @@
+//! A copy of the plan's rows in the state dir, sorted by slice, for sources that cannot be read
+//! slice by slice without reading far more than they hold.
+//!
+//! One pass over the files collects rows until a run of them fills the memory allowed, sorts the
+//! run by slice and appends it to the copy, in frames that hold one slice, or some neighbouring
+//! ones where each is small. A slice is then read from its frames in all runs. After each run it
+//! is noted how far the pass came, so that it can be stopped at any point and goes on from there.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use arrow::compute::filter_record_batch;
+use jiff::Timestamp;
+use retrofill_core::columns::Columns;
+use retrofill_core::connector::{ReadRequest, SourceBatch};
+use retrofill_core::error::{Error, Result};
+use retrofill_core::interval::Interval;
+use retrofill_core::reject::Reject;
+use retrofill_core::survey::Survey;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::Shared;
+use super::frame::{Frame, Piece, Run};
+use super::read::{Raw, Reader, Stream, Surveyed};
+use crate::delta::inside;
+pub(super) use crate::files::disk;
+use crate::files::{
+    Moment, covers, disjoint, fingerprint, ordered, read_json, touched, write_json,
+};
+
+const ROWS: &str = "rows";
+const DONE: &str = "manifest.json";
+
+/// Where copies stand.
+pub(super) fn root(state: &Path) -> PathBuf {
+    state.join("staging")
+}
+
+/// Whether the slices can only be read by reading far more than the source holds.
+pub(super) fn is_needed(shared: &Shared, survey: &Survey, slices: &[Interval]) -> bool {
+    let slices = disjoint(slices);
+    let read: u64 = survey.blocks.iter().map(|b| b.length * touched(b, &slices).len() as u64).sum();
+    read > shared.sizes.cheap && read > survey.bytes + survey.bytes / 2
+}
+
+/// A finished copy. What it was made of is part of its name.
+#[derive(Debug)]
+pub(super) struct Sorted {
+    dir: PathBuf,
+    /// See [`identity`].
+    of: String,
+    done: Done,
+}
+
+/// The last file to be written.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "v")]
+enum Done {
+    #[serde(rename = "1")]
+    V1 {
+        /// In order, without overlap.
+        slices: Vec<Interval>,
+        /// By run, then by slice.
+        frames: Vec<Frame>,
+    },
+}
+
+/// How far a copy has come after some run.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "v")]
+enum Progress {
+    #[serde(rename = "1")]
+    V1 {
+        frames: Vec<Frame>,
+        /// Bytes of the copy.
+        length: u64,
+        /// Every row before this place is in the copy.
+        next: u64,
+    },
+}
+
+/// What a copy is made of, apart from its slices.
+fn identity(survey: &Survey, columns: &Columns) -> Result<String> {
+    let all = serde_json::to_vec(&(fingerprint(survey), &survey.time_form, columns));
+    let all = all.map_err(|e| Error::bug("cannot write an identity as JSON").because(e))?;
+    Ok(format!("{:032x}", xxh3_128(&all)))
+}
+
+/// Makes the copy, or finishes it, or finds it finished. Copies of other plans are removed.
+pub(super) fn build(
+    shared: &Shared,
+    survey: &Survey,
+    columns: &Columns,
+    slices: &[Interval],
+) -> Result<Sorted> {
+    let slices = disjoint(slices);
+    let root = root(&shared.state);
+    let of = identity(survey, columns)?;
+    let name = serde_json::to_vec(&(&of, &shared.settings, &slices))
+        .map_err(|e| Error::bug("cannot write an identity as JSON").because(e))?;
+    let name = format!("{:032x}", xxh3_128(&name));
+    let dir = root.join(&name);
+    std::fs::create_dir_all(&dir).map_err(|e| disk(&dir, e))?;
+    for entry in std::fs::read_dir(&root).map_err(|e| disk(&root, e))? {
+        let entry = entry.map_err(|e| disk(&root, e))?;
+        if entry.file_name() != name.as_str() {
+            std::fs::remove_dir_all(entry.path()).map_err(|e| disk(&entry.path(), e))?;
+        }
+    }
+    let done = if let Some(done) = read_json(&dir.join(DONE)) {
+        done
+    } else {
+        let frames = Copy::resume(shared, survey, &slices, &dir)?.run(columns)?;
+        let done = Done::V1 { slices, frames };
+        write_json(&dir.join(DONE), &done)?;
+        done
+    };
+    Ok(Sorted { dir, of, done })
+}
+
+/// One copy in the making.
+struct Copy<'a> {
+    shared: &'a Shared,
+    survey: &'a Survey,
+    slices: &'a [Interval],
+    dir: &'a Path,
+    file: File,
+    frames: Vec<Frame>,
+    length: u64,
+    next: u64,
+    runs: usize,
+}
+
+fn run_path(dir: &Path, run: usize) -> PathBuf {
+    dir.join(format!("run-{run:05}.json"))
+}
+
+impl<'a> Copy<'a> {
+    /// Goes on behind the last run that is whole.
+    fn resume(
+        shared: &'a Shared,
+        survey: &'a Survey,
+        slices: &'a [Interval],
+        dir: &'a Path,
+    ) -> Result<Self> {
+        let path = dir.join(ROWS);
+        let (mut frames, mut length, mut next, mut runs) = (Vec::new(), 0, 0, 0);
+        while let Some(Progress::V1 { frames: more, length: l, next: n }) =
+            read_json(&run_path(dir, runs))
+        {
+            frames.extend(more);
+            (length, next, runs) = (l, n, runs + 1);
+        }
+        let open = || -> io::Result<File> {
+            let mut options = OpenOptions::new();
+            let file = options.create(true).truncate(false).read(true).write(true).open(&path)?;
+            // Behind stands what was written of a run that was not finished.
+            file.set_len(length)?;
+            Ok(file)
+        };
+        let file = open().map_err(|e| disk(&path, e))?;
+        Ok(Copy { shared, survey, slices, dir, file, frames, length, next, runs })
+    }
+
+    fn run(mut self, columns: &Columns) -> Result<Vec<Frame>> {
+        let (survey, from) = (self.survey, self.next);
+        let Some(reader) = Reader::new(self.shared, survey, columns)? else {
+            return Ok(self.frames);
+        };
+        let spans: Vec<_> =
+            self.slices.iter().map(|s| (Moment::new(s.start()), Moment::new(s.end()))).collect();
+        let slice_of = |t: Moment| {
+            let at = spans.partition_point(|(_, end)| *end <= t);
+            spans.get(at).filter(|(start, _)| *start <= t).map(|_| at as u32)
+        };
+        let slices = self.slices;
+        let mut blocks = survey.blocks.iter().filter(|b| !touched(b, slices).is_empty());
+        let mut files = Surveyed::new(self.shared, survey);
+        let mut open: Option<Stream> = None;
+        let next = || loop {
+            if let Some(stream) = &mut open
+                && let Some(raw) = stream.next()?
+            {
+                if raw.end() > from {
+                    return Ok(Some(raw));
+                }
+                continue;
+            }
+            let Some(block) = blocks.next() else { return Ok(None) };
+            let (file, at) = files.block(block)?;
+            open = Some(reader.stream(block.file, file, at)?);
+        };
+        let place = |raw: Raw| {
+            let placed = reader.place(&raw, &|t| slice_of(t).is_some())?;
+            Ok((raw.end(), placed))
+        };
+        let mut run = Run::new(reader.schema());
+        ordered(next, place, |(end, placed)| {
+            if let Some(placed) = placed {
+                run.take(placed, |t| slice_of(t).unwrap_or(0))?;
+            }
+            if run.size() >= self.shared.sizes.run {
+                self.append(&mut run, end)?;
+            }
+            Ok(())
+        })?;
+        self.append(&mut run, u64::MAX)?;
+        Ok(self.frames)
+    }
+
+    /// Writes a run; `next` is the place behind its last row.
+    fn append(&mut self, run: &mut Run, next: u64) -> Result<()> {
+        let path = self.dir.join(ROWS);
+        let mut write = |bytes: &[u8]| {
+            self.file.write_all_at(bytes, self.length).map_err(|e| disk(&path, e))?;
+            let piece = Piece::new(self.length, bytes);
+            self.length += bytes.len() as u64;
+            Ok(piece)
+        };
+        let mut frames = run.cut(&mut write)?;
+        self.file.sync_data().map_err(|e| disk(&path, e))?;
+        let progress = Progress::V1 { frames: frames.clone(), length: self.length, next };
+        write_json(&run_path(self.dir, self.runs), &progress)?;
+        self.runs += 1;
+        self.frames.append(&mut frames);
+        Ok(())
+    }
+}
+
+impl Sorted {
+    /// Removes what cannot be trusted any more.
+    pub(super) fn discard(&self) {
+        // What is left behind is overwritten by the next copy.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+
+    /// Whether every row of the request that the survey saw is here, in the plan's types.
+    pub(super) fn serves(&self, request: &ReadRequest) -> bool {
+        let Done::V1 { slices, .. } = &self.done;
+        let (survey, interval) = (&request.survey, &request.interval);
+        if identity(survey, &request.columns).ok().as_ref() != Some(&self.of) {
+            return false;
+        }
+        survey.time_range().is_some_and(|range| covers(slices, interval, range))
+    }
+
+    /// Reads the rows of an interval that this copy serves.
+    pub(super) fn read(
+        &self,
+        request: &ReadRequest,
+        emit: &mut dyn FnMut(SourceBatch) -> bool,
+    ) -> Result<()> {
+        let Done::V1 { slices, frames } = &self.done;
+        let interval = &request.interval;
+        let first = slices.partition_point(|s| s.end() <= interval.start());
+        let end = slices.partition_point(|s| s.start() < interval.end());
+        let path = self.dir.join(ROWS);
+        let file = File::open(&path).map_err(|e| damaged(&path).because(e))?;
+        let wanted = |f: &&Frame| (f.first as usize) < end && first < (f.first + f.slices) as usize;
+        for frame in frames.iter().filter(wanted) {
+            let (rows, rejects) = frame.read(&file).map_err(|e| damaged(&path).because(e))?;
+            let inside = |(t, _): &(Timestamp, Reject)| interval.contains(*t);
+            let rejects = rejects.into_iter().filter(inside).map(|(_, r)| r).collect();
+            if !emit(batch(request, rows, rejects)?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The rows that lie in the interval.
+fn batch(
+    request: &ReadRequest,
+    rows: Option<(RecordBatch, Vec<u64>)>,
+    rejects: Vec<Reject>,
+) -> Result<SourceBatch> {
+    let schema = request.columns.arrow_schema();
+    let Some((rows, ordinals)) = rows else {
+        let rows = RecordBatch::new_empty(schema);
+        return Ok(SourceBatch { rows, ordinals: Vec::new(), rejects, filtered: 0 });
+    };
+    let broken = |e| Error::bug("the sorted copy holds other columns").because(e);
+    let rows = rows.with_schema(schema).map_err(broken)?;
+    let mask = inside(rows.column(0), &request.interval)
+        .ok_or_else(|| Error::bug("the time column of a plan is no instant"))?;
+    if mask.true_count() == rows.num_rows() {
+        return Ok(SourceBatch { rows, ordinals, rejects, filtered: 0 });
+    }
+    let mut keep = mask.values().iter();
+    let ordinals = ordinals.into_iter().filter(|_| keep.next().unwrap_or(false)).collect();
+    let rows = filter_record_batch(&rows, &mask).map_err(broken)?;
+    Ok(SourceBatch { rows, ordinals, rejects, filtered: 0 })
+}
+
+fn damaged(path: &Path) -> Error {
+    Error::unavailable(format!("the sorted copy `{}` is damaged", path.display()))
+        .hint("it is made anew by the next try")
+}

@@ -1,0 +1,14 @@
+//! Sources and targets that cannot be.
+
+use super::{ends, problems};
+
+bad! {
+    bad_connectors: ends("{ postgres: { url: x } }", "{ csv: { path: o } }");
+    bad_url_strings: ends("postgres://h/db", "./out");
+    bad_object_store: ends("{ csv: { path: \"s3://b/*.csv\" } }", "delta:gs://b/t");
+    bad_no_connector: "source: {}\ntarget:\nrows:\n";
+    bad_same_table: ends("delta:o", "{ delta: { path: o } }");
+    bad_two_connectors: ends("{ csv: { path: a }, parquet: { path: b } }", "delta:o");
+    bad_parquet_words:
+        ends("{ parquet: { path: a, timezone: Berlin, time_format: x } }", "delta:o");
+}

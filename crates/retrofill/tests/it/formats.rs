@@ -1,0 +1,102 @@
+//! Sources other than CSV: another program wrote them, and another one compares.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::exec::exec;
+use crate::harness::{Job, Ran};
+use crate::judge::{self, judge};
+
+/// The example's rows as Parquet files in `packed/`, with a spec that reads those.
+fn packed(order: &str, group: &str, every: &str) -> Job {
+    let job = Job::example();
+    let dir = job.path("packed");
+    let mut pack = judge(&["pack", dir.to_str().unwrap(), order, group]);
+    let ran: Ran = pack.args(job.sources()).output().unwrap().into();
+    let files = ran.ended(0).stdout;
+    let groups: u64 = files
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["groups"].as_u64().unwrap())
+        .sum();
+    assert!(groups >= 12, "{files}");
+    let spec = format!(
+        "name: packed\nsource: {{ parquet: {{ path: \"packed/*.parquet\" }} }}\n\
+         target: {{ delta: {{ path: ./out }} }}\nrows: {{ time: time_hour, key: [origin] }}\n\
+         range: {{ every: {every} }}\n"
+    );
+    fs::write(job.path("backfill.yaml"), spec).unwrap();
+    job
+}
+
+#[test]
+fn parquet_files_are_loaded_whole() {
+    if !judge::here("formats::parquet_files_are_loaded_whole") {
+        return;
+    }
+    let job = packed("time_hour", "2048", "1mo");
+    let last = job.run().ended(0).json();
+    assert_eq!(last["rows"]["written"], 26_115, "{last}");
+    assert_eq!(judge::equal(&job), 26_115);
+    job.call("verify", &[]).ended(0);
+    job.nothing_to_do();
+}
+
+/// Rows without order in few row groups, slices of a day: one pass sorts them.
+#[test]
+fn shuffled_parquet_files_are_loaded_whole() {
+    if !judge::here("formats::shuffled_parquet_files_are_loaded_whole") {
+        return;
+    }
+    let job = packed("hash(time_hour, origin)", "100000", "1d");
+    let last = job.run().ended(0).json();
+    assert_eq!(last["slices"]["verified"], 364, "{last}");
+    assert_eq!(judge::equal(&job), 26_115);
+    assert!(!job.state().join("staging").exists(), "the sorted copy was left behind");
+    job.nothing_to_do();
+}
+
+/// A file that is replaced between plan and run is not loaded; a damaged one is named.
+#[test]
+fn changed_and_damaged_parquet_files_are_named() {
+    if !judge::here("formats::changed_and_damaged_parquet_files_are_named") {
+        return;
+    }
+    let job = packed("time_hour", "100000", "1mo");
+    job.call("plan", &["-o", "plan.json"]).ended(0);
+    let files: Vec<_> = {
+        let mut files: Vec<_> =
+            fs::read_dir(job.path("packed")).unwrap().map(|f| f.unwrap().path()).collect();
+        files.sort();
+        files
+    };
+    let whole = fs::read(&files[0]).unwrap();
+    let mut other = whole.clone();
+    other[whole.len() / 3] ^= 1;
+    fs::write(&files[0], &other).unwrap();
+    let last = exec(&job, "20130101T000000Z").ended(1).json();
+    assert_eq!((&last["slices"]["stale"], &last["rows"]["written"]), (&1.into(), &0.into()));
+    fs::write(&files[0], &whole[..whole.len() / 2]).unwrap();
+    let ran = job.call("run", &["--replan"]).ended(2);
+    let name = files[0].file_name().unwrap().to_str().unwrap();
+    assert!(ran.stderr.contains(name), "{}", ran.stderr);
+    fs::write(&files[0], &whole).unwrap();
+    job.run().ended(0);
+    assert_eq!(judge::equal(&job), 26_115);
+}
+
+#[test]
+fn a_delta_table_is_a_source_too() {
+    if !judge::here("formats::a_delta_table_is_a_source_too") {
+        return;
+    }
+    let job = Job::example();
+    job.run().ended(0);
+    fs::rename(job.table(), job.path("first")).unwrap();
+    let spec = "name: copy\nsource: delta:first\ntarget: delta:out\n\
+                rows: { time: time_hour, key: [origin] }\nrange: { every: 1w }\n";
+    fs::write(job.path("backfill.yaml"), spec).unwrap();
+    let last = job.run().ended(0).json();
+    assert_eq!(last["rows"]["written"], 26_115, "{last}");
+    assert_eq!(judge::equal(&job), 26_115);
+}
