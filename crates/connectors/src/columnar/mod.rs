@@ -33,7 +33,7 @@ use tokio::sync::{Mutex, mpsc};
 
 pub use settings::ParquetSettings;
 
-use crate::files::{Clock, Form, find};
+use crate::files::{Clock, Form, find, trusted};
 use sorted::Sorted;
 use times::Times;
 
@@ -103,7 +103,12 @@ impl ParquetSource {
 impl Source for ParquetSource {
     async fn survey(&self, request: &SurveyRequest) -> Result<Survey> {
         let (shared, request) = (Arc::clone(&self.shared), request.clone());
-        blocking(move || survey::survey(&shared, &request)).await
+        blocking(move || {
+            let (base, settings) = (&shared.base, &shared.settings);
+            let survey = || survey::survey(&shared, &request);
+            trusted(base, &settings.path, settings.checksums.as_deref(), survey)
+        })
+        .await
     }
 
     async fn stamps(&self) -> Result<Option<Vec<FileStamp>>> {

@@ -28,6 +28,10 @@ pub struct ParquetSettings {
     /// files.
     #[serde(default)]
     pub types: BTreeMap<String, String>,
+    /// A list of checksums that every file must fit, as `sha256sum`, `sha512sum` or `md5sum` writes
+    /// it; relative to the spec. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksums: Option<String>,
 }
 
 fn utc() -> String {
@@ -42,6 +46,7 @@ impl Default for ParquetSettings {
             time_format: None,
             schema: Schema::Strict,
             types: BTreeMap::new(),
+            checksums: None,
         }
     }
 }

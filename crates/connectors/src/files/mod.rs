@@ -9,6 +9,7 @@
 
 mod blocks;
 mod buckets;
+mod checksums;
 mod chunks;
 mod columns;
 mod csv;
@@ -49,6 +50,7 @@ pub use guess::{Ask, Guess, GuessedColumn, GuessedKey, GuessedTime, NullWord, gu
 pub use names::{TYPE_NAMES, parse_type};
 pub use settings::{Compression, CsvSettings, Encoding, Schema};
 // What other sources of files need too.
+pub(crate) use checksums::trusted;
 pub(crate) use names::{list, nearest};
 pub(crate) use open::{find, stale, unreadable};
 pub(crate) use parallel::ordered;
@@ -164,7 +166,12 @@ impl Shared {
 impl Source for CsvSource {
     async fn survey(&self, request: &SurveyRequest) -> Result<Survey> {
         let (shared, request) = (Arc::clone(&self.shared), request.clone());
-        blocking(move || survey::survey(&shared, &request)).await
+        blocking(move || {
+            let (base, settings) = (&shared.base, &shared.settings);
+            let survey = || survey::survey(&shared, &request);
+            checksums::trusted(base, &settings.path, settings.checksums.as_deref(), survey)
+        })
+        .await
     }
 
     async fn stamps(&self) -> Result<Option<Vec<FileStamp>>> {

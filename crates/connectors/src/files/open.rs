@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
-use globset::GlobBuilder;
+use globset::{GlobBuilder, GlobMatcher};
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::survey::FileStamp;
 use walkdir::WalkDir;
@@ -27,11 +27,7 @@ pub(crate) fn find(base: &Path, pattern: &str) -> Result<Vec<FileStamp>> {
     if !pattern.contains(['*', '?', '{', '[']) || base.join(pattern).is_file() {
         return Ok(vec![stamp(base, pattern.to_owned())?]);
     }
-    let matcher = GlobBuilder::new(pattern)
-        .literal_separator(true)
-        .build()
-        .map_err(|e| Error::config(format!("`{pattern}` is not a pattern")).because(e))?
-        .compile_matcher();
+    let matcher = matcher(pattern)?;
     // The walk starts at the deepest directory that the pattern names.
     let fixed: PathBuf = Path::new(pattern)
         .iter()
@@ -69,6 +65,15 @@ pub(crate) fn find(base: &Path, pattern: &str) -> Result<Vec<FileStamp>> {
             ));
     }
     names.into_iter().map(|name| stamp(base, name)).collect()
+}
+
+/// What tells whether a path fits a pattern.
+pub(super) fn matcher(pattern: &str) -> Result<GlobMatcher> {
+    let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
+    let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+    let glob =
+        glob.map_err(|e| Error::config(format!("`{pattern}` is not a pattern")).because(e))?;
+    Ok(glob.compile_matcher())
 }
 
 fn stamp(base: &Path, path: String) -> Result<FileStamp> {

@@ -121,6 +121,10 @@ pub struct CsvSettings {
     /// [`parse_type`]: super::parse_type
     #[serde(default)]
     pub types: BTreeMap<String, String>,
+    /// A list of checksums that every file must fit, as `sha256sum`, `sha512sum` or `md5sum` writes
+    /// it; relative to the spec. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksums: Option<String>,
 }
 
 fn comma() -> char {
@@ -158,6 +162,7 @@ impl Default for CsvSettings {
             decimal: point(),
             schema: Schema::Strict,
             types: BTreeMap::new(),
+            checksums: None,
         }
     }
 }

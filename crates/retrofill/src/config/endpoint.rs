@@ -163,12 +163,8 @@ fn parquet(path: &str, raw: Option<&RawParquet>, problems: &mut Vec<Problem>) ->
             settings[name] = value;
         }
     }
-    Endpoint {
-        connector: "parquet".into(),
-        identity: settings.clone(),
-        settings,
-        label: format!("Parquet {path}"),
-    }
+    let list = raw.and_then(|r| r.checksums.get());
+    files("parquet", settings, list, format!("Parquet {path}"))
 }
 
 fn words(types: &Field<RawTypes>) -> BTreeMap<String, String> {
@@ -200,12 +196,18 @@ fn csv(path: &str, raw: Option<&RawCsv>, problems: &mut Vec<Problem>) -> Endpoin
     for (name, value) in raw.map(given).unwrap_or_default() {
         settings[name] = value;
     }
-    Endpoint {
-        connector: "csv".into(),
-        identity: settings.clone(),
-        settings,
-        label: format!("CSV {path}"),
+    let list = raw.and_then(|r| r.checksums.get());
+    files("csv", settings, list, format!("CSV {path}"))
+}
+
+/// A list of checksums decides whether rows may be loaded, not which.
+fn files(key: &str, settings: Value, checksums: Option<&String>, label: String) -> Endpoint {
+    let identity = settings.clone();
+    let mut settings = settings;
+    if let Some(list) = checksums {
+        settings["checksums"] = json!(list);
     }
+    Endpoint { connector: key.into(), identity, settings, label }
 }
 
 /// The settings that a spec of the first version did not have, where they are not at their

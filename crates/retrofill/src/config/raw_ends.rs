@@ -72,6 +72,10 @@ section! {
         /// The types of some columns, by name. A value that does not fit is refused. The types of
         /// a table that is there win. Default: found from all rows.
         pub(super) types: RawTypes,
+        /// A list of checksums that every file must fit, as `sha256sum`, `sha512sum` or `md5sum`
+        /// writes it; names in it are relative to the list. A file that is altered, not listed, or
+        /// listed and missing ends the plan: nothing is loaded. Default: none.
+        pub(super) checksums: String,
     }
 }
 
@@ -104,6 +108,10 @@ section! {
         /// The types of some columns, by name, also where files differ. A value that does not fit
         /// exactly is refused. The types of a table that is there win. Default: those of the files.
         pub(super) types: RawTypes,
+        /// A list of checksums that every file must fit, as `sha256sum`, `sha512sum` or `md5sum`
+        /// writes it; names in it are relative to the list. A file that is altered, not listed, or
+        /// listed and missing ends the plan: nothing is loaded. Default: none.
+        pub(super) checksums: String,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Sources other than CSV: another program wrote them, and another one compares.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -83,6 +84,43 @@ fn changed_and_damaged_parquet_files_are_named() {
     fs::write(&files[0], &whole).unwrap();
     job.run().ended(0);
     assert_eq!(judge::equal(&job), 26_115);
+}
+
+/// The list is made by another program; what is not as it says is named, and nothing is loaded.
+#[test]
+fn files_are_held_against_their_checksums() {
+    let job = Job::example();
+    let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
+    let listed = spec.replace("data/*.csv\",", "data/*.csv\", checksums: SHA256SUMS,");
+    assert_ne!(spec, listed);
+    fs::write(job.path("backfill.yaml"), listed).unwrap();
+    let sums = Command::new("sha256sum").args(job.sources()).output().unwrap();
+    let sums = String::from_utf8(sums.stdout).unwrap();
+    let sums = sums.replace(&format!("{}/", job.dir.path().display()), "");
+    fs::write(job.path("SHA256SUMS"), &sums).unwrap();
+    let march = job.path("data/2013-03.csv");
+    let whole = fs::read(&march).unwrap();
+    let mut altered = whole.clone();
+    altered[1000] ^= 1;
+    fs::write(&march, &altered).unwrap();
+    let refused = |what: &str| {
+        let ran = job.run().ended(2);
+        assert!(ran.stderr.contains(what), "{}", ran.stderr);
+        assert!(!job.table().exists(), "something was loaded");
+    };
+    refused("`data/2013-03.csv` is not the file that `SHA256SUMS` lists: its checksum is");
+    fs::write(&march, &whole).unwrap();
+    fs::copy(&march, job.path("data/extra.csv")).unwrap();
+    refused("`data/extra.csv` is not listed in `SHA256SUMS`");
+    fs::remove_file(job.path("data/extra.csv")).unwrap();
+    fs::rename(&march, job.path("march")).unwrap();
+    refused("`data/2013-03.csv` is listed in `SHA256SUMS` and not there");
+    fs::rename(job.path("march"), &march).unwrap();
+    assert_eq!(job.run().ended(0).json()["rows"]["written"], 26_115);
+
+    // Whether files are checked does not decide which rows are meant.
+    fs::write(job.path("backfill.yaml"), spec).unwrap();
+    job.nothing_to_do();
 }
 
 #[test]
