@@ -8,6 +8,7 @@
 
 pub mod delta;
 pub mod files;
+pub mod postgres;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub enum Connector {
     Csv,
     /// A Delta table.
     Delta,
+    /// A PostgreSQL table.
+    Postgres,
 }
 
 impl Connector {
@@ -35,6 +38,7 @@ impl Connector {
         match key {
             "csv" => Ok(Connector::Csv),
             "delta" => Ok(Connector::Delta),
+            "postgres" => Ok(Connector::Postgres),
             other => Err(Error::config(format!("there is no connector `{other}`"))),
         }
     }
@@ -52,6 +56,9 @@ pub fn open_source(
             Arc::new(files::CsvSource::open(settings(endpoint)?, base_dir, state_dir)?)
         }
         Connector::Delta => Arc::new(delta::DeltaTarget::open(settings(endpoint)?, base_dir)?),
+        Connector::Postgres => {
+            Arc::new(postgres::PostgresTarget::open(settings(endpoint)?, base_dir)?)
+        }
     })
 }
 
@@ -59,8 +66,13 @@ pub fn open_source(
 pub fn open_target(endpoint: &Endpoint, base_dir: &Path) -> Result<Arc<dyn Target>> {
     Ok(match Connector::of(&endpoint.connector)? {
         Connector::Delta => Arc::new(delta::DeltaTarget::open(settings(endpoint)?, base_dir)?),
+        Connector::Postgres => {
+            Arc::new(postgres::PostgresTarget::open(settings(endpoint)?, base_dir)?)
+        }
         Connector::Csv => {
-            return Err(Error::config("`csv` is a source, not a target").hint("targets: delta"));
+            return Err(
+                Error::config("`csv` is a source, not a target").hint("targets: delta, postgres")
+            );
         }
     })
 }

@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
@@ -234,6 +235,19 @@ pub struct SliceLoad {
     /// What an earlier load of the slice wrote may be gone or damaged: the target takes the
     /// wreck out in the same commit, if nothing of anybody else is lost with it.
     pub repair: bool,
+    /// How it behaves towards others.
+    pub manners: Manners,
+}
+
+/// How a load behaves towards others who use the table meanwhile. Only targets with transactions
+/// that others can wait for have a use for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Manners {
+    /// A transaction that is open longer is given up with an error of kind `Overloaded`, so that
+    /// the slice is halved; none = as long as it takes.
+    pub longest: Option<Duration>,
+    /// Other writers are kept out while the transaction is open.
+    pub locks: bool,
 }
 
 /// Where rows go: a source that can be loaded.
@@ -248,6 +262,13 @@ pub trait Target: Source {
     /// The type in which the target would keep a column of this type, or an error that says
     /// what would be lost.
     fn keeps(&self, ty: ColumnType) -> Result<ColumnType>;
+
+    /// An error of kind `Config` where the table as it is would not take such a load safely. Asked
+    /// before anything is planned; a table that is not there yet is none.
+    async fn accepts(&self, columns: &Columns, mode: Mode, manners: Manners) -> Result<()> {
+        let _ = (columns, mode, manners);
+        Ok(())
+    }
 
     /// Creates the table or checks that it fits. Idempotent.
     async fn prepare(&self, columns: &Columns) -> Result<()>;

@@ -220,6 +220,7 @@ impl Job {
             target,
         )
         .map_err(|e| self.pointed(e))?;
+        target.accepts(&columns, self.spec.write.mode, self.spec.manners()).await?;
         Ok((survey, columns, notes))
     }
 

@@ -7,7 +7,10 @@ use std::time::Instant;
 
 use super::bench::{self, commit};
 use super::{number, sim};
-use crate::python::{self, Consent, JUDGES};
+use crate::consent::Consent;
+use crate::need::{self, Need};
+use crate::python::{self, JUDGES};
+use crate::servers;
 use crate::shell::{self, Done, Failure, cargo, root};
 
 const PAGE: &str = "docs/verification.md";
@@ -29,8 +32,11 @@ struct Task {
 }
 
 pub(super) fn run(args: &[String]) -> Done {
-    if !python::ensure(JUDGES, Consent::from(args))? {
-        return Err(Failure::new("the release lane needs the Python packages"));
+    let consent = Consent::from(args);
+    python::ensure(JUDGES, consent)?;
+    servers::ensure(Need::SERVERS, consent)?;
+    if let Some(missing) = Need::ALL.iter().find(|n| !n.is_here()) {
+        return Err(Failure::new(format!("the release lane needs {}", missing.name())));
     }
     let only = args.iter().position(|a| a == "--only").and_then(|at| args.get(at + 1));
     let wanted = |name: &str| only.is_none_or(|list| list.split(',').any(|n| n == name));
@@ -127,7 +133,7 @@ fn tests(target: &str, filter: &str, variables: &[(&str, u64)]) -> Done {
     }
     let mut cargo = cargo(&args);
     cargo.envs(variables.iter().map(|(name, value)| (*name, value.to_string())));
-    cargo.env("RETROFILL_REQUIRE", "python").env("RETROFILL_PYTHON", python::interpreter());
+    cargo.env(need::REQUIRE, need::required()).env("RETROFILL_PYTHON", python::interpreter());
     shell::run(&mut cargo)
 }
 

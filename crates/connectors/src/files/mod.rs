@@ -18,6 +18,7 @@ mod guess;
 mod header;
 mod iso;
 mod names;
+mod nested;
 mod open;
 mod parallel;
 mod read;

@@ -9,10 +9,11 @@ use jiff::tz::TimeZone;
 use retrofill_core::spec::Endpoint;
 use serde_json::{Value, json};
 
+use super::postgres;
 use super::problem::Problem;
 use super::raw::{RawSource, RawTarget};
 use super::raw_ends::{
-    RawCompression, RawCsv, RawDecimal, RawDelta, RawEncoding, RawSchema, RawSourceConnector,
+    RawCompression, RawCsv, RawDecimal, RawEncoding, RawSchema, RawSourceConnector,
     RawTargetConnector,
 };
 use super::read::Field;
@@ -22,6 +23,16 @@ use super::tree::Mark;
 /// The source, ready to open.
 pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -> Option<Endpoint> {
     match raw {
+        RawSource::Url(text) if postgres::is_address(text) => {
+            let problem = Problem::at(mark, "a PostgreSQL table cannot be a source yet");
+            problems.push(problem.hint("it can be a target; sources are `csv` and `delta`"));
+            None
+        }
+        RawSource::Url(text) if text.starts_with("delta:") => {
+            let path = &text["delta:".len()..];
+            check_path(path, "source", mark, problems);
+            Some(delta(path))
+        }
         RawSource::Url(text) => {
             let by_name = |t: &str| {
                 let packed = [".gz", ".zst", ".bz2", ".xz"].iter().find_map(|e| t.strip_suffix(e));
@@ -35,7 +46,7 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
                 let problem = Problem::at(mark, "`source` does not tell what it is");
                 problems.push(problem.hint(
                     "a path that ends with `.csv`, `.csv.gz` (or `.zst`, `.bz2`, `.xz`), \
-                     `csv:path`, or `{ csv: { path: ... } }`",
+                     `csv:path`, `delta:path`, or `{ csv: { path: ... } }`",
                 ));
                 return None;
             };
@@ -43,8 +54,14 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
             Some(csv(path, None, problems))
         }
         RawSource::Connector(connectors) => {
-            let RawSourceConnector { csv: field } = &**connectors;
-            let raw = connector(field, "source", "csv", mark, problems)?;
+            let RawSourceConnector { csv: files, delta: table } = &**connectors;
+            one([files.key, table.key], "source", "`csv` or `delta`", mark, problems)?;
+            if let Some(raw) = table.get() {
+                let path = raw.path.get()?;
+                check_path(path, "source.delta.path", raw.path.mark, problems);
+                return Some(delta(path));
+            }
+            let raw = files.get()?;
             let path = raw.path.get()?;
             check_path(path, "source.csv.path", raw.path.mark, problems);
             Some(csv(path, Some(raw), problems))
@@ -55,17 +72,28 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
 /// The target, ready to open.
 pub(super) fn target(raw: &RawTarget, mark: Mark, problems: &mut Vec<Problem>) -> Option<Endpoint> {
     match raw {
+        RawTarget::Url(text) if postgres::is_address(text) => {
+            postgres::from_url(text, mark, problems)
+        }
         RawTarget::Url(text) => {
             let Some(path) = text.strip_prefix("delta:") else {
                 let problem = Problem::at(mark, "`target` does not tell what it is");
-                problems.push(problem.hint("`delta:path`, or `{ delta: { path: ... } }`"));
+                problems.push(problem.hint(
+                    "`delta:path`, `postgres://host/db?table=...`, or `{ delta: { path: ... } }`",
+                ));
                 return None;
             };
             check_path(path, "target", mark, problems);
             Some(delta(path))
         }
-        RawTarget::Connector(RawTargetConnector { delta: field }) => {
-            let raw: &RawDelta = connector(field, "target", "delta", mark, problems)?;
+        RawTarget::Connector(connectors) => {
+            let RawTargetConnector { delta: table, postgres: server } = &**connectors;
+            let keys = [table.key, server.key];
+            one(keys, "target", "`delta` or `postgres`", mark, problems)?;
+            if let Some(raw) = server.get() {
+                return postgres::target(raw, problems);
+            }
+            let raw = table.get()?;
             let path = raw.path.get()?;
             check_path(path, "target.delta.path", raw.path.mark, problems);
             Some(delta(path))
@@ -73,20 +101,32 @@ pub(super) fn target(raw: &RawTarget, mark: Mark, problems: &mut Vec<Problem>) -
     }
 }
 
-/// The one connector; its key left out is a problem, unless another key was reported already.
-fn connector<'a, T>(
-    field: &'a Field<T>,
+/// Whether exactly one connector is named; else that is a problem, unless another key was reported
+/// already.
+fn one<const N: usize>(
+    keys: [Option<Mark>; N],
     what: &str,
     known: &str,
     mark: Mark,
     problems: &mut Vec<Problem>,
-) -> Option<&'a T> {
-    if field.is_absent() && !problems.iter().any(|p| p.message.ends_with(&format!(" in `{what}`")))
-    {
-        let problem = Problem::at(Mark { length: 1, ..mark }, format!("`{what}` is empty"));
-        problems.push(problem.hint(format!("it needs one connector: `{known}`")));
+) -> Option<()> {
+    let named: Vec<Mark> = keys.into_iter().flatten().collect();
+    match named[..] {
+        [_] => Some(()),
+        [] => {
+            if !problems.iter().any(|p| p.message.ends_with(&format!(" in `{what}`"))) {
+                let message = format!("`{what}` is empty");
+                let problem = Problem::at(Mark { length: 1, ..mark }, message);
+                problems.push(problem.hint(format!("it needs one connector: {known}")));
+            }
+            None
+        }
+        [_, second, ..] => {
+            let problem = Problem::at(second, format!("`{what}` names two connectors"));
+            problems.push(problem.hint("leave one of them out"));
+            None
+        }
     }
-    field.get()
 }
 
 fn check_path(path: &str, what: &str, mark: Mark, problems: &mut Vec<Problem>) {

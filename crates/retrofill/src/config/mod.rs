@@ -7,6 +7,7 @@
 mod endpoint;
 mod notify;
 mod overrides;
+mod postgres;
 mod problem;
 mod raw;
 mod raw_ends;
@@ -151,6 +152,10 @@ fn understand(
     notify::forget_urls(&mut raw);
     let masked = notify::masked(&whole.text, &root);
     let wrong = |list| Problems::new(shown, &masked, list).with_flags(whole.flags);
+    problems.extend(postgres::passwords(&root).into_iter().map(|mark| {
+        Problem::at(mark, "a password of PostgreSQL is written out")
+            .hint("it would be kept with the plan: `postgres://user:${PGPASSWORD}@host/database`")
+    }));
     let outside = substitute::Outside { env: given.env, base };
     substitute::substitute(&mut root, &outside, &mut problems);
     let typed = read::read::<raw::RawSpec>(&root, "", &mut problems);

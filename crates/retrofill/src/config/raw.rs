@@ -49,24 +49,26 @@ section! {
     }
 }
 
-/// A source: one connector by its key, or one text: `data/*.csv`, `csv:data/*.csv`.
+/// A source: one connector by its key, or one text: `data/*.csv`, `csv:data/*.csv` or
+/// `delta:./out`.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum RawSource {
-    /// A path to CSV files.
+    /// A path to CSV files, or another source with what it is before the colon.
     Url(String),
     /// A connector and its settings.
     Connector(Box<RawSourceConnector>),
 }
 
-/// A target: one connector by its key, or one text: `delta:./out`.
+/// A target: one connector by its key, or one text: `delta:./out`,
+/// `postgres://host/database?table=public.readings`.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum RawTarget {
-    /// A connector and a path: `delta:./out`.
+    /// A connector and where: `delta:./out`.
     Url(String),
     /// A connector and its settings.
-    Connector(RawTargetConnector),
+    Connector(Box<RawTargetConnector>),
 }
 
 impl Read for RawSource {
@@ -87,7 +89,7 @@ impl Read for RawTarget {
             NodeKind::Scalar(s) if !s.is_null() => {
                 String::read(node, what, problems).map(RawTarget::Url)
             }
-            _ => Read::read(node, what, problems).map(RawTarget::Connector),
+            _ => Read::read(node, what, problems).map(|c| RawTarget::Connector(Box::new(c))),
         }
     }
 }
@@ -176,6 +178,18 @@ section! {
         /// scope would take their place, 0 to 1. Default: 0.9.
         #[schemars(extend("default" = 0.9, "minimum" = 0, "maximum" = 1))]
         pub(super) min_keep: Share,
+        /// Keep others from writing while a slice is loaded: for a PostgreSQL table without a
+        /// unique key. Default: nobody is kept out.
+        pub(super) lock: RawLock,
+    }
+}
+
+choice! {
+    /// How others are kept from writing.
+    pub(super) enum RawLock {
+        /// PostgreSQL's lock of this name: others can read, but not write, until the slice is
+        /// committed.
+        ShareRowExclusive = "share-row-exclusive",
     }
 }
 
@@ -249,6 +263,10 @@ section! {
         /// The run ends cleanly after this, with exit code 4: `<n>s`, `<n>m`, `<n>h`, `<n>d`.
         /// Default: no limit.
         pub(super) max_runtime: Span,
+        /// A transaction of PostgreSQL that takes longer is given up, and its slice halved: `<n>s`,
+        /// `<n>m`. Default: 10s.
+        #[schemars(extend("default" = "10s"))]
+        pub(super) max_transaction: Span,
     }
 }
 

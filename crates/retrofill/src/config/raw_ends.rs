@@ -10,6 +10,8 @@ section! {
     pub(super) struct RawSourceConnector needs [] {
         /// CSV files.
         pub(super) csv: RawCsv,
+        /// A Delta Lake table.
+        pub(super) delta: RawDelta,
     }
 }
 
@@ -19,6 +21,8 @@ section! {
     pub(super) struct RawTargetConnector needs [] {
         /// A Delta Lake table.
         pub(super) delta: RawDelta,
+        /// A PostgreSQL table.
+        pub(super) postgres: RawPostgresTarget,
     }
 }
 
@@ -72,10 +76,29 @@ section! {
 }
 
 section! {
-    /// A Delta Lake table on a local disk. Created where there is none.
+    /// A Delta Lake table on a local disk. As a target created where there is none.
     pub(super) struct RawDelta needs ["path"] {
         /// The table's directory.
         pub(super) path: String,
+    }
+}
+
+section! {
+    /// A PostgreSQL table (14 or newer) as a target. Created where there is none. Receipts lie
+    /// beside it, in `retrofill.receipts`.
+    pub(super) struct RawPostgresTarget needs ["url"] {
+        /// The address of server and database, `postgres://user@host:5432/database`; with
+        /// `?table=` it may name the table too. The password is best `${VAR}`: it is shown nowhere.
+        pub(super) url: String,
+        /// The table, `schema.table`; without a schema one of `public`. Names are taken byte for
+        /// byte; one that holds a dot stands in `"`.
+        pub(super) table: String,
+        /// Allow a connection over a network without TLS, or to a server that does not prove who
+        /// it is. Default: false; this machine needs no TLS.
+        #[schemars(extend("default" = false))]
+        pub(super) insecure: bool,
+        /// A file with the certificates of the server's authority. Default: those of the system.
+        pub(super) sslrootcert: String,
     }
 }
 

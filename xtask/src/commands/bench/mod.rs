@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::has;
 
-use crate::python::{self, Consent, JUDGES, RIVALS};
+use crate::consent::Consent;
+use crate::python::{self, JUDGES, RIVALS};
 use crate::shell::{self, Done, Failure, built, cargo, command, root, target_dir};
 pub(super) use page::commit;
 
