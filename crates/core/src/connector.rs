@@ -13,8 +13,10 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
+use crate::after::After;
 use crate::columns::{ColumnType, Columns};
 use crate::error::{Error, Result};
+use crate::examine::{Remark, Wanted};
 use crate::id::{PlanId, SliceId};
 use crate::interval::Interval;
 use crate::receipt::Receipt;
@@ -152,6 +154,14 @@ pub trait Source: Debug + Send + Sync {
 
     /// Place and text of single rows, by ordinal, for the list of rejects.
     async fn locate(&self, survey: &Survey, ordinals: &[u64]) -> Result<Vec<(Place, String)>>;
+
+    /// Looks at everything that could keep a run from working, and changes nothing. Findings that
+    /// a run would end with are errors; an error of this method means that it cannot be looked
+    /// at all.
+    async fn examine(&self, wanted: &Wanted) -> Result<Vec<Remark>> {
+        let _ = wanted;
+        Ok(Vec::new())
+    }
 
     /// How hard the source works. Sources throttle too.
     async fn pressure(&self) -> Result<Pressure> {
@@ -299,6 +309,19 @@ pub trait Target: Source {
     /// Returns once nothing is under way any more that the target does behind its commits, such
     /// as checkpoints. The end of every run waits for it.
     async fn idle(&self) {}
+
+    /// What an administrator has to run so that a user of this name, and no more than needed, may
+    /// do what is wanted: statements, in their order.
+    async fn grants(&self, role: Option<&str>, wanted: &Wanted) -> Result<Vec<String>> {
+        let _ = (role, wanted);
+        Err(Error::config("this target knows no rights that could be granted"))
+    }
+
+    /// Does what follows loads, for this stretch of time where the action is done by stretches.
+    async fn follow(&self, action: &After, loaded: Option<&Interval>) -> Result<()> {
+        let _ = loaded;
+        Err(Error::config(format!("this target cannot do `{action}`")))
+    }
 
     /// Starts the load of a slice.
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>>;

@@ -19,6 +19,8 @@ const KILLS: u64 = 50;
 const KILL_ROWS: u64 = 2_000_000;
 const CORRUPTIONS: u64 = 100_000;
 const CRASH_STATES: u64 = 10_000;
+const SERVER_KILLS: u64 = 20;
+const CUTS: u64 = 200;
 
 /// One check of the lane.
 struct Task {
@@ -78,7 +80,7 @@ fn tasks(args: &[String]) -> Done<Vec<Task>> {
             work: Box::new(move || bench::run(&args)),
         }
     };
-    Ok(vec![
+    let mut tasks = vec![
         Task {
             name: "sim",
             what: format!("simulation, {seeds} seeds, and every planted bug"),
@@ -121,7 +123,40 @@ fn tasks(args: &[String]) -> Done<Vec<Task>> {
         },
         bench("trunk", "speed and memory of CSV to Delta, see benchmarks"),
         bench("plan", "100,000 slices, see benchmarks"),
-    ])
+        bench("postgres", "speed of CSV to PostgreSQL, see benchmarks"),
+    ];
+    tasks.extend(of_postgres(kills));
+    Ok(tasks)
+}
+
+fn of_postgres(kills: u64) -> [Task; 3] {
+    [
+        Task {
+            name: "postgres-kill",
+            what: format!("PostgreSQL: {kills} kills of the program, every stage"),
+            how: "`RETROFILL_KILLS`, test `postgres::kill`".into(),
+            work: Box::new(move || {
+                tests("it", "postgres::kill::the_program", &[("RETROFILL_KILLS", kills)])
+            }),
+        },
+        Task {
+            name: "postgres-server-kill",
+            what: format!("PostgreSQL: {SERVER_KILLS} kills of the server, between any two steps"),
+            how: "`RETROFILL_SERVER_KILLS`, test `postgres::kill`".into(),
+            work: Box::new(|| {
+                let times = [("RETROFILL_SERVER_KILLS", SERVER_KILLS)];
+                tests("it", "postgres::kill::a_server_that_is_killed", &times)
+            }),
+        },
+        Task {
+            name: "postgres-cuts",
+            what: format!("PostgreSQL: {CUTS} connections reset at any byte"),
+            how: "`RETROFILL_CUTS`, test `postgres::faults`".into(),
+            work: Box::new(|| {
+                tests("it", "postgres::faults::a_connection", &[("RETROFILL_CUTS", CUTS)])
+            }),
+        },
+    ]
 }
 
 /// The tests of one target, or of the libraries where it has no name, that contain `filter`.

@@ -7,6 +7,7 @@ mod install;
 mod keeper;
 mod pgbouncer;
 mod postgres;
+mod proxy;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -15,4 +16,5 @@ pub use find::{postgres_dir, program};
 pub use install::ensure;
 pub use pgbouncer::Pgbouncer;
 pub use postgres::{Database, How, Postgres, Setup};
+pub use proxy::{Fault, Proxy, Way};
 pub use tls::Certificates;

@@ -13,6 +13,7 @@ mod chunks;
 mod columns;
 mod csv;
 mod encoding;
+mod examine;
 mod first;
 mod guess;
 mod header;
@@ -41,6 +42,7 @@ use jiff::tz::TimeZone;
 use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{ReadRequest, Rows, Source, SourceBatch, SurveyRequest};
 use retrofill_core::error::{Error, Kind, Result};
+use retrofill_core::examine::{Remark, Wanted};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
 use retrofill_core::survey::{FileStamp, Survey};
@@ -160,6 +162,11 @@ impl Source for CsvSource {
     async fn survey(&self, request: &SurveyRequest) -> Result<Survey> {
         let (shared, request) = (Arc::clone(&self.shared), request.clone());
         blocking(move || survey::survey(&shared, &request)).await
+    }
+
+    async fn examine(&self, wanted: &Wanted) -> Result<Vec<Remark>> {
+        let (shared, wanted) = (Arc::clone(&self.shared), wanted.clone());
+        blocking(move || examine::examine(&shared, &wanted)).await
     }
 
     async fn stamps(&self) -> Result<Option<Vec<FileStamp>>> {

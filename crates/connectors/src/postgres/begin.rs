@@ -3,28 +3,26 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use retrofill_core::columns::{Column, Columns};
-use retrofill_core::connector::{Load, Manners, SliceLoad};
+use retrofill_core::connector::{Load, SliceLoad};
 use retrofill_core::error::{Error, Result};
-use retrofill_core::spec::Mode;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::catalog::{self, Table};
 use super::load::PostgresLoad;
 use super::session::{Opening, Refusal, Texts};
-use super::sql::{TableName, instant_literal, literal};
-use super::{MODES, Shared, ddl, fault};
+use super::sql::{instant_literal, literal};
+use super::{Shared, ddl, fault, fit};
 
 /// Between two tries at a slice that another load has in hand.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Begins a load. A slice that another load has in hand is waited for.
 pub(super) async fn begin(shared: &Arc<Shared>, slice: &SliceLoad) -> Result<Box<dyn Load>> {
-    accepts_mode(slice.mode)?;
+    fit::accepts_mode(slice.mode)?;
     let first = Instant::now();
     loop {
         let table = shared.known_table().await?;
-        accepts(&shared.name, &table, (&slice.columns, slice.mode, slice.manners))?;
+        fit::accepts(&shared.name, &table, (&slice.columns, slice.mode, slice.manners))?;
         let began = Instant::now();
         let opening = Opening {
             isolation: "REPEATABLE READ",
@@ -62,68 +60,6 @@ pub(super) async fn begin(shared: &Arc<Shared>, slice: &SliceLoad) -> Result<Box
             Err(Refusal::Server(e)) => return Err(refused(shared, &e)),
         }
     }
-}
-
-/// An error where rows that are held would have to go.
-pub(super) fn accepts_mode(mode: Mode) -> Result<()> {
-    if MODES.contains(&mode) {
-        return Ok(());
-    }
-    Err(Error::config("a PostgreSQL table is only added to: its rows are not taken out yet").hint(
-        "`write: { mode: fill-missing }` or `append`; `undo`, `overwrite` and `restate` too \
-               would take rows out",
-    ))
-}
-
-/// An error where the table would change, hide or double rows.
-pub(super) fn accepts(
-    name: &TableName,
-    table: &Table,
-    (columns, mode, manners): (&Columns, Mode, Manners),
-) -> Result<()> {
-    let refused = |what: String, hint: &str| Err(Error::config(what).hint(hint));
-    if let Some(rule) = table.rules.first() {
-        let what = format!("{name} has the rule `{rule}` on INSERT, which binary COPY goes past");
-        return refused(what, "drop the rule, or load into the table that it leads to");
-    }
-    if table.hides_rows {
-        let what = format!("row-level security of {name} hides rows from this user");
-        return refused(what, "load as the table's owner, or as a role with BYPASSRLS");
-    }
-    if table.inherited {
-        let what = format!("other tables inherit from {name}: no unique index holds for them all");
-        return refused(what, "load into a table that nothing inherits from");
-    }
-    if table.persistence != "p" {
-        let what = format!("{name} is not a permanent table: a crash of the server empties it");
-        return refused(what, "ALTER TABLE .. SET LOGGED");
-    }
-    let generated = |c: &&Column| table.column(&c.name).is_some_and(|there| there.generated);
-    if let Some(column) = columns.iter().find(generated) {
-        let what = format!("column `{}` of {name} is generated: nobody writes it", column.name);
-        return refused(what, "leave it out of the source");
-    }
-    if mode == Mode::Append { Ok(()) } else { accepts_key(name, table, columns, manners) }
-}
-
-/// Whether a live row with a key of ours could slip in unseen: the snapshot does not show it, and
-/// nothing but a unique index makes the two collide.
-fn accepts_key(name: &TableName, table: &Table, columns: &Columns, manners: Manners) -> Result<()> {
-    let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
-    let key = &names[..columns.key_width()];
-    if let Some(part) = key.iter().find(|n| table.column(n).is_some_and(|c| !c.can_be_key())) {
-        return Err(Error::config(format!(
-            "column `{part}` of {name} cannot be part of the key: the server compares it otherwise"
-        ))
-        .hint("a type with exact comparison is needed, such as text with its usual collation"));
-    }
-    if manners.locks || table.has_unique(key) {
-        return Ok(());
-    }
-    Err(Error::config(format!("{name} has no unique index on the key")).hint(format!(
-        "run: {}; or let others wait with `write: {{ lock: share-row-exclusive }}`",
-        ddl::unique_index_ddl(name, key)?
-    )))
 }
 
 fn refused(shared: &Shared, e: &tokio_postgres::Error) -> Error {

@@ -24,6 +24,7 @@ pub(super) struct Table {
     /// The columns in the table's order.
     pub(super) columns: Vec<TableColumn>,
     pub(super) indexes: Vec<Index>,
+    pub(super) triggers: Vec<Trigger>,
     /// Names of rewrite rules on INSERT.
     pub(super) rules: Vec<String>,
 }
@@ -53,11 +54,27 @@ pub(super) struct TableColumn {
 /// An index that is valid.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Index {
+    pub(super) name: String,
     /// Holds for every row, at once.
     pub(super) unique: bool,
     /// The columns in order; none for an expression.
     pub(super) columns: Vec<Option<String>>,
     pub(super) partial: bool,
+}
+
+/// A trigger that is on.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Trigger {
+    pub(super) name: String,
+    bits: i32,
+}
+
+impl Trigger {
+    /// Runs before the insert of a row, and can change it.
+    pub(super) fn changes_rows(&self) -> bool {
+        // ROW, BEFORE, INSERT.
+        self.bits & 7 == 7
+    }
 }
 
 /// A query whose one row has one column: the table as JSON; no row where there is none.
@@ -87,7 +104,7 @@ pub(super) fn query(table: &TableName) -> Result<String> {
     LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
   'indexes', (SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_object(
-      'unique', i.indisunique AND i.indimmediate,
+      'name', x.relname, 'unique', i.indisunique AND i.indimmediate,
       'partial', i.indpred IS NOT NULL,
       'columns', (SELECT pg_catalog.json_agg(k.attname ORDER BY n.place)
         FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS n(num, place)
@@ -96,6 +113,10 @@ pub(super) fn query(table: &TableName) -> Result<String> {
         WHERE n.place <= i.indnkeyatts)) ORDER BY x.relname), '[]')
     FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
     WHERE i.indrelid = c.oid AND i.indisvalid),
+  'triggers', (SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_object(
+      'name', g.tgname, 'bits', g.tgtype) ORDER BY g.tgname), '[]')
+    FROM pg_catalog.pg_trigger g
+    WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
   'rules', (SELECT COALESCE(pg_catalog.json_agg(r.rulename ORDER BY r.rulename), '[]')
     FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '3')
 ) FROM pg_catalog.pg_class c

@@ -13,7 +13,11 @@ mod copy;
 mod ddl;
 mod decode;
 mod encode;
+mod examine;
 mod fault;
+mod fit;
+mod follow;
+mod grant;
 mod kind;
 mod load;
 mod numeric;
@@ -33,12 +37,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use retrofill_core::after::After;
 use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{
     Capabilities, FieldType, Known, Load, Manners, ReadRequest, Rows, SliceLoad, Source,
     SurveyRequest, Target,
 };
 use retrofill_core::error::{Error, Result};
+use retrofill_core::examine::{Remark, Wanted};
 use retrofill_core::id::{PlanId, SliceId};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
@@ -69,6 +75,7 @@ const MODES: [Mode; 2] = [Mode::FillMissing, Mode::Append];
 struct Shared {
     server: Server,
     name: TableName,
+    settings: PostgresSettings,
     /// The table as it was when it was last looked at.
     table: Mutex<Option<Arc<Table>>>,
     /// Commits whose answer did not come.
@@ -143,6 +150,7 @@ impl PostgresTarget {
         let shared = Shared {
             server: Server::open(&settings)?,
             name: settings.table()?,
+            settings,
             table: Mutex::default(),
             lost: Mutex::default(),
             contended: Mutex::default(),
@@ -162,6 +170,10 @@ fn no_source() -> Error {
 impl Source for PostgresTarget {
     async fn survey(&self, _: &SurveyRequest) -> Result<Survey> {
         Err(no_source())
+    }
+
+    async fn examine(&self, wanted: &Wanted) -> Result<Vec<Remark>> {
+        examine::examine(&self.shared, wanted).await
     }
 
     async fn read(&self, request: &ReadRequest) -> Result<Rows> {
@@ -195,9 +207,9 @@ impl Target for PostgresTarget {
     }
 
     async fn accepts(&self, columns: &Columns, mode: Mode, manners: Manners) -> Result<()> {
-        begin::accepts_mode(mode)?;
+        fit::accepts_mode(mode)?;
         match self.shared.newest_table().await? {
-            Some(table) => begin::accepts(&self.shared.name, &table, (columns, mode, manners)),
+            Some(table) => fit::accepts(&self.shared.name, &table, (columns, mode, manners)),
             None => Ok(()),
         }
     }
@@ -212,6 +224,14 @@ impl Target for PostgresTarget {
 
     async fn is_committed(&self, plan: &PlanId, slice: &SliceId) -> Result<bool> {
         self.shared.committed(plan, slice).await
+    }
+
+    async fn grants(&self, role: Option<&str>, wanted: &Wanted) -> Result<Vec<String>> {
+        grant::grants(&self.shared.settings, role, wanted)
+    }
+
+    async fn follow(&self, action: &After, loaded: Option<&Interval>) -> Result<()> {
+        follow::follow(&self.shared.server, action, loaded).await
     }
 
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {

@@ -41,6 +41,9 @@ section! {
         pub(super) rejects: RawRejects,
         /// What is kept for later proofs.
         pub(super) verify: RawVerify,
+        /// What the target does once slices are loaded, in this order. What fails makes the run
+        /// end with exit code 1 and is done by the next one. Default: nothing.
+        pub(super) after: Vec<RawAfter>,
         /// Where the journal of all slices is kept. Default: sqlite.
         #[schemars(extend("default" = "sqlite"))]
         pub(super) ledger: RawLedger,
@@ -303,6 +306,19 @@ section! {
         /// Default: false.
         #[schemars(extend("default" = false))]
         pub(super) manifest: bool,
+    }
+}
+
+section! {
+    /// One action of the target, for what was loaded since it was done last.
+    pub(super) struct RawAfter needs [] {
+        /// A materialized view to compute anew: `schema.view`. Readers are not held up where the
+        /// view has a unique index.
+        pub(super) refresh_materialized_view: String,
+        /// SQL to run. Where it uses `:from` or `:to` it is one statement and is run once for
+        /// each unbroken stretch of time that was loaded, with its bounds; `:to` is not part of
+        /// it.
+        pub(super) sql: String,
     }
 }
 
