@@ -1,33 +1,16 @@
 //! The Python packages that judge our tables: other readers, written by others.
 
 use std::fs;
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
-use crate::shell::{Done, Failure, command, output, run, target_dir};
+use crate::consent::Consent;
+use crate::shell::{Done, Failure, command, is_root, output, run, target_dir};
 
 /// What the tests need.
 pub const JUDGES: &[&str] = &["duckdb==2.0.0", "pyarrow==26.0.1", "deltalake==1.6.6"];
 
 /// What only the benches need.
 pub const RIVALS: &[&str] = &["polars==2.1.0"];
-
-/// Whether something may be installed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Consent {
-    /// `--yes` or CI=true: without asking.
-    Given,
-    /// Print the commands and ask.
-    Ask,
-}
-
-impl Consent {
-    /// By `--yes` among the arguments or CI=true.
-    pub fn from(args: &[String]) -> Self {
-        let ci = std::env::var("CI").is_ok_and(|v| v == "true");
-        if ci || args.iter().any(|a| a == "--yes") { Consent::Given } else { Consent::Ask }
-    }
-}
 
 fn home() -> PathBuf {
     target_dir().join("python")
@@ -56,7 +39,11 @@ pub fn ensure(packages: &[&str], consent: Consent) -> Done<bool> {
     }
     let home = home().display().to_string();
     let pip = interpreter();
-    if consent == Consent::Ask && !asked(&home, packages)? {
+    let commands = [
+        format!("python3 -m venv {home}"),
+        format!("{home}/bin/python -m pip install {}", packages.join(" ")),
+    ];
+    if !consent.to("Some tests read tables with other programs.", &commands)? {
         return Ok(false);
     }
     if !interpreter().is_file() || !home_works() {
@@ -77,19 +64,12 @@ fn home_works() -> bool {
     output(&mut command(interpreter(), &["-m", "pip", "--version"])).is_ok()
 }
 
-fn asked(home: &str, packages: &[&str]) -> Done<bool> {
-    println!("Some tests read tables with other programs. To install them:");
-    println!("  python3 -m venv {home}");
-    println!("  {home}/bin/python -m pip install {}", packages.join(" "));
-    if !io::stdin().is_terminal() {
-        println!("Not installed; `--yes` installs them without asking.");
-        return Ok(false);
+/// The interpreter for the tests: of `RETROFILL_PYTHON`, or our own where it has the judges.
+pub fn found() -> Option<PathBuf> {
+    if let Some(python) = std::env::var_os("RETROFILL_PYTHON") {
+        return Some(python.into());
     }
-    print!("Do it now? [y/N] ");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    has(JUDGES).then(interpreter)
 }
 
 fn make_home(home: &str) -> Done {
@@ -98,8 +78,7 @@ fn make_home(home: &str) -> Done {
         return Ok(());
     }
     // Debian ships Python without `venv`.
-    let root = output(&mut command("id", &["-u"]))?.trim() == "0";
-    if !root {
+    if !is_root()? {
         return Err(Failure::new(
             "Python has no `venv` module; install the package python3-venv and try again",
         ));
@@ -108,14 +87,4 @@ fn make_home(home: &str) -> Done {
     let mut install = command("apt-get", &["install", "-y", "-qq", "python3-venv"]);
     run(install.env("DEBIAN_FRONTEND", "noninteractive"))?;
     make()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flag_is_consent() {
-        assert_eq!(Consent::from(&["--yes".to_owned()]), Consent::Given);
-    }
 }

@@ -111,6 +111,11 @@ pub fn output(command: &mut Command) -> Done<String> {
     String::from_utf8(out.stdout).map_err(|_| Failure::new(format!("`{text}` printed no text")))
 }
 
+/// Whether this process may do everything on this machine.
+pub fn is_root() -> Done<bool> {
+    Ok(output(&mut command("id", &["-u"]))?.trim() == "0")
+}
+
 /// Prints the command, runs it and shows every line of its output to `see` as it comes. Tells
 /// whether it ended well.
 pub fn watch(command: &mut Command, mut see: impl FnMut(&str)) -> Done<bool> {

@@ -9,6 +9,7 @@
 pub mod columnar;
 pub mod delta;
 pub mod files;
+pub mod postgres;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub enum Connector {
     Delta,
     /// Parquet files.
     Parquet,
+    /// A PostgreSQL table.
+    Postgres,
 }
 
 impl Connector {
@@ -39,6 +42,7 @@ impl Connector {
             "csv" => Ok(Connector::Csv),
             "delta" => Ok(Connector::Delta),
             "parquet" => Ok(Connector::Parquet),
+            "postgres" => Ok(Connector::Postgres),
             other => Err(Error::config(format!("there is no connector `{other}`"))),
         }
     }
@@ -59,6 +63,9 @@ pub fn open_source(
         Connector::Parquet => {
             Arc::new(columnar::ParquetSource::open(settings(endpoint)?, base_dir, state_dir)?)
         }
+        Connector::Postgres => {
+            Arc::new(postgres::PostgresTarget::open(settings(endpoint)?, base_dir)?)
+        }
     })
 }
 
@@ -66,9 +73,12 @@ pub fn open_source(
 pub fn open_target(endpoint: &Endpoint, base_dir: &Path) -> Result<Arc<dyn Target>> {
     Ok(match Connector::of(&endpoint.connector)? {
         Connector::Delta => Arc::new(delta::DeltaTarget::open(settings(endpoint)?, base_dir)?),
+        Connector::Postgres => {
+            Arc::new(postgres::PostgresTarget::open(settings(endpoint)?, base_dir)?)
+        }
         Connector::Csv | Connector::Parquet => {
             let what = format!("`{}` is a source, not a target", endpoint.connector);
-            return Err(Error::config(what).hint("targets: delta"));
+            return Err(Error::config(what).hint("targets: delta, postgres"));
         }
     })
 }

@@ -42,6 +42,77 @@ pub enum ColumnType {
         /// The finest unit kept.
         unit: Precision,
     },
+    /// A time of day without day and zone, in whole microseconds.
+    Time,
+    /// A UUID.
+    Uuid,
+    /// A JSON document: a value, whatever its spaces and the order of its members.
+    Json,
+    /// A list of values, each of which may be NULL.
+    Array {
+        /// The type of each.
+        of: Element,
+    },
+}
+
+/// The type of the values of a list: every type but a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Element {
+    /// See [`ColumnType::Bool`].
+    Bool,
+    /// See [`ColumnType::Integer`].
+    Integer {
+        /// Width in bits.
+        bits: u8,
+    },
+    /// See [`ColumnType::Float`].
+    Float {
+        /// Width in bits.
+        bits: u8,
+    },
+    /// See [`ColumnType::Decimal`].
+    Decimal {
+        /// All digits.
+        precision: u8,
+        /// Digits after the point.
+        scale: i8,
+    },
+    /// See [`ColumnType::Text`].
+    Text,
+    /// See [`ColumnType::Bytes`].
+    Bytes,
+    /// See [`ColumnType::Date`].
+    Date,
+    /// See [`ColumnType::Instant`].
+    Instant {
+        /// The finest unit kept.
+        unit: Precision,
+    },
+    /// See [`ColumnType::Time`].
+    Time,
+    /// See [`ColumnType::Uuid`].
+    Uuid,
+    /// See [`ColumnType::Json`].
+    Json,
+}
+
+impl From<Element> for ColumnType {
+    fn from(element: Element) -> Self {
+        match element {
+            Element::Bool => ColumnType::Bool,
+            Element::Integer { bits } => ColumnType::Integer { bits },
+            Element::Float { bits } => ColumnType::Float { bits },
+            Element::Decimal { precision, scale } => ColumnType::Decimal { precision, scale },
+            Element::Text => ColumnType::Text,
+            Element::Bytes => ColumnType::Bytes,
+            Element::Date => ColumnType::Date,
+            Element::Instant { unit } => ColumnType::Instant { unit },
+            Element::Time => ColumnType::Time,
+            Element::Uuid => ColumnType::Uuid,
+            Element::Json => ColumnType::Json,
+        }
+    }
 }
 
 /// The finest unit of a stored time.
@@ -92,7 +163,30 @@ impl ColumnType {
             ColumnType::Bytes => "bytes",
             ColumnType::Date => "date",
             ColumnType::Instant { .. } => "instant",
+            ColumnType::Time => "time",
+            ColumnType::Uuid => "uuid",
+            ColumnType::Json => "json",
+            ColumnType::Array { .. } => "array",
         }
+    }
+
+    /// The type of a list of such values; none for a list of lists.
+    pub fn list(self) -> Option<ColumnType> {
+        let of = match self {
+            ColumnType::Bool => Element::Bool,
+            ColumnType::Integer { bits } => Element::Integer { bits },
+            ColumnType::Float { bits } => Element::Float { bits },
+            ColumnType::Decimal { precision, scale } => Element::Decimal { precision, scale },
+            ColumnType::Text => Element::Text,
+            ColumnType::Bytes => Element::Bytes,
+            ColumnType::Date => Element::Date,
+            ColumnType::Instant { unit } => Element::Instant { unit },
+            ColumnType::Time => Element::Time,
+            ColumnType::Uuid => Element::Uuid,
+            ColumnType::Json => Element::Json,
+            ColumnType::Array { .. } => return None,
+        };
+        Some(ColumnType::Array { of })
     }
 
     /// The one Arrow type that carries this column inside retrofill.
@@ -112,6 +206,11 @@ impl ColumnType {
             ColumnType::Instant { unit } => {
                 DataType::Timestamp(unit.arrow(), Some(Arc::from("UTC")))
             }
+            ColumnType::Time => DataType::Time64(TimeUnit::Microsecond),
+            ColumnType::Uuid => DataType::FixedSizeBinary(16),
+            // Another type than text has, so that nobody takes one for the other.
+            ColumnType::Json => DataType::LargeUtf8,
+            ColumnType::Array { of } => DataType::new_list(ColumnType::from(of).arrow(), true),
         }
     }
 }
@@ -297,6 +396,29 @@ mod tests {
         let names: Vec<_> = columns.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["t", "z", "k", "a", "b"]);
         assert_eq!(columns.key_width(), 3);
+    }
+
+    #[test]
+    fn every_type_but_a_list_has_a_list() {
+        for ty in [
+            ColumnType::Bool,
+            ColumnType::Integer { bits: 16 },
+            ColumnType::Float { bits: 32 },
+            ColumnType::Decimal { precision: 9, scale: 2 },
+            ColumnType::Text,
+            ColumnType::Bytes,
+            ColumnType::Date,
+            ColumnType::Instant { unit: Precision::Second },
+            ColumnType::Time,
+            ColumnType::Uuid,
+            ColumnType::Json,
+        ] {
+            let Some(list @ ColumnType::Array { of }) = ty.list() else { panic!("{ty:?}") };
+            assert_eq!(ColumnType::from(of), ty);
+            assert_eq!(list.list(), None);
+            let json = serde_json::to_string(&list).unwrap();
+            assert_eq!(serde_json::from_str::<ColumnType>(&json).unwrap(), list, "{json}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
@@ -12,8 +13,10 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
+use crate::after::After;
 use crate::columns::{ColumnType, Columns};
 use crate::error::{Error, Result};
+use crate::examine::{Remark, Wanted};
 use crate::id::{PlanId, SliceId};
 use crate::interval::Interval;
 use crate::receipt::Receipt;
@@ -152,6 +155,14 @@ pub trait Source: Debug + Send + Sync {
     /// Place and text of single rows, by ordinal, for the list of rejects.
     async fn locate(&self, survey: &Survey, ordinals: &[u64]) -> Result<Vec<(Place, String)>>;
 
+    /// Looks at everything that could keep a run from working, and changes nothing. Findings that
+    /// a run would end with are errors; an error of this method means that it cannot be looked
+    /// at all.
+    async fn examine(&self, wanted: &Wanted) -> Result<Vec<Remark>> {
+        let _ = wanted;
+        Ok(Vec::new())
+    }
+
     /// How hard the source works. Sources throttle too.
     async fn pressure(&self) -> Result<Pressure> {
         Ok(Pressure::idle())
@@ -234,6 +245,19 @@ pub struct SliceLoad {
     /// What an earlier load of the slice wrote may be gone or damaged: the target takes the
     /// wreck out in the same commit, if nothing of anybody else is lost with it.
     pub repair: bool,
+    /// How it behaves towards others.
+    pub manners: Manners,
+}
+
+/// How a load behaves towards others who use the table meanwhile. Only targets with transactions
+/// that others can wait for have a use for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Manners {
+    /// A transaction that is open longer is given up with an error of kind `Overloaded`, so that
+    /// the slice is halved; none = as long as it takes.
+    pub longest: Option<Duration>,
+    /// Other writers are kept out while the transaction is open.
+    pub locks: bool,
 }
 
 /// Where rows go: a source that can be loaded.
@@ -248,6 +272,13 @@ pub trait Target: Source {
     /// The type in which the target would keep a column of this type, or an error that says
     /// what would be lost.
     fn keeps(&self, ty: ColumnType) -> Result<ColumnType>;
+
+    /// An error of kind `Config` where the table as it is would not take such a load safely. Asked
+    /// before anything is planned; a table that is not there yet is none.
+    async fn accepts(&self, columns: &Columns, mode: Mode, manners: Manners) -> Result<()> {
+        let _ = (columns, mode, manners);
+        Ok(())
+    }
 
     /// Creates the table or checks that it fits. Idempotent.
     async fn prepare(&self, columns: &Columns) -> Result<()>;
@@ -278,6 +309,19 @@ pub trait Target: Source {
     /// Returns once nothing is under way any more that the target does behind its commits, such
     /// as checkpoints. The end of every run waits for it.
     async fn idle(&self) {}
+
+    /// What an administrator has to run so that a user of this name, and no more than needed, may
+    /// do what is wanted: statements, in their order.
+    async fn grants(&self, role: Option<&str>, wanted: &Wanted) -> Result<Vec<String>> {
+        let _ = (role, wanted);
+        Err(Error::config("this target knows no rights that could be granted"))
+    }
+
+    /// Does what follows loads, for this stretch of time where the action is done by stretches.
+    async fn follow(&self, action: &After, loaded: Option<&Interval>) -> Result<()> {
+        let _ = loaded;
+        Err(Error::config(format!("this target cannot do `{action}`")))
+    }
 
     /// Starts the load of a slice.
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>>;

@@ -152,6 +152,24 @@ pub enum EventV1 {
         /// Seconds it took, for people.
         seconds: u64,
     },
+    /// An action that follows loads was done for these stretches of time.
+    AfterDone {
+        /// The action's id.
+        action: String,
+        /// What it is, for people.
+        label: String,
+        /// What was loaded.
+        intervals: Vec<Interval>,
+    },
+    /// An action that follows loads failed; the next run tries it again.
+    AfterFailed {
+        /// The action's id.
+        action: String,
+        /// What it is, for people.
+        label: String,
+        /// What happened.
+        reason: String,
+    },
 }
 
 /// An event in the version it was written.

@@ -3,12 +3,14 @@
 //! This crate knows no database, no SQL engine and no clock, so that the whole of it can be
 //! simulated with a seed.
 
+pub mod after;
 pub mod calendar;
 pub mod columns;
 pub mod connector;
 pub mod digest;
 pub mod env;
 pub mod error;
+pub mod examine;
 pub mod id;
 pub mod interval;
 pub mod ledger;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::calendar::Every;
+use crate::connector::Manners;
 use crate::error::{Error, Result};
 
 /// What to do with rows whose key the target holds already.
@@ -78,7 +79,7 @@ pub enum Order {
 }
 
 /// A source or a target as the spec names it. Core never looks inside.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The connector's key in the spec: `csv`, `delta` ...
     pub connector: String,
@@ -89,6 +90,13 @@ pub struct Endpoint {
     pub identity: serde_json::Value,
     /// For people: `12 CSV files in data/`, `Delta ./out`.
     pub label: String,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The settings hold secrets.
+        write!(f, "Endpoint({}: {}, {})", self.connector, self.label, self.identity)
+    }
 }
 
 /// Which columns say when and whose a row is.
@@ -136,6 +144,17 @@ pub struct WriteSpec {
     /// holds in the scope; none = 0.9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_keep: Option<f64>,
+    /// How others are kept out while a slice is loaded; none = they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<Lock>,
+}
+
+/// How others are kept from writing while a slice is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lock {
+    /// PostgreSQL's lock of this name: reading goes on, writing waits.
+    ShareRowExclusive,
 }
 
 /// Which of the target's rows mode `replace` may take out, inside the slices' intervals.
@@ -178,6 +197,13 @@ pub struct Limits {
     pub memory: u64,
     /// The run ends cleanly after this (exit code 4).
     pub max_runtime: Option<Duration>,
+    /// No transaction of the target stays open longer.
+    #[serde(default = "max_transaction")]
+    pub max_transaction: Duration,
+}
+
+fn max_transaction() -> Duration {
+    Duration::from_secs(10)
 }
 
 /// When and how often a failed slice is tried again.
@@ -253,7 +279,13 @@ pub struct Spec {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { concurrency: None, rows_per_second: None, memory: 384 << 20, max_runtime: None }
+        Limits {
+            concurrency: None,
+            rows_per_second: None,
+            memory: 384 << 20,
+            max_runtime: None,
+            max_transaction: max_transaction(),
+        }
     }
 }
 
@@ -283,6 +315,11 @@ impl Spec {
         });
         // serde_json keeps object keys sorted, so the text is canonical.
         Sha256::digest(identity.to_string()).into()
+    }
+
+    /// How loads behave towards others who use the table.
+    pub fn manners(&self) -> Manners {
+        Manners { longest: Some(self.limits.max_transaction), locks: self.write.lock.is_some() }
     }
 
     /// Refuses combinations that cannot be kept, before anything is opened.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use retrofill_connectors::{open_source, open_target};
+use retrofill_core::after::After;
 use retrofill_core::columns::Columns;
 use retrofill_core::connector::{ProgressFn, Source, SurveyRequest, Target};
 use retrofill_core::env::{Env, Scratch};
@@ -43,6 +44,8 @@ pub struct Job {
     pub labels: BTreeMap<String, String>,
     /// Who is told how a run ended.
     pub notify: Vec<Notify>,
+    /// What the target does once slices are loaded.
+    pub after: Vec<After>,
 }
 
 /// How a run came by its plan.
@@ -71,6 +74,7 @@ impl Job {
             places: loaded.places,
             labels: loaded.labels,
             notify: loaded.notify,
+            after: loaded.after,
             // A plan may be run from another directory than it was made in.
             base_dir: std::path::absolute(&loaded.base_dir).unwrap_or(loaded.base_dir),
         }
@@ -220,6 +224,7 @@ impl Job {
             target,
         )
         .map_err(|e| self.pointed(e))?;
+        target.accepts(&columns, self.spec.write.mode, self.spec.manners()).await?;
         Ok((survey, columns, notes))
     }
 

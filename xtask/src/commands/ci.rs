@@ -1,7 +1,7 @@
 //! `ci`: everything that must hold before a change is taken.
 
 use super::{check, generate, test};
-use crate::python::Consent;
+use crate::consent::Consent;
 use crate::shell::{self, Done, cargo};
 use crate::tally::Tally;
 

@@ -21,7 +21,7 @@ cargo xtask COMMAND
   generate [--check]       write what is generated from the code, or check that it is fresh
   generate compat-fixture vN   what this version leaves on the disk, into tests/compat
   generate-csv FILE --rows N [--hosts N] [--seed N] [--shuffled] [--gzip]
-  bench trunk|plan [--rows N] [--runs N] [--no-big]
+  bench trunk|plan|postgres [--rows N] [--runs N] [--no-big]
   ci [--yes]               what .ci/run does
   release-check [--yes] [--only NAME,NAME] [--seeds N] [--kills N] [--rows N]
 

@@ -7,7 +7,10 @@ use std::time::Instant;
 
 use super::bench::{self, commit};
 use super::{number, sim};
-use crate::python::{self, Consent, JUDGES};
+use crate::consent::Consent;
+use crate::need::{self, Need};
+use crate::python::{self, JUDGES};
+use crate::servers;
 use crate::shell::{self, Done, Failure, cargo, root};
 
 const PAGE: &str = "docs/verification.md";
@@ -16,6 +19,8 @@ const KILLS: u64 = 50;
 const KILL_ROWS: u64 = 2_000_000;
 const CORRUPTIONS: u64 = 100_000;
 const CRASH_STATES: u64 = 10_000;
+const SERVER_KILLS: u64 = 20;
+const CUTS: u64 = 200;
 
 /// One check of the lane.
 struct Task {
@@ -29,8 +34,11 @@ struct Task {
 }
 
 pub(super) fn run(args: &[String]) -> Done {
-    if !python::ensure(JUDGES, Consent::from(args))? {
-        return Err(Failure::new("the release lane needs the Python packages"));
+    let consent = Consent::from(args);
+    python::ensure(JUDGES, consent)?;
+    servers::ensure(Need::SERVERS, consent)?;
+    if let Some(missing) = Need::ALL.iter().find(|n| !n.is_here()) {
+        return Err(Failure::new(format!("the release lane needs {}", missing.name())));
     }
     let only = args.iter().position(|a| a == "--only").and_then(|at| args.get(at + 1));
     let wanted = |name: &str| only.is_none_or(|list| list.split(',').any(|n| n == name));
@@ -72,7 +80,7 @@ fn tasks(args: &[String]) -> Done<Vec<Task>> {
             work: Box::new(move || bench::run(&args)),
         }
     };
-    Ok(vec![
+    let mut tasks = vec![
         Task {
             name: "sim",
             what: format!("simulation, {seeds} seeds, and every planted bug"),
@@ -115,7 +123,40 @@ fn tasks(args: &[String]) -> Done<Vec<Task>> {
         },
         bench("trunk", "speed and memory of CSV to Delta, see benchmarks"),
         bench("plan", "100,000 slices, see benchmarks"),
-    ])
+        bench("postgres", "speed of CSV to PostgreSQL, see benchmarks"),
+    ];
+    tasks.extend(of_postgres(kills));
+    Ok(tasks)
+}
+
+fn of_postgres(kills: u64) -> [Task; 3] {
+    [
+        Task {
+            name: "postgres-kill",
+            what: format!("PostgreSQL: {kills} kills of the program, every stage"),
+            how: "`RETROFILL_KILLS`, test `postgres::kill`".into(),
+            work: Box::new(move || {
+                tests("it", "postgres::kill::the_program", &[("RETROFILL_KILLS", kills)])
+            }),
+        },
+        Task {
+            name: "postgres-server-kill",
+            what: format!("PostgreSQL: {SERVER_KILLS} kills of the server, between any two steps"),
+            how: "`RETROFILL_SERVER_KILLS`, test `postgres::kill`".into(),
+            work: Box::new(|| {
+                let times = [("RETROFILL_SERVER_KILLS", SERVER_KILLS)];
+                tests("it", "postgres::kill::a_server_that_is_killed", &times)
+            }),
+        },
+        Task {
+            name: "postgres-cuts",
+            what: format!("PostgreSQL: {CUTS} connections reset at any byte"),
+            how: "`RETROFILL_CUTS`, test `postgres::faults`".into(),
+            work: Box::new(|| {
+                tests("it", "postgres::faults::a_connection", &[("RETROFILL_CUTS", CUTS)])
+            }),
+        },
+    ]
 }
 
 /// The tests of one target, or of the libraries where it has no name, that contain `filter`.
@@ -127,7 +168,7 @@ fn tests(target: &str, filter: &str, variables: &[(&str, u64)]) -> Done {
     }
     let mut cargo = cargo(&args);
     cargo.envs(variables.iter().map(|(name, value)| (*name, value.to_string())));
-    cargo.env("RETROFILL_REQUIRE", "python").env("RETROFILL_PYTHON", python::interpreter());
+    cargo.env(need::REQUIRE, need::required()).env("RETROFILL_PYTHON", python::interpreter());
     shell::run(&mut cargo)
 }
 

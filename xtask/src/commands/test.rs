@@ -4,7 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::sim;
-use crate::python::{self, Consent, JUDGES};
+use crate::consent::Consent;
+use crate::need::{self, Need};
+use crate::python::{self, JUDGES};
+use crate::servers;
 use crate::shell::{self, Done, Failure, built, cargo, command, root};
 use crate::tally::Tally;
 
@@ -15,10 +18,11 @@ pub(super) fn run(args: &[String]) -> Done {
     if filter.is_empty() {
         all(consent, &mut tally);
     } else {
-        let judged = python::ensure(JUDGES, consent)?;
+        python::ensure(JUDGES, consent)?;
+        servers::ensure(Need::SERVERS, consent)?;
         let mut args = vec!["test", "--workspace", "--"];
         args.extend(filter);
-        counted(cargo(&args), judged, &mut tally);
+        counted(cargo(&args), &mut tally);
     }
     conclude(&tally)
 }
@@ -36,8 +40,9 @@ pub(super) fn all(consent: Consent, tally: &mut Tally) {
         tally.step("Python packages", Err(failure));
         false
     });
-    counted(cargo(&["test", "--workspace", "--no-fail-fast"]), judged, tally);
-    counted(sim::command(sim::SEEDS, true), judged, tally);
+    tally.step("servers", servers::ensure(Need::SERVERS, consent));
+    counted(cargo(&["test", "--workspace", "--no-fail-fast"]), tally);
+    counted(sim::command(sim::SEEDS, true), tally);
     tally.step("digest vectors", vectors());
     tally.step("the example as in the README", example());
     if judged {
@@ -48,13 +53,11 @@ pub(super) fn all(consent: Consent, tally: &mut Tally) {
 }
 
 /// Runs `cargo test` and counts. In CI what cannot run is a failure.
-fn counted(mut cargo: std::process::Command, judged: bool, tally: &mut Tally) {
-    if judged {
-        cargo.env("RETROFILL_PYTHON", python::interpreter());
+fn counted(mut cargo: std::process::Command, tally: &mut Tally) {
+    if let Some(python) = python::found() {
+        cargo.env("RETROFILL_PYTHON", python);
     }
-    if judged || std::env::var("CI").is_ok_and(|v| v == "true") {
-        cargo.env("RETROFILL_REQUIRE", "python");
-    }
+    cargo.env(need::REQUIRE, need::required());
     let before = tally.failed;
     let ended = shell::watch(&mut cargo, |line| tally.see(line));
     let well = ended.unwrap_or_else(|failure| {

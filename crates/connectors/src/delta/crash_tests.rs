@@ -8,7 +8,9 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray}
 use async_trait::async_trait;
 use jiff::Timestamp;
 use retrofill_core::columns::{Column, ColumnType, Columns, Precision, Role};
-use retrofill_core::connector::{CommitOutcome, RowSink, SliceLoad, Standing, Target as _};
+use retrofill_core::connector::{
+    CommitOutcome, Manners, RowSink, SliceLoad, Standing, Target as _,
+};
 use retrofill_core::error::Result;
 use retrofill_core::id::{PlanId, SliceId};
 use retrofill_core::interval::Interval;
@@ -48,6 +50,7 @@ fn slice(hour: usize) -> SliceLoad {
         columns: columns(),
         mode: Mode::FillMissing,
         repair: false,
+        manners: Manners::default(),
     }
 }
 

@@ -20,6 +20,7 @@ mod datafile;
 mod disk;
 mod durable;
 mod entry;
+mod examine;
 mod load;
 mod log;
 mod receipts;
@@ -44,6 +45,7 @@ use retrofill_core::connector::{
     Target,
 };
 use retrofill_core::error::{Error, Result};
+use retrofill_core::examine::{Remark, Wanted};
 use retrofill_core::id::{PlanId, SliceId};
 use retrofill_core::interval::Interval;
 use retrofill_core::receipt::Receipt;
@@ -196,6 +198,11 @@ impl Source for DeltaTarget {
     async fn survey(&self, request: &SurveyRequest) -> Result<Survey> {
         let request = request.clone();
         self.with(move |shared| source::survey(shared, &request)).await
+    }
+
+    async fn examine(&self, wanted: &Wanted) -> Result<Vec<Remark>> {
+        let wanted = wanted.clone();
+        self.with(move |shared| examine::examine(shared, &wanted)).await
     }
 
     async fn read(&self, request: &ReadRequest) -> Result<Rows> {

@@ -180,6 +180,7 @@ fn type_name(ty: ColumnType) -> String {
         ColumnType::Bytes => "binary".into(),
         ColumnType::Date => "date".into(),
         ColumnType::Instant { .. } => "timestamp".into(),
+        other => other.common_name().into(),
     }
 }
 
@@ -204,6 +205,12 @@ pub(super) fn keeps(ty: ColumnType) -> Result<ColumnType> {
         }
         ColumnType::Integer { bits } | ColumnType::Float { bits } => {
             Err(Error::config(format!("Delta has no numbers of {bits} bits")))
+        }
+        // Kept as their text; the source gives it.
+        ColumnType::Time | ColumnType::Uuid | ColumnType::Json => Ok(ColumnType::Text),
+        ColumnType::Array { .. } => {
+            Err(Error::config("Delta tables with lists are not written by this version")
+                .hint("leave the column out, or let the source give it as text"))
         }
         _ => Ok(ty),
     }

@@ -153,7 +153,12 @@ fn widen(bounds: &mut Bounds, ty: ColumnType, array: &ArrayRef) {
         ColumnType::Decimal { .. } => extremes(array.as_primitive::<Decimal128Type>(), Ord::cmp)
             .map(|(low, high)| Bounds::Decimal(low, high)),
         ColumnType::Text => text(array),
-        ColumnType::Bool | ColumnType::Bytes => None,
+        ColumnType::Bool
+        | ColumnType::Bytes
+        | ColumnType::Time
+        | ColumnType::Uuid
+        | ColumnType::Json
+        | ColumnType::Array { .. } => None,
     };
     let Some(found) = found else { return };
     *bounds = match (std::mem::replace(bounds, Bounds::None), found) {

@@ -14,11 +14,13 @@ mod chunks;
 mod columns;
 mod csv;
 mod encoding;
+mod examine;
 mod first;
 mod guess;
 mod header;
 mod iso;
 mod names;
+mod nested;
 mod open;
 mod parallel;
 mod read;
@@ -41,6 +43,7 @@ use jiff::tz::TimeZone;
 use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{ReadRequest, Rows, Source, SourceBatch, SurveyRequest};
 use retrofill_core::error::{Error, Kind, Result};
+use retrofill_core::examine::{Remark, Wanted};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
 use retrofill_core::survey::{FileStamp, Survey};
@@ -172,6 +175,11 @@ impl Source for CsvSource {
             checksums::trusted(base, &settings.path, settings.checksums.as_deref(), survey)
         })
         .await
+    }
+
+    async fn examine(&self, wanted: &Wanted) -> Result<Vec<Remark>> {
+        let (shared, wanted) = (Arc::clone(&self.shared), wanted.clone());
+        blocking(move || examine::examine(&shared, &wanted)).await
     }
 
     async fn stamps(&self) -> Result<Option<Vec<FileStamp>>> {

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use arrow::array::types::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
-    Int32Type, Int64Type,
+    Int32Type, Int64Type, Time64MicrosecondType,
 };
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Decimal128Array, PrimitiveArray, PrimitiveBuilder,
-    StringBuilder, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
-    TimestampSecondArray,
+    ArrayRef, BinaryBuilder, BooleanBuilder, Decimal128Array, FixedSizeBinaryBuilder,
+    LargeStringBuilder, PrimitiveArray, PrimitiveBuilder, StringBuilder, TimestampMicrosecondArray,
+    TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
 };
 use retrofill_core::columns::{ColumnType, Precision};
 use retrofill_core::error::{Error, Result};
 
 use super::iso::read_date;
+use super::nested::{Lists, json, time_of_day, uuid};
 use super::time::{Clock, Moment, Reason};
 use super::types::{Decimal, FLOAT_DIGITS, lexical_float, with_point};
 
@@ -47,6 +48,10 @@ enum Values {
     Text(StringBuilder),
     Bytes(BinaryBuilder),
     Date(PrimitiveBuilder<Date32Type>),
+    Time(PrimitiveBuilder<Time64MicrosecondType>),
+    Uuid(FixedSizeBinaryBuilder),
+    Json(LargeStringBuilder),
+    Array(Lists),
 }
 
 /// The values of some rows of one column; none is NULL. Told in the order of the rows.
@@ -81,6 +86,10 @@ impl Column {
             ColumnType::Text => Values::Text(StringBuilder::with_capacity(rows, rows * 8)),
             ColumnType::Bytes => Values::Bytes(BinaryBuilder::with_capacity(rows, rows * 8)),
             ColumnType::Date => Values::Date(PrimitiveBuilder::with_capacity(rows)),
+            ColumnType::Time => Values::Time(PrimitiveBuilder::with_capacity(rows)),
+            ColumnType::Uuid => Values::Uuid(FixedSizeBinaryBuilder::with_capacity(rows, 16)),
+            ColumnType::Json => Values::Json(LargeStringBuilder::with_capacity(rows, rows * 16)),
+            ColumnType::Array { of } => Values::Array(Lists::new(of)),
         };
         Column { ty, comma, values }
     }
@@ -138,6 +147,17 @@ impl Column {
             (Values::Date(b), _) => {
                 fill(b, cells, refuse, |v| read_date(v).map(|days| days as i32));
             }
+            (Values::Time(b), _) => fill(b, cells, refuse, time_of_day),
+            (Values::Uuid(b), _) => {
+                cells.each(|row, value| match kept(row, value.map(uuid), refuse) {
+                    Some(bytes) => b.append_value(bytes).expect("a UUID has 16 bytes"),
+                    None => b.append_null(),
+                });
+            }
+            (Values::Json(b), _) => cells.each(|row, value| {
+                b.append_option(kept(row, value.map(json), refuse));
+            }),
+            (Values::Array(b), _) => b.append(cells, clock, refuse),
         }
     }
 
@@ -158,6 +178,10 @@ impl Column {
             Values::Text(b) => Arc::new(b.finish()),
             Values::Bytes(b) => Arc::new(b.finish()),
             Values::Date(b) => Arc::new(b.finish()),
+            Values::Time(b) => Arc::new(b.finish()),
+            Values::Uuid(b) => Arc::new(b.finish()),
+            Values::Json(b) => Arc::new(b.finish()),
+            Values::Array(b) => b.finish()?,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! What every connector is tested with.
 
+mod rows;
 pub(crate) mod source_suite;
 pub(crate) mod suite;
 

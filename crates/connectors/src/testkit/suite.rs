@@ -2,105 +2,26 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array, StringArray,
-    TimestampMicrosecondArray,
-};
+use arrow::array::{BooleanArray, Float64Array, StringArray};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use retrofill_core::columns::{Column, ColumnType, Columns, Precision, Role};
 use retrofill_core::connector::{
-    CommitOutcome, Load, ReadRequest, RowPicker, RowSink, SliceLoad, Standing, Target,
+    CommitOutcome, Load, Manners, ReadRequest, RowPicker, RowSink, SliceLoad, Standing, Target,
 };
-use retrofill_core::digest::{Digest, ENCODING, Hasher};
-use retrofill_core::error::Result;
+use retrofill_core::digest::{Digest, ENCODING};
+use retrofill_core::error::{Kind, Result};
 use retrofill_core::id::{PlanId, SliceId};
 use retrofill_core::interval::Interval;
 use retrofill_core::receipt::{Counts, Digests, Receipt, ReceiptV1};
 use retrofill_core::spec::Mode;
 use retrofill_core::survey::Survey;
 
-const SALT: [u8; 16] = [7; 16];
-const HOUR: i64 = 3_600_000_000;
+use super::rows::{HOUR, SALT, Sum, columns, digest, hours, rows};
 
 /// Opens a fresh, empty target.
 pub(crate) trait Open<K>: Fn() -> (Arc<dyn Target>, K) {}
 impl<K, F: Fn() -> (Arc<dyn Target>, K)> Open<K> for F {}
-
-fn columns() -> Arc<Columns> {
-    let column = |name: &str, ty, role, position| Column {
-        name: name.into(),
-        ty,
-        role,
-        position,
-        source: None,
-    };
-    let time = ColumnType::Instant { unit: Precision::Microsecond };
-    let list = vec![
-        column("Series", ColumnType::Text, Role::Key, 0),
-        column("ts", time, Role::Time, 1),
-        column("flag", ColumnType::Bool, Role::Value, 2),
-        column("count 32", ColumnType::Integer { bits: 32 }, Role::Value, 3),
-        column("count", ColumnType::Integer { bits: 64 }, Role::Value, 4),
-        column("level", ColumnType::Float { bits: 64 }, Role::Value, 5),
-        column("note", ColumnType::Text, Role::Value, 6),
-        column("day", ColumnType::Date, Role::Value, 7),
-    ];
-    Arc::new(Columns::new(list).expect("the columns are well formed"))
-}
-
-/// Rows at these times, each with the series' name as its key and values made of `seed`.
-fn rows(times: &[i64], series: &str, seed: i64) -> RecordBatch {
-    let n = times.len() as i64;
-    let int = |i: i64| (i % 3 != 0).then_some(i.wrapping_mul(seed));
-    let arrays: Vec<(&str, ArrayRef)> = vec![
-        ("ts", Arc::new(TimestampMicrosecondArray::from(times.to_vec()).with_timezone("UTC"))),
-        ("Series", Arc::new(StringArray::from(vec![series; times.len()]))),
-        ("flag", Arc::new((0..n).map(|i| int(i).map(|v| v % 2 == 0)).collect::<BooleanArray>())),
-        ("count 32", Arc::new((0..n).map(|i| int(i).map(|v| v as i32)).collect::<Int32Array>())),
-        ("count", Arc::new((0..n).map(int).collect::<Int64Array>())),
-        (
-            "level",
-            Arc::new((0..n).map(|i| int(i).map(|v| v as f64 / 7.0)).collect::<Float64Array>()),
-        ),
-        (
-            "note",
-            Arc::new((0..n).map(|i| int(i).map(|v| format!("n{v}"))).collect::<StringArray>()),
-        ),
-        ("day", Arc::new((0..n).map(|i| int(i).map(|v| v as i32)).collect::<Date32Array>())),
-    ];
-    let columns = columns();
-    let ordered = columns.iter().map(|c| {
-        arrays.iter().find(|(name, _)| *name == c.name).expect("every column is made").1.clone()
-    });
-    RecordBatch::try_new(columns.arrow_schema(), ordered.collect()).expect("types fit")
-}
-
-fn digest(rows: &RecordBatch) -> Digest {
-    let mut digest = Digest::default();
-    for hashes in Hasher::new(&columns(), &SALT).hash(rows).expect("rows can be hashed") {
-        digest.add_row(&hashes);
-    }
-    digest
-}
-
-/// Sums up what it is given.
-#[derive(Default)]
-struct Sum(Digest);
-
-#[async_trait]
-impl RowSink for Sum {
-    async fn push(&mut self, rows: RecordBatch) -> Result<()> {
-        self.0.add(&digest(&rows));
-        Ok(())
-    }
-}
-
-fn hours(from: i64, to: i64) -> Interval {
-    let t = |h: i64| jiff::Timestamp::from_microsecond(h * HOUR).expect("in the calendar");
-    Interval::new(t(from), t(to)).expect("not empty")
-}
 
 fn load(interval: Interval, generation: u64) -> SliceLoad {
     SliceLoad {
@@ -112,6 +33,7 @@ fn load(interval: Interval, generation: u64) -> SliceLoad {
         columns: columns(),
         mode: Mode::FillMissing,
         repair: generation > 1,
+        manners: Manners::default(),
     }
 }
 
@@ -185,8 +107,12 @@ async fn filled(target: &dyn Target, slice: &SliceLoad, batch: &RecordBatch) -> 
 async fn done(target: &dyn Target, slice: &SliceLoad, batch: &RecordBatch) {
     let before = visible(target, slice.interval).await;
     let load = filled(target, slice, batch).await;
-    let outcome = load.commit(receipt(slice, &digest(batch), &before)).await;
-    assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
+    committed(&load.commit(receipt(slice, &digest(batch), &before)).await);
+}
+
+#[track_caller]
+fn committed(outcome: &CommitOutcome) {
+    assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(outcome));
 }
 
 fn word(outcome: &CommitOutcome) -> String {
@@ -224,8 +150,7 @@ pub(crate) async fn commits<K>(open: &impl Open<K>) {
     if target.capabilities().atomic {
         assert_eq!(visible(target.as_ref(), slice.interval).await.count, 0);
     }
-    let outcome = load.commit(receipt(&slice, &digest(&batch), &Digest::default())).await;
-    assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
+    committed(&load.commit(receipt(&slice, &digest(&batch), &Digest::default())).await);
     assert!(visible(target.as_ref(), slice.interval).await.matches(&digest(&batch)));
 }
 
@@ -239,14 +164,42 @@ pub(crate) async fn leaves_nothing<K>(open: &impl Open<K>) {
     done(target.as_ref(), &slice, &batch).await;
 }
 
+/// Fills a load that has begun, and asks for its commit.
+async fn finished(
+    mut load: Box<dyn Load>,
+    slice: &SliceLoad,
+    batch: &RecordBatch,
+) -> Result<CommitOutcome> {
+    let before = held(load.as_mut()).await;
+    load.write(batch.clone()).await?;
+    load.seal().await?;
+    Ok(load.commit(receipt(slice, &digest(batch), &before)).await)
+}
+
 pub(crate) async fn once<K>(open: &impl Open<K>) {
     let (target, _keep) = fresh(open).await;
     let (slice, batch) = (load(hours(0, 10), 1), rows(&[0, HOUR], "a", 3));
-    let second = filled(target.as_ref(), &slice, &batch).await;
-    done(target.as_ref(), &slice, &batch).await;
-    let outcome = second.commit(receipt(&slice, &digest(&batch), &Digest::default())).await;
-    assert!(!matches!(outcome, CommitOutcome::Committed), "committed twice");
-    drop(outcome);
+    let first = filled(target.as_ref(), &slice, &batch).await;
+    let proof = receipt(&slice, &digest(&batch), &Digest::default());
+    match target.begin(&slice).await {
+        Ok(second) => {
+            let outcome = finished(second, &slice, &batch).await.expect("filled");
+            committed(&outcome);
+            let outcome = first.commit(proof).await;
+            assert!(!matches!(outcome, CommitOutcome::Committed), "committed twice");
+        }
+        // Only one load of a slice may be open.
+        Err(e) => {
+            assert!(e.kind().is_transient(), "{e}");
+            let outcome = first.commit(proof).await;
+            committed(&outcome);
+        }
+    }
+    let late = target.begin(&slice).await.expect("begun to look");
+    match finished(late, &slice, &batch).await {
+        Ok(CommitOutcome::NotCommitted(e)) | Err(e) => assert_eq!(e.kind(), Kind::Fenced, "{e}"),
+        Ok(outcome) => panic!("a slice was loaded again: {}", word(&outcome)),
+    }
     assert!(visible(target.as_ref(), slice.interval).await.matches(&digest(&batch)));
     done(target.as_ref(), &load(hours(0, 10), 2), &rows(&[2 * HOUR], "b", 5)).await;
 }
@@ -276,22 +229,26 @@ pub(crate) async fn arrivals<K>(open: &impl Open<K>) {
     done(target.as_ref(), &other, &live).await;
     done(target.as_ref(), &load(hours(20, 21), 1), &rows(&[20 * HOUR], "far", 9)).await;
     let first = waiting.commit(receipt(&slice, &digest(&batch), &Digest::default())).await;
-    let CommitOutcome::Moved(mut waiting) = first else { panic!("{}", word(&first)) };
-    let mut sum = Sum::default();
-    waiting.arrivals(&mut sum).await.expect("arrivals");
-    assert!(sum.0.matches(&digest(&live)));
-    let outcome = waiting.commit(receipt(&slice, &digest(&batch), &digest(&live))).await;
-    assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
+    match first {
+        CommitOutcome::Moved(mut waiting) => {
+            let mut sum = Sum::default();
+            waiting.arrivals(&mut sum).await.expect("arrivals");
+            assert!(sum.0.matches(&digest(&live)));
+            let outcome = waiting.commit(receipt(&slice, &digest(&batch), &digest(&live))).await;
+            committed(&outcome);
+        }
+        // The load stands on a snapshot, and the server itself sees to the keys.
+        CommitOutcome::Committed => {}
+        other => panic!("{}", word(&other)),
+    }
     let mut all = digest(&batch);
     all.add(&digest(&live));
     assert!(visible(target.as_ref(), slice.interval).await.matches(&all));
     // What commits elsewhere moves nobody.
-    let waiting =
-        filled(target.as_ref(), &load(hours(30, 31), 1), &rows(&[30 * HOUR], "c", 2)).await;
-    done(target.as_ref(), &load(hours(40, 41), 1), &rows(&[40 * HOUR], "d", 2)).await;
     let (slice, batch) = (load(hours(30, 31), 1), rows(&[30 * HOUR], "c", 2));
-    let outcome = waiting.commit(receipt(&slice, &digest(&batch), &Digest::default())).await;
-    assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
+    let waiting = filled(target.as_ref(), &slice, &batch).await;
+    done(target.as_ref(), &load(hours(40, 41), 1), &rows(&[40 * HOUR], "d", 2)).await;
+    committed(&waiting.commit(receipt(&slice, &digest(&batch), &Digest::default())).await);
 }
 
 pub(crate) async fn hostile<K>(open: &impl Open<K>) {
@@ -306,8 +263,20 @@ pub(crate) async fn hostile<K>(open: &impl Open<K>) {
     arrays[at("note")] = Arc::new((0..200).map(|i| Some(texts[i % 8])).collect::<StringArray>());
     let batch = RecordBatch::try_new(schema, arrays).expect("types fit");
     let slice = load(hours(0, 1), 1);
-    done(target.as_ref(), &slice, &batch).await;
-    assert!(visible(target.as_ref(), slice.interval).await.matches(&digest(&batch)));
+    let mut load = target.begin(&slice).await.expect("begun");
+    held(load.as_mut()).await;
+    // What a target cannot keep it names; all else must come back as it was.
+    let refused = load.write(batch.clone()).await.expect("written");
+    let gone: Vec<_> = refused.iter().map(|r| r.row).collect();
+    assert!(gone.len() < 150 && gone.windows(2).all(|w| w[0] < w[1]), "{refused:?}");
+    let mask: BooleanArray = (0..200).map(|row| Some(!gone.contains(&row))).collect();
+    let kept = arrow::compute::filter_record_batch(&batch, &mask).expect("filtered");
+    load.seal().await.expect("sealed");
+    let mut back = Sum::default();
+    load.read_back(&mut back).await.expect("read back");
+    assert!(back.0.matches(&digest(&kept)));
+    committed(&load.commit(receipt(&slice, &digest(&kept), &Digest::default())).await);
+    assert!(visible(target.as_ref(), slice.interval).await.matches(&digest(&kept)));
 }
 
 /// Takes out every second row that it is shown.
@@ -361,7 +330,7 @@ pub(crate) async fn replaces<K>(open: &impl Open<K>) {
         assert!(visible(target.as_ref(), slice.interval).await.matches(&held_before));
         if commit {
             let outcome = load.commit(receipt(&slice, &digest(&new), &held_before)).await;
-            assert!(matches!(outcome, CommitOutcome::Committed), "{}", word(&outcome));
+            committed(&outcome);
             assert!(visible(target.as_ref(), slice.interval).await.matches(&expected));
         } else {
             load.abort().await.expect("aborted");

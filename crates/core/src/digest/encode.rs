@@ -5,17 +5,25 @@
 //! unscaled value, trailing zeros stripped; float `04` + 8 bytes of IEEE 754 bits big-endian,
 //! every NaN as 7ff8000000000000, -0.0 as +0.0, 32-bit floats widened; text `05` + u32 length +
 //! UTF-8; bytes `06` + u32 length + bytes; date `07` + i32 days since 1970; instant `08` + i64
-//! floor seconds since 1970 + u32 nanoseconds. All numbers are big-endian.
+//! floor seconds since 1970 + u32 nanoseconds; time of day `09` + i64 nanoseconds since midnight;
+//! UUID `0A` + 16 bytes; JSON `0B` + u32 length + its canonical text ([`super::json`]); array `0C`
+//! + u32 number of elements + each of them as a value. All numbers are big-endian.
 
-use arrow::array::{Array, AsArray, BooleanArray, GenericByteArray, PrimitiveArray};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, GenericByteArray,
+    LargeStringArray, ListArray, PrimitiveArray,
+};
 use arrow::datatypes::{
-    ArrowPrimitiveType, BinaryType, ByteArrayType, DataType, Date32Type, Decimal128Type,
-    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, Utf8Type,
+    ArrowNativeType as _, ArrowPrimitiveType, BinaryType, ByteArrayType, DataType, Date32Type,
+    Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    LargeUtf8Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, Utf8Type,
 };
 use arrow::record_batch::RecordBatch;
 
+use super::json;
 use crate::error::{Error, Result};
 
 /// Encodes batches into a buffer it uses again.
@@ -46,10 +54,11 @@ impl Encoder {
     /// Encodes all rows; the first `key_width` columns are time and key.
     pub fn encode(&mut self, rows: &RecordBatch, key_width: usize) -> Result<Encoded<'_>> {
         let count = rows.num_rows();
+        let columns = rows.columns().iter().map(canonical).collect::<Result<Vec<_>>>()?;
         self.starts.clear();
         self.starts.resize(count + 1, 1);
         self.starts[count] = 0;
-        for column in rows.columns() {
+        for column in &columns {
             measure(column.as_ref(), &mut self.starts[..count])?;
         }
         let mut total = 0;
@@ -62,7 +71,7 @@ impl Encoder {
         self.bytes.resize(total, 0);
         self.at.clear();
         self.at.extend(self.starts[..count].iter().map(|s| s + 1));
-        for (i, column) in rows.columns().iter().enumerate() {
+        for (i, column) in columns.iter().enumerate() {
             if i == key_width {
                 self.key_ends.clone_from(&self.at);
             }
@@ -79,6 +88,24 @@ fn unsupported(ty: &DataType) -> Error {
     Error::bug(format!("no canonical encoding for the Arrow type {ty}"))
 }
 
+/// The column with every JSON document in it in its canonical form.
+fn canonical(column: &ArrayRef) -> Result<ArrayRef> {
+    match column.data_type() {
+        DataType::LargeUtf8 => {
+            let texts = column.as_string::<i64>().iter();
+            let texts = texts.map(|text| text.map(json::canonical).transpose());
+            Ok(Arc::new(texts.collect::<Result<LargeStringArray>>()?))
+        }
+        DataType::List(item) if *item.data_type() == DataType::LargeUtf8 => {
+            let list = column.as_list::<i32>();
+            let values = canonical(list.values())?;
+            let (offsets, nulls) = (list.offsets().clone(), list.nulls().cloned());
+            Ok(Arc::new(ListArray::new(item.clone(), offsets, values, nulls)))
+        }
+        _ => Ok(column.clone()),
+    }
+}
+
 /// Adds the encoded length of each value of a column.
 fn measure(column: &dyn Array, lengths: &mut [usize]) -> Result<()> {
     let fixed = match column.data_type() {
@@ -87,6 +114,13 @@ fn measure(column: &dyn Array, lengths: &mut [usize]) -> Result<()> {
         DataType::Float32 | DataType::Float64 => 9,
         DataType::Date32 => 5,
         DataType::Timestamp(..) => 13,
+        DataType::Time64(TimeUnit::Microsecond) => 9,
+        DataType::FixedSizeBinary(16) => 17,
+        DataType::LargeUtf8 => {
+            measure_bytes::<LargeUtf8Type>(column.as_bytes(), lengths);
+            return Ok(());
+        }
+        DataType::List(_) => return measure_lists(column.as_list(), lengths),
         DataType::Utf8 => {
             measure_bytes::<Utf8Type>(column.as_bytes(), lengths);
             return Ok(());
@@ -119,14 +153,27 @@ fn measure(column: &dyn Array, lengths: &mut [usize]) -> Result<()> {
     Ok(())
 }
 
-fn measure_bytes<T: ByteArrayType<Offset = i32>>(
-    values: &GenericByteArray<T>,
-    lengths: &mut [usize],
-) {
-    let offsets = values.value_offsets();
+fn measure_bytes<T: ByteArrayType>(values: &GenericByteArray<T>, lengths: &mut [usize]) {
     for (i, length) in lengths.iter_mut().enumerate() {
-        *length += if values.is_null(i) { 1 } else { 5 + (offsets[i + 1] - offsets[i]) as usize };
+        let value = values.value_length(i).as_usize();
+        *length += if values.is_null(i) { 1 } else { 5 + value };
     }
+}
+
+fn measure_lists(lists: &ListArray, lengths: &mut [usize]) -> Result<()> {
+    let mut inner = vec![0; lists.values().len()];
+    measure(lists.values(), &mut inner)?;
+    for (i, length) in lengths.iter_mut().enumerate() {
+        let inside = || inner[elements(lists, i)].iter().sum::<usize>();
+        *length += if lists.is_null(i) { 1 } else { 5 + inside() };
+    }
+    Ok(())
+}
+
+/// Where the elements of list `i` stand among all.
+fn elements(lists: &ListArray, i: usize) -> std::ops::Range<usize> {
+    let offsets = lists.value_offsets();
+    offsets[i] as usize..offsets[i + 1] as usize
 }
 
 /// Appends each value of a column to its row.
@@ -159,6 +206,12 @@ fn write(column: &dyn Array, out: &mut [u8], at: &mut [usize]) -> Result<()> {
                 fixed(values, out, at, |v| instant(v, 1_000_000_000));
             }
         },
+        DataType::Time64(TimeUnit::Microsecond) => {
+            fixed(column.as_primitive::<Time64MicrosecondType>(), out, at, time);
+        }
+        DataType::FixedSizeBinary(16) => write_uuids(column.as_fixed_size_binary(), out, at),
+        DataType::LargeUtf8 => write_bytes::<LargeUtf8Type>(column.as_bytes(), 0x0b, out, at),
+        DataType::List(_) => write_lists(column.as_list(), out, at)?,
         DataType::Utf8 => write_bytes::<Utf8Type>(column.as_bytes(), 0x05, out, at),
         DataType::Binary => write_bytes::<BinaryType>(column.as_bytes(), 0x06, out, at),
         DataType::Decimal128(_, scale) => {
@@ -220,6 +273,55 @@ fn instant(value: i64, per_second: i64) -> [u8; 13] {
     out
 }
 
+fn time(microseconds: i64) -> [u8; 9] {
+    let mut out = [0x09; 9];
+    out[1..].copy_from_slice(&(microseconds * 1_000).to_be_bytes());
+    out
+}
+
+fn write_uuids(values: &FixedSizeBinaryArray, out: &mut [u8], at: &mut [usize]) {
+    for (i, at) in at.iter_mut().enumerate() {
+        if values.is_null(i) {
+            *at += 1;
+            continue;
+        }
+        out[*at] = 0x0a;
+        out[*at + 1..*at + 17].copy_from_slice(values.value(i));
+        *at += 17;
+    }
+}
+
+fn write_lists(lists: &ListArray, out: &mut [u8], at: &mut [usize]) -> Result<()> {
+    let mut inner = vec![0; lists.values().len()];
+    measure(lists.values(), &mut inner)?;
+    // Elements of NULL lists, and those that a slice left out, are written nowhere.
+    let mut next = vec![usize::MAX; inner.len()];
+    for (i, at) in at.iter_mut().enumerate() {
+        if lists.is_null(i) {
+            *at += 1;
+            continue;
+        }
+        let elements = elements(lists, i);
+        out[*at] = 0x0c;
+        out[*at + 1..*at + 5].copy_from_slice(&(elements.len() as u32).to_be_bytes());
+        *at += 5;
+        for element in elements {
+            next[element] = *at;
+            *at += inner[element];
+        }
+    }
+    let mut first = 0;
+    while first < next.len() {
+        let run = next[first..].iter().take_while(|n| **n != usize::MAX).count();
+        if run > 0 {
+            let values = lists.values().slice(first, run);
+            write(values.as_ref(), out, &mut next[first..first + run])?;
+        }
+        first += run + 1;
+    }
+    Ok(())
+}
+
 fn write_bools(values: &BooleanArray, out: &mut [u8], at: &mut [usize]) {
     for (i, at) in at.iter_mut().enumerate() {
         if values.is_null(i) {
@@ -232,7 +334,7 @@ fn write_bools(values: &BooleanArray, out: &mut [u8], at: &mut [usize]) {
     }
 }
 
-fn write_bytes<T: ByteArrayType<Offset = i32>>(
+fn write_bytes<T: ByteArrayType>(
     values: &GenericByteArray<T>,
     tag: u8,
     out: &mut [u8],
@@ -244,7 +346,7 @@ fn write_bytes<T: ByteArrayType<Offset = i32>>(
             *at += 1;
             continue;
         }
-        let value = &data[offsets[i] as usize..offsets[i + 1] as usize];
+        let value = &data[offsets[i].as_usize()..offsets[i + 1].as_usize()];
         out[*at] = tag;
         out[*at + 1..*at + 5].copy_from_slice(&(value.len() as u32).to_be_bytes());
         out[*at + 5..*at + 5 + value.len()].copy_from_slice(value);

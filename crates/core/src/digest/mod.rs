@@ -9,6 +9,7 @@
 
 pub mod encode;
 mod hasher;
+pub mod json;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -123,7 +123,7 @@ impl Fold {
             EventV1::RunStarted { unplaced, .. } => {
                 self.unplaced = unplaced.unwrap_or(self.unplaced);
             }
-            EventV1::RunEnded { .. } => {}
+            EventV1::RunEnded { .. } | EventV1::AfterDone { .. } | EventV1::AfterFailed { .. } => {}
         }
         Ok(())
     }

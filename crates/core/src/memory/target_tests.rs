@@ -43,6 +43,7 @@ fn slice() -> SliceLoad {
         columns: Arc::new(columns()),
         mode: Mode::FillMissing,
         repair: false,
+        manners: crate::connector::Manners::default(),
     }
 }
 

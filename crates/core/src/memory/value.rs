@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, PrimitiveArray,
-    StringArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, FixedSizeBinaryArray,
+    LargeStringArray, ListArray, PrimitiveArray, StringArray,
 };
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type,
-    Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType,
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Field, Float32Type, Float64Type,
+    Int8Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimeUnit,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType,
 };
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use jiff::Timestamp;
 
-use crate::columns::{ColumnType, Columns, Precision};
+use crate::columns::{ColumnType, Columns, Element, Precision};
 use crate::error::{Error, Result};
 
 /// One value.
@@ -38,6 +40,14 @@ pub enum Value {
     Date(i32),
     /// A point in time in the unit of its column, since 1970.
     Instant(i64),
+    /// Microseconds since midnight.
+    Time(i64),
+    /// A UUID.
+    Uuid([u8; 16]),
+    /// The text of a JSON document.
+    Json(String),
+    /// A list.
+    Array(Vec<Value>),
 }
 
 /// The values of one row.
@@ -127,7 +137,38 @@ fn array(ty: ColumnType, values: &[&Value]) -> Result<ArrayRef> {
             Precision::Microsecond => instants::<TimestampMicrosecondType>(values, ty)?,
             Precision::Nanosecond => instants::<TimestampNanosecondType>(values, ty)?,
         },
+        C::Time => Arc::new(primitive::<Time64MicrosecondType>(values, |v| match v {
+            V::Time(n) => Some(*n),
+            _ => None,
+        })?),
+        C::Uuid => {
+            let list = options(values, |v| match v {
+                V::Uuid(bytes) => Some(bytes),
+                _ => None,
+            })?;
+            let list = FixedSizeBinaryArray::try_from_sparse_iter_with_size(list.into_iter(), 16);
+            Arc::new(list.map_err(|e| Error::bug("a UUID's size").because(e))?)
+        }
+        C::Json => Arc::new(LargeStringArray::from(options(values, |v| match v {
+            V::Json(s) => Some(s.as_str()),
+            _ => None,
+        })?)),
+        C::Array { of } => lists(of, values)?,
     })
+}
+
+fn lists(of: Element, values: &[&Value]) -> Result<ArrayRef> {
+    let lists = options(values, |v| match v {
+        Value::Array(list) => Some(list),
+        _ => None,
+    })?;
+    let lengths = lists.iter().map(|list| list.map_or(0, Vec::len));
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    let nulls: NullBuffer = lists.iter().map(Option::is_some).collect();
+    let inner: Vec<_> = lists.iter().flatten().flat_map(|list| list.iter()).collect();
+    let ty = ColumnType::from(of);
+    let item = Arc::new(Field::new_list_field(ty.arrow(), true));
+    Ok(Arc::new(ListArray::new(item, offsets, array(ty, &inner)?, Some(nulls))))
 }
 
 fn options<'a, T>(
@@ -196,6 +237,17 @@ fn value(column: &dyn Array, i: usize) -> Result<Value> {
             TimeUnit::Microsecond => column.as_primitive::<TimestampMicrosecondType>().value(i),
             TimeUnit::Nanosecond => column.as_primitive::<TimestampNanosecondType>().value(i),
         }),
+        DataType::Time64(_) => Value::Time(column.as_primitive::<Time64MicrosecondType>().value(i)),
+        DataType::FixedSizeBinary(16) => {
+            let bytes = column.as_fixed_size_binary().value(i).try_into();
+            Value::Uuid(bytes.map_err(|e| Error::bug("a UUID's size").because(e))?)
+        }
+        DataType::LargeUtf8 => Value::Json(column.as_string::<i64>().value(i).into()),
+        DataType::List(_) => {
+            let inner = column.as_list::<i32>().value(i);
+            let inner: Result<_> = (0..inner.len()).map(|n| value(inner.as_ref(), n)).collect();
+            Value::Array(inner?)
+        }
         other => return Err(Error::bug(format!("rows in memory know no {other}"))),
     })
 }
@@ -224,6 +276,10 @@ mod tests {
             (ColumnType::Instant { unit: Precision::Second }, Value::Instant(7)),
             (ColumnType::Instant { unit: Precision::Microsecond }, Value::Instant(8)),
             (ColumnType::Instant { unit: Precision::Nanosecond }, Value::Instant(9)),
+            (ColumnType::Time, Value::Time(86_399_999_999)),
+            (ColumnType::Uuid, Value::Uuid([7; 16])),
+            (ColumnType::Json, Value::Json("{}".into())),
+            (ColumnType::Array { of: Element::Date }, Value::Array(vec![Value::Null])),
         ];
         let column = |i: usize, ty| Column {
             name: format!("c{i:02}"),

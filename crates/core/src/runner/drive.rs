@@ -195,6 +195,7 @@ impl Drive {
             columns: plan.columns.clone(),
             mode: if self.takes_out() { Mode::Upsert } else { plan.spec.write.mode },
             repair: self.generation > 1 && self.before.leave.undo.is_none(),
+            manners: plan.spec.manners(),
         }
     }
 

@@ -253,6 +253,7 @@ async fn still_there(
         columns: plan.columns.clone(),
         mode: r.mode,
         repair: false,
+        manners: plan.spec.manners(),
     };
     let hasher = Hasher::new(&plan.columns, &r.salt);
     let mut sink = Taken::new(shared.env(), &hasher, &r.interval, &plan.columns);

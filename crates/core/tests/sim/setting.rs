@@ -356,6 +356,7 @@ fn write(dice: &mut Dice, mode: Mode) -> WriteSpec {
         on_empty_source: if replaces { *dice.pick(&[Clear, Skip]) } else { Fail },
         scope: replaces.then(|| dice.pick(&[Scope::All, some.clone(), some]).clone()),
         min_keep: replaces.then_some(0.0),
+        lock: None,
     }
 }
 
@@ -389,6 +390,7 @@ fn spec(dice: &mut Dice, mode: Mode, slices: i64) -> Spec {
             rows_per_second: *dice.pick(&[None, None, Some(5)]),
             memory: *dice.pick(&[384 << 20, 384 << 20, 1_000]),
             max_runtime: None,
+            max_transaction: Duration::from_secs(10),
         },
         retry: Retry {
             attempts: 3,

@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::job::JobArg;
 use super::output::Failure;
 use super::output::Format;
-use super::summary::{conservation, count};
+use super::summary::{conservation, count, interval};
 
 /// Arguments of `log`.
 #[derive(Debug, Clone, Args)]
@@ -44,6 +44,11 @@ pub(super) fn line(entry: &Entry) -> String {
         EventV1::RunEnded { exit: 0, seconds } => format!("run ended after {seconds} s"),
         EventV1::RunEnded { seconds, .. } => format!("run stopped early after {seconds} s"),
         EventV1::Slice { slice, what } => format!("{slice}  {}", slice_line(what)),
+        EventV1::AfterDone { label, intervals, .. } => {
+            let list: Vec<_> = intervals.iter().map(interval).collect();
+            format!("{label} done for {}", list.join("; "))
+        }
+        EventV1::AfterFailed { label, reason, .. } => format!("{label} failed: {reason}"),
     };
     let at = entry.at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
     format!("{:>6}  {at}  {}  {what}", entry.sequence, &hex(&entry.hash)[..8])

@@ -1,11 +1,14 @@
 //! The commands. Each has a file with its arguments and its work.
 
+mod after;
 pub mod check;
 pub mod completions;
+mod connect;
 mod consent;
 mod differences;
 pub mod exec;
 pub mod exit;
+pub mod grants;
 pub mod init;
 pub mod job;
 pub mod list;
@@ -103,7 +106,7 @@ pub struct Globals {
 pub enum Command {
     /// Look at the source, guess its format, and write a spec to start from.
     Init(init::InitArgs),
-    /// Check the spec: every error at once. Opens neither source nor target.
+    /// Check the spec: every error at once. With `--connect` also source and target.
     Check(check::CheckArgs),
     /// Show the first rows as they would be loaded, and what would be refused. Writes nothing.
     Preview(preview::PreviewArgs),
@@ -129,6 +132,8 @@ pub enum Command {
     Rejects(rejects::RejectsArgs),
     /// Take out exactly what this job wrote, where that is provable.
     Undo(undo::UndoArgs),
+    /// Print the rights that the job needs in its target, as statements.
+    Grants(grants::GrantsArgs),
     /// Print the JSON Schema of the spec.
     Schema(schema::SchemaArgs),
     /// Print what a shell needs to complete commands and flags.
@@ -175,7 +180,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
     let ctx = Context::new(&cli.globals);
     let result = match &cli.command {
         Command::Init(args) => init::execute(&ctx, args).await,
-        Command::Check(args) => check::execute(&ctx, args),
+        Command::Check(args) => check::execute(&ctx, args).await,
         Command::Preview(args) => preview::execute(&ctx, args).await,
         Command::Plan(args) => plan::execute(&ctx, args).await,
         Command::Run(args) => run::execute(&ctx, args).await,
@@ -188,6 +193,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Rejects(args) => rejects::execute(&ctx, args).await,
         Command::Undo(args) => undo::execute(&ctx, args).await,
         Command::List(args) => list::execute(&ctx, args).await,
+        Command::Grants(args) => grants::execute(&ctx, args).await,
         Command::Schema(args) => schema::execute(&ctx, args),
         Command::Completions(args) => completions::execute(&ctx, args),
         Command::Man(args) => man::execute(&ctx, args),

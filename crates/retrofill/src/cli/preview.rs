@@ -111,9 +111,14 @@ fn whole(survey: &Survey) -> Result<Option<Interval>> {
 /// A type in the words that a spec uses.
 pub(super) fn type_name(ty: ColumnType) -> String {
     match ty {
-        ColumnType::Bool | ColumnType::Text | ColumnType::Bytes | ColumnType::Date => {
-            ty.common_name().to_owned()
-        }
+        ColumnType::Bool
+        | ColumnType::Text
+        | ColumnType::Bytes
+        | ColumnType::Date
+        | ColumnType::Time
+        | ColumnType::Uuid
+        | ColumnType::Json
+        | ColumnType::Array { .. } => ty.common_name().to_owned(),
         ColumnType::Integer { bits } => format!("int{bits}"),
         ColumnType::Float { bits } => format!("float{bits}"),
         ColumnType::Decimal { precision, scale } => format!("decimal({precision},{scale})"),

@@ -15,6 +15,7 @@ use retrofill_core::runner::Options;
 use retrofill_core::spec::Mode;
 
 use super::Context;
+use super::after;
 use super::exit::Exit;
 use super::job::{JobArg, Opened};
 use super::output::Failure;
@@ -173,6 +174,7 @@ pub(super) async fn load(
         ctx.output.result(&format!("{name}: the source is empty; nothing to do"));
         return Ok(Exit::Done.skipped(ending.skip_if_done, true));
     };
+    after::follow(&mut done).await;
     let summary = &mut done.summary;
     let all_done = summary.nothing_to_do && summary.slices.done() == summary.slices.total;
     summary.exit = summary.exit.skipped(ending.skip_if_done, all_done);

@@ -123,8 +123,19 @@ pub struct Summary {
     pub report: Option<String>,
     /// Whether every slice was done before.
     pub nothing_to_do: bool,
+    /// What was done after the loads, or failed, one line each.
+    pub after: Vec<Followed>,
     /// Why slices are not done, one line each: `slice 20130101T000000Z failed: ...`.
     pub troubles: Vec<String>,
+}
+
+/// An action of the target after the loads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Followed {
+    /// What it is.
+    pub action: String,
+    /// Why it failed, where it did.
+    pub failed: Option<String>,
 }
 
 /// No more troubles than these are listed; the others are counted.
@@ -157,6 +168,7 @@ impl Summary {
             }
             .expect("writing to a text cannot fail");
         }
+        self.followed(&mut out);
         if let Some(report) = &self.report {
             let _ = writeln!(out, "  report  {report}");
         }
@@ -184,11 +196,19 @@ impl Summary {
             }
             out
         };
+        self.followed(&mut out);
         if self.exit == Exit::Rejects {
             let rejected = count(self.plan_rows.rejected, "row");
             let _ = writeln!(out, "  {rejected} rejected, more than rejects.max\n{}", self.next());
         }
         out
+    }
+
+    fn followed(&self, out: &mut String) {
+        for action in &self.after {
+            let how = action.failed.as_deref().map_or("done".into(), |e| format!("failed: {e}"));
+            let _ = writeln!(out, "  after   {}   {how}", action.action);
+        }
     }
 
     /// `verified 11/12, failed 1`.
@@ -231,7 +251,7 @@ impl Summary {
 
 impl Serialize for Summary {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut line = to.serialize_struct("Summary", 13)?;
+        let mut line = to.serialize_struct("Summary", 14)?;
         line.serialize_field("v", &1)?;
         line.serialize_field("plan", &self.plan)?;
         line.serialize_field("status", &self.status)?;
@@ -245,6 +265,11 @@ impl Serialize for Summary {
         line.serialize_field("rows_per_second", &self.rows_per_second())?;
         line.serialize_field("exit", &self.exit.code())?;
         line.serialize_field("report", &self.report)?;
+        if self.after.is_empty() {
+            line.skip_field("after")?;
+        } else {
+            line.serialize_field("after", &self.after)?;
+        }
         line.end()
     }
 }
@@ -316,6 +341,7 @@ mod tests {
             status: Status::Verified,
             report: None,
             nothing_to_do: false,
+            after: Vec::new(),
             troubles: Vec::new(),
         }
     }
@@ -334,6 +360,20 @@ mod tests {
     #[test]
     fn again() {
         insta::assert_snapshot!(Summary { nothing_to_do: true, ..sample() }.text());
+    }
+
+    #[test]
+    fn with_what_followed() {
+        let mut after =
+            vec![Followed { action: "refresh_materialized_view v".into(), failed: None }];
+        after.push(Followed { action: "sql 9f2c01".into(), failed: Some("no such table".into()) });
+        let summary = Summary { after, exit: Exit::Failed, ..sample() };
+        insta::assert_snapshot!(summary.text());
+        let again = Summary { nothing_to_do: true, ..summary.clone() };
+        assert!(again.text().contains("after   sql 9f2c01   failed: no such table"));
+        let json: serde_json::Value = serde_json::from_str(&summary.json_line()).unwrap();
+        assert_eq!(json["after"][0]["failed"], serde_json::Value::Null);
+        assert_eq!(json["after"][1]["failed"], "no such table");
     }
 
     #[test]

@@ -154,6 +154,7 @@ pub(super) fn sum_up(plan: &Plan, standing: &ledger::Summary, seconds: f64) -> S
         exit: Exit::Done,
         report: None,
         nothing_to_do: false,
+        after: Vec::new(),
         troubles: standing.reasons.iter().map(trouble).collect(),
         slices,
     }

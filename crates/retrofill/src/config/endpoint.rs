@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use retrofill_core::spec::Endpoint;
 use serde_json::{Value, json};
 
+use super::postgres;
 use super::problem::Problem;
 use super::raw::{RawSource, RawTarget};
 use super::raw_ends::{
@@ -23,6 +24,12 @@ use super::types::RawTypes;
 /// The source, ready to open.
 pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -> Option<Endpoint> {
     match raw {
+        RawSource::Url(text) if postgres::is_address(text) => {
+            let problem = Problem::at(mark, "a PostgreSQL table cannot be a source yet");
+            problems
+                .push(problem.hint("it can be a target; sources are `csv`, `delta` and `parquet`"));
+            None
+        }
         RawSource::Url(text) => {
             let (kind, path) = match text.split_once(':') {
                 Some((kind @ ("csv" | "delta" | "parquet"), path)) => (Some(kind), path),
@@ -79,17 +86,27 @@ fn kind_of(path: &str) -> Option<&'static str> {
 /// The target, ready to open.
 pub(super) fn target(raw: &RawTarget, mark: Mark, problems: &mut Vec<Problem>) -> Option<Endpoint> {
     match raw {
+        RawTarget::Url(text) if postgres::is_address(text) => {
+            postgres::from_url(text, mark, problems)
+        }
         RawTarget::Url(text) => {
             let Some(path) = text.strip_prefix("delta:") else {
                 let problem = Problem::at(mark, "`target` does not tell what it is");
-                problems.push(problem.hint("`delta:path`, or `{ delta: { path: ... } }`"));
+                problems.push(problem.hint(
+                    "`delta:path`, `postgres://host/db?table=...`, or `{ delta: { path: ... } }`",
+                ));
                 return None;
             };
             check_path(path, "target", mark, problems);
             Some(delta(path))
         }
-        RawTarget::Connector(RawTargetConnector { delta: table }) => {
-            one([table.key], "target", "`delta`", mark, problems)?;
+        RawTarget::Connector(connectors) => {
+            let RawTargetConnector { delta: table, postgres: server } = &**connectors;
+            let keys = [table.key, server.key];
+            one(keys, "target", "`delta` or `postgres`", mark, problems)?;
+            if let Some(raw) = server.get() {
+                return postgres::target(raw, problems);
+            }
             let raw = table.get()?;
             let path = raw.path.get()?;
             check_path(path, "target.delta.path", raw.path.mark, problems);

@@ -4,9 +4,11 @@
 //! filled in (`substitute`); the tree is read as `RawSpec` (`read`); defaults and checks
 //! make core's `Spec` of it (`resolve`). Each step goes on after a problem.
 
+mod after;
 mod endpoint;
 mod notify;
 mod overrides;
+mod postgres;
 mod problem;
 mod raw;
 mod raw_ends;
@@ -23,6 +25,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use retrofill_core::after::After;
 use retrofill_core::spec::Spec;
 
 use crate::notify::Notify;
@@ -67,6 +70,8 @@ pub struct Loaded {
     pub ledger: &'static str,
     /// Who is told how a run ended. Never part of the spec: it decides nothing about rows.
     pub notify: Vec<Notify>,
+    /// What the target does once slices are loaded. Never part of the spec either.
+    pub after: Vec<After>,
     /// The directory that relative paths in the spec start from.
     pub base_dir: PathBuf,
     /// Where each key of the document stands, `FILE:LINE:COLUMN`, by its path with dots. Empty
@@ -151,11 +156,18 @@ fn understand(
     notify::forget_urls(&mut raw);
     let masked = notify::masked(&whole.text, &root);
     let wrong = |list| Problems::new(shown, &masked, list).with_flags(whole.flags);
+    problems.extend(postgres::passwords(&root).into_iter().map(|mark| {
+        Problem::at(mark, "a password of PostgreSQL is written out")
+            .hint("it would be kept with the plan: `postgres://user:${PGPASSWORD}@host/database`")
+    }));
     let outside = substitute::Outside { env: given.env, base };
     substitute::substitute(&mut root, &outside, &mut problems);
     let typed = read::read::<raw::RawSpec>(&root, "", &mut problems);
     let spec = typed.as_ref().and_then(|typed| resolve::resolve(typed, stem, &mut problems));
     let notify = typed.as_ref().map_or(Vec::new(), |t| notify::notify(&t.notify, &mut problems));
+    let connector = spec.as_ref().map(|s| s.target.connector.as_str());
+    let after =
+        typed.as_ref().map_or(Vec::new(), |t| after::after(&t.after, connector, &mut problems));
     match (typed, spec) {
         (Some(typed), Some(spec)) if problems.is_empty() => {
             // The same rules once more, as core sees them: they must never disagree.
@@ -176,6 +188,7 @@ fn understand(
                 labels: labels.into_iter().map(|(name, word)| (name, word.0)).collect(),
                 ledger: typed.ledger.or(raw::RawLedger::Sqlite).as_str(),
                 notify,
+                after,
                 base_dir: base.to_owned(),
                 places: root.places(place),
                 state_dir,

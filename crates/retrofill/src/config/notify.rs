@@ -3,6 +3,7 @@
 use serde_json::Value;
 use url::{Host, Url};
 
+use super::postgres;
 use super::problem::Problem;
 use super::raw::{RawNotify, RawNotifyFormat, RawOccasion};
 use super::read::Field;
@@ -144,7 +145,8 @@ fn is_reference(text: &str) -> bool {
     })
 }
 
-/// The document as messages may show it: without the URLs of webhooks that are written out.
+/// The document as messages may show it: without the URLs of webhooks and the
+/// addresses with passwords that are written out.
 pub(super) fn masked(text: &str, root: &Node) -> String {
     let mut marks = Vec::new();
     for list in values(root, "notify") {
@@ -155,6 +157,7 @@ pub(super) fn masked(text: &str, root: &Node) -> String {
             }
         }
     }
+    marks.extend(postgres::passwords(root));
     if marks.is_empty() {
         return text.to_owned();
     }

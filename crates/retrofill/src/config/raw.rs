@@ -41,6 +41,9 @@ section! {
         pub(super) rejects: RawRejects,
         /// What is kept for later proofs.
         pub(super) verify: RawVerify,
+        /// What the target does once slices are loaded, in this order. What fails makes the run
+        /// end with exit code 1 and is done by the next one. Default: nothing.
+        pub(super) after: Vec<RawAfter>,
         /// Where the journal of all slices is kept. Default: sqlite.
         #[schemars(extend("default" = "sqlite"))]
         pub(super) ledger: RawLedger,
@@ -49,24 +52,26 @@ section! {
     }
 }
 
-/// A source: one connector by its key, or one text: `data/*.csv`, `csv:data/*.csv`.
+/// A source: one connector by its key, or one text: `data/*.csv`, `csv:data/*.csv` or
+/// `delta:./out`.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum RawSource {
-    /// A path to CSV files.
+    /// A path to CSV files, or another source with what it is before the colon.
     Url(String),
     /// A connector and its settings.
     Connector(Box<RawSourceConnector>),
 }
 
-/// A target: one connector by its key, or one text: `delta:./out`.
+/// A target: one connector by its key, or one text: `delta:./out`,
+/// `postgres://host/database?table=public.readings`.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum RawTarget {
-    /// A connector and a path: `delta:./out`.
+    /// A connector and where: `delta:./out`.
     Url(String),
     /// A connector and its settings.
-    Connector(RawTargetConnector),
+    Connector(Box<RawTargetConnector>),
 }
 
 impl Read for RawSource {
@@ -87,7 +92,7 @@ impl Read for RawTarget {
             NodeKind::Scalar(s) if !s.is_null() => {
                 String::read(node, what, problems).map(RawTarget::Url)
             }
-            _ => Read::read(node, what, problems).map(RawTarget::Connector),
+            _ => Read::read(node, what, problems).map(|c| RawTarget::Connector(Box::new(c))),
         }
     }
 }
@@ -176,6 +181,18 @@ section! {
         /// scope would take their place, 0 to 1. Default: 0.9.
         #[schemars(extend("default" = 0.9, "minimum" = 0, "maximum" = 1))]
         pub(super) min_keep: Share,
+        /// Keep others from writing while a slice is loaded: for a PostgreSQL table without a
+        /// unique key. Default: nobody is kept out.
+        pub(super) lock: RawLock,
+    }
+}
+
+choice! {
+    /// How others are kept from writing.
+    pub(super) enum RawLock {
+        /// PostgreSQL's lock of this name: others can read, but not write, until the slice is
+        /// committed.
+        ShareRowExclusive = "share-row-exclusive",
     }
 }
 
@@ -249,6 +266,10 @@ section! {
         /// The run ends cleanly after this, with exit code 4: `<n>s`, `<n>m`, `<n>h`, `<n>d`.
         /// Default: no limit.
         pub(super) max_runtime: Span,
+        /// A transaction of PostgreSQL that takes longer is given up, and its slice halved: `<n>s`,
+        /// `<n>m`. Default: 10s.
+        #[schemars(extend("default" = "10s"))]
+        pub(super) max_transaction: Span,
     }
 }
 
@@ -285,6 +306,19 @@ section! {
         /// Default: false.
         #[schemars(extend("default" = false))]
         pub(super) manifest: bool,
+    }
+}
+
+section! {
+    /// One action of the target, for what was loaded since it was done last.
+    pub(super) struct RawAfter needs [] {
+        /// A materialized view to compute anew: `schema.view`. Readers are not held up where the
+        /// view has a unique index.
+        pub(super) refresh_materialized_view: String,
+        /// SQL to run. Where it uses `:from` or `:to` it is one statement and is run once for
+        /// each unbroken stretch of time that was loaded, with its bounds; `:to` is not part of
+        /// it.
+        pub(super) sql: String,
     }
 }
 

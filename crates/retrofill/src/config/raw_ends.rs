@@ -23,6 +23,8 @@ section! {
     pub(super) struct RawTargetConnector needs [] {
         /// A Delta Lake table.
         pub(super) delta: RawDelta,
+        /// A PostgreSQL table.
+        pub(super) postgres: RawPostgresTarget,
     }
 }
 
@@ -112,6 +114,25 @@ section! {
         /// writes it; names in it are relative to the list. A file that is altered, not listed, or
         /// listed and missing ends the plan: nothing is loaded. Default: none.
         pub(super) checksums: String,
+    }
+}
+
+section! {
+    /// A PostgreSQL table (14 or newer) as a target. Created where there is none. Receipts lie
+    /// beside it, in `retrofill.receipts`.
+    pub(super) struct RawPostgresTarget needs ["url"] {
+        /// The address of server and database, `postgres://user@host:5432/database`; with
+        /// `?table=` it may name the table too. The password is best `${VAR}`: it is shown nowhere.
+        pub(super) url: String,
+        /// The table, `schema.table`; without a schema one of `public`. Names are taken byte for
+        /// byte; one that holds a dot stands in `"`.
+        pub(super) table: String,
+        /// Allow a connection over a network without TLS, or to a server that does not prove who
+        /// it is. Default: false; this machine needs no TLS.
+        #[schemars(extend("default" = false))]
+        pub(super) insecure: bool,
+        /// A file with the certificates of the server's authority. Default: those of the system.
+        pub(super) sslrootcert: String,
     }
 }
 

@@ -6,15 +6,15 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use retrofill_core::calendar::zone;
 use retrofill_core::spec::{
-    Limits, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec, RejectsCap, Retry, RowsSpec, Scope,
-    Spec, VerifySpec, WriteSpec,
+    Limits, Lock, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec, RejectsCap, Retry, RowsSpec,
+    Scope, Spec, VerifySpec, WriteSpec,
 };
 
 use super::endpoint::{source, target};
 use super::problem::Problem;
 use super::raw::{
-    RawLimits, RawMode, RawOnDuplicate, RawOnEmptySource, RawOrder, RawRange, RawRetry, RawRows,
-    RawScope, RawSpec, RawWrite,
+    RawLimits, RawLock, RawMode, RawOnDuplicate, RawOnEmptySource, RawOrder, RawRange, RawRetry,
+    RawRows, RawScope, RawSpec, RawWrite,
 };
 use super::read::Field;
 use super::tree::Mark;
@@ -22,6 +22,9 @@ use super::values::{Concurrency, Moment, Size, SliceSize, Span, Word};
 
 /// Less memory than this cannot hold the smallest slice and its digests.
 const MIN_MEMORY: u64 = 64 << 20;
+
+/// A shorter transaction proves nothing of use.
+const MIN_TRANSACTION: Duration = Duration::from_secs(1);
 
 /// The longest name of a job: it becomes a directory.
 const MAX_NAME: usize = 100;
@@ -255,6 +258,9 @@ fn write(raw: &RawSpec, problems: &mut Vec<Problem>) -> Option<WriteSpec> {
         },
         scope: given.and_then(|w| w.scope.get()).map(scope),
         min_keep: given.and_then(|w| w.min_keep.get()).map(|share| share.0),
+        lock: given
+            .and_then(|w| w.lock.get())
+            .map(|RawLock::ShareRowExclusive| Lock::ShareRowExclusive),
     })
 }
 
@@ -324,11 +330,16 @@ fn limits(raw: Option<&RawLimits>, problems: &mut Vec<Problem>) -> Limits {
         let problem = Problem::at(raw.max_runtime.mark, "`limits.max_runtime` is no time at all");
         problems.push(problem.hint("leave it out for no limit"));
     }
+    if raw.max_transaction.get().is_some_and(|s| s.0 < MIN_TRANSACTION) {
+        let message = "`limits.max_transaction` is less than a second";
+        problems.push(Problem::at(raw.max_transaction.mark, message));
+    }
     Limits {
         concurrency: raw.concurrency.or(Concurrency(None)).0,
         rows_per_second: raw.rows_per_second.get().copied(),
         memory,
         max_runtime: raw.max_runtime.get().map(|s| s.0),
+        max_transaction: raw.max_transaction.or(Span(default.max_transaction)).0,
     }
 }
 

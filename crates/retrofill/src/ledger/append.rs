@@ -92,7 +92,10 @@ impl PlanWriter<'_> {
                 "UPDATE plans SET unplaced = ?2 WHERE plan = ?1",
                 params![self.plan.as_str(), *unplaced as i64],
             ),
-            EventV1::RunStarted { .. } | EventV1::RunEnded { .. } => Ok(()),
+            EventV1::RunStarted { .. }
+            | EventV1::RunEnded { .. }
+            | EventV1::AfterDone { .. }
+            | EventV1::AfterFailed { .. } => Ok(()),
         }
     }
 

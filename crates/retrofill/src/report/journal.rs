@@ -72,7 +72,10 @@ impl JournalFacts {
                     run.rows.add(&outcome.counts);
                 }
             }
-            EventV1::Slice { .. } | EventV1::PlanFrozen { .. } => {}
+            EventV1::Slice { .. }
+            | EventV1::PlanFrozen { .. }
+            | EventV1::AfterDone { .. }
+            | EventV1::AfterFailed { .. } => {}
         }
     }
 }

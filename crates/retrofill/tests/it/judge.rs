@@ -1,40 +1,24 @@
 //! The judges: programs in Python that read tables with other people's readers.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use xtask::python::{JUDGES, has, interpreter};
+use xtask::need::{self, Need};
+use xtask::python;
 
 use crate::harness::{Job, Ran};
-
-/// The interpreter with the judges' packages, if there is one here.
-fn python() -> Option<PathBuf> {
-    if let Some(python) = std::env::var_os("RETROFILL_PYTHON") {
-        return Some(python.into());
-    }
-    has(JUDGES).then(interpreter)
-}
 
 /// Whether the judges are here. Where they are not, says that this test is skipped.
 #[track_caller]
 pub(crate) fn here(test: &str) -> bool {
-    if python().is_some() {
-        return true;
-    }
-    let required = std::env::var("RETROFILL_REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|r| r == "python"), "{test} needs the Python packages");
-    // Not `println!`: the harness would swallow it.
-    let mut out = std::io::stdout();
-    writeln!(out, "skipped: {test} (python)").unwrap();
-    false
+    need::here(test, &[Need::Python])
 }
 
 /// The judge, ready to run.
 pub(crate) fn judge(args: &[&str]) -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/judge.py");
-    let mut command = Command::new(python().expect("the test looked for it"));
+    let mut command = Command::new(python::found().expect("the test looked for it"));
     command.arg(script).args(args);
     command
 }

@@ -21,6 +21,7 @@ mod judge;
 mod kill;
 mod live;
 mod modes;
+mod postgres;
 mod recover;
 mod rejects;
 mod report;

@@ -2,6 +2,7 @@
 
 mod page;
 mod plan;
+mod postgres;
 mod trunk;
 
 use std::fs;
@@ -11,7 +12,8 @@ use serde_json::Value;
 
 use super::has;
 
-use crate::python::{self, Consent, JUDGES, RIVALS};
+use crate::consent::Consent;
+use crate::python::{self, JUDGES, RIVALS};
 use crate::shell::{self, Done, Failure, built, cargo, command, root, target_dir};
 pub(super) use page::commit;
 
@@ -19,7 +21,8 @@ pub(super) fn run(args: &[String]) -> Done {
     match args.first().map(String::as_str) {
         Some("trunk") => trunk::run(args),
         Some("plan") => plan::run(args),
-        _ => Err(Failure::new("which bench? `trunk` or `plan`")),
+        Some("postgres") => postgres::run(args),
+        _ => Err(Failure::new("which bench? `trunk`, `plan` or `postgres`")),
     }
 }
 

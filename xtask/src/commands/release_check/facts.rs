@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::python::{self, Consent};
+use crate::consent::Consent;
+use crate::python;
 use crate::shell::{self, Done, Failure, command, root, target_dir};
 
 const PYSPARK: &[&str] = &["pyspark==4.3.0"];

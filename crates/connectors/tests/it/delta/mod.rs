@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use retrofill_connectors::delta::{DeltaSettings, DeltaTarget};
 use retrofill_core::columns::{Column, ColumnType, Columns, Precision, Role};
-use retrofill_core::connector::{CommitOutcome, Load, RowSink, SliceLoad, Target};
+use retrofill_core::connector::{CommitOutcome, Load, Manners, RowSink, SliceLoad, Target};
 use retrofill_core::digest::Hasher;
 use retrofill_core::error::{Error, Result};
 use retrofill_core::id::{PlanId, SliceId};
@@ -67,6 +67,7 @@ pub(crate) fn slice(hour: i64, generation: u64) -> SliceLoad {
         columns: columns(),
         mode: Mode::FillMissing,
         repair: generation > 1,
+        manners: Manners::default(),
     }
 }
 

@@ -216,6 +216,7 @@ pub(super) fn of_source(shared: &Shared, record: &SliceRecord, interval: &Interv
         columns: plan.columns.clone(),
         mode: plan.spec.write.mode,
         repair: false,
+        manners: plan.spec.manners(),
     };
     request(shared, &load)
 }

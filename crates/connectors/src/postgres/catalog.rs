@@ -1,0 +1,223 @@
+//! What the server's catalog says about a table.
+
+use retrofill_core::connector::FieldType;
+use retrofill_core::error::{Error, Result};
+use serde::Deserialize;
+
+use super::kind::Kind;
+use super::sql::{TableName, literal};
+
+/// A table as it is.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Table {
+    pub(super) oid: u32,
+    /// `r`: a table, `p`: one with partitions; everything else is refused.
+    kind: String,
+    /// `p`: permanent, `u`: unlogged, `t`: temporary.
+    pub(super) persistence: String,
+    /// Row-level security hides rows from this user.
+    pub(super) hides_rows: bool,
+    /// Other tables inherit from it.
+    pub(super) inherited: bool,
+    /// Changes whenever columns do.
+    pub(super) definition: String,
+    /// The columns in the table's order.
+    pub(super) columns: Vec<TableColumn>,
+    pub(super) indexes: Vec<Index>,
+    pub(super) triggers: Vec<Trigger>,
+    /// Names of rewrite rules on INSERT.
+    pub(super) rules: Vec<String>,
+}
+
+/// A column.
+#[derive(Debug, Clone, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the catalog's answer, as it comes")]
+pub(super) struct TableColumn {
+    pub(super) name: String,
+    /// As SQL names its type.
+    pub(super) type_name: String,
+    /// Name and modifier of the type below domains and brackets.
+    base: String,
+    modifier: i32,
+    builtin: bool,
+    labels: Option<Vec<String>>,
+    element: Option<u32>,
+    pub(super) not_null: bool,
+    /// Has a default or an identity.
+    pub(super) filled: bool,
+    /// Is computed; nobody writes it.
+    pub(super) generated: bool,
+    /// Texts that differ can be equal.
+    folds: bool,
+}
+
+/// An index that is valid.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Index {
+    pub(super) name: String,
+    /// Holds for every row, at once.
+    pub(super) unique: bool,
+    /// The columns in order; none for an expression.
+    pub(super) columns: Vec<Option<String>>,
+    pub(super) partial: bool,
+}
+
+/// A trigger that is on.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Trigger {
+    pub(super) name: String,
+    bits: i32,
+}
+
+impl Trigger {
+    /// Runs before the insert of a row, and can change it.
+    pub(super) fn changes_rows(&self) -> bool {
+        // ROW, BEFORE, INSERT.
+        self.bits & 7 == 7
+    }
+}
+
+/// A query whose one row has one column: the table as JSON; no row where there is none.
+pub(super) fn query(table: &TableName) -> Result<String> {
+    let (schema, name) = (literal(&table.schema)?, literal(&table.name)?);
+    Ok(format!(
+        "SELECT pg_catalog.json_build_object(
+  'oid', c.oid::pg_catalog.int8, 'kind', c.relkind, 'persistence', c.relpersistence,
+  'hides_rows', pg_catalog.row_security_active(c.oid),
+  'inherited', c.relkind = 'r' AND EXISTS (
+    SELECT 1 FROM pg_catalog.pg_inherits WHERE inhparent = c.oid),
+  'definition', {DEFINITION},
+  'columns', (SELECT pg_catalog.json_agg({COLUMN} ORDER BY a.attnum)
+    FROM pg_catalog.pg_attribute a
+    CROSS JOIN LATERAL (
+      WITH RECURSIVE chain(oid, mod, depth, nn) AS (
+        SELECT a.atttypid, a.atttypmod, 0, false
+        UNION ALL
+        SELECT t.typbasetype, CASE WHEN t.typtypmod = -1 THEN chain.mod ELSE t.typtypmod END,
+               chain.depth + 1, chain.nn OR t.typnotnull
+        FROM chain JOIN pg_catalog.pg_type t ON t.oid = chain.oid WHERE t.typtype = 'd')
+      SELECT * FROM chain ORDER BY depth DESC LIMIT 1) AS top
+    JOIN pg_catalog.pg_type o ON o.oid = top.oid
+    LEFT JOIN pg_catalog.pg_type i ON i.oid = o.typelem AND o.typcategory = 'A'
+    LEFT JOIN pg_catalog.pg_type d ON d.oid = i.typbasetype AND i.typtype = 'd'
+    JOIN pg_catalog.pg_type b ON b.oid = COALESCE(d.oid, i.oid, o.oid)
+    LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+  'indexes', (SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_object(
+      'name', x.relname, 'unique', i.indisunique AND i.indimmediate,
+      'partial', i.indpred IS NOT NULL,
+      'columns', (SELECT pg_catalog.json_agg(k.attname ORDER BY n.place)
+        FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS n(num, place)
+        LEFT JOIN pg_catalog.pg_attribute k ON k.attrelid = c.oid AND k.attnum = n.num
+          AND n.num <> 0
+        WHERE n.place <= i.indnkeyatts)) ORDER BY x.relname), '[]')
+    FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+    WHERE i.indrelid = c.oid AND i.indisvalid),
+  'triggers', (SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_object(
+      'name', g.tgname, 'bits', g.tgtype) ORDER BY g.tgname), '[]')
+    FROM pg_catalog.pg_trigger g
+    WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
+  'rules', (SELECT COALESCE(pg_catalog.json_agg(r.rulename ORDER BY r.rulename), '[]')
+    FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '3')
+) FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
+WHERE s.nspname = {schema} AND c.relname = {name}"
+    ))
+}
+
+const COLUMN: &str = "pg_catalog.json_build_object(
+      'name', a.attname, 'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod),
+      'base', b.typname, 'modifier', CASE WHEN d.oid IS NULL THEN top.mod ELSE i.typtypmod END,
+      'builtin', b.typnamespace = 'pg_catalog'::pg_catalog.regnamespace,
+      'labels', CASE WHEN b.typtype = 'e' THEN (
+        SELECT pg_catalog.json_agg(e.enumlabel ORDER BY e.enumsortorder)
+        FROM pg_catalog.pg_enum e WHERE e.enumtypid = b.oid) END,
+      'element', CASE WHEN i.oid IS NOT NULL THEN i.oid::pg_catalog.int8 END,
+      'not_null', a.attnotnull OR top.nn, 'filled', a.atthasdef OR a.attidentity <> '',
+      'generated', a.attgenerated <> '',
+      'folds', b.typname = 'citext' OR NOT COALESCE(l.collisdeterministic, true))";
+
+/// What changes whenever columns do, for the table `c`.
+const DEFINITION: &str = "(SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws('/',
+    attnum, attname, atttypid, atttypmod, attnotnull, attgenerated, atthasdef), ',' \
+    ORDER BY attnum)) FROM pg_catalog.pg_attribute
+    WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)";
+
+/// A query for the table's object id, its definition, its file, and its name in the server's log.
+pub(super) fn standing_query(table: &TableName) -> Result<String> {
+    Ok(format!(
+        "SELECT c.oid, {DEFINITION}, pg_catalog.pg_relation_filenode(c.oid) \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace \
+         WHERE s.nspname = {} AND c.relname = {}",
+        literal(&table.schema)?,
+        literal(&table.name)?
+    ))
+}
+
+impl Table {
+    /// Reads the answer to [`query`].
+    pub(super) fn parse(json: &str) -> Result<Self> {
+        serde_json::from_str(json)
+            .map_err(|e| Error::bug("the catalog's answer cannot be read").because(e))
+    }
+
+    /// Whether it has partitions of its own.
+    pub(super) fn is_partitioned(&self) -> bool {
+        self.kind == "p"
+    }
+
+    /// An error of kind `Config` where it is nothing that rows are loaded into or read from.
+    pub(super) fn check(&self, name: &TableName) -> Result<()> {
+        let what = match self.kind.as_str() {
+            "r" | "p" => return Ok(()),
+            "v" => "a view",
+            "m" => "a materialized view",
+            "f" => "a foreign table",
+            _ => "no table",
+        };
+        Err(Error::config(format!("{name} is {what}")).hint("name a table"))
+    }
+
+    /// Whether a valid unique index sees to this key: one over some of its columns, for all rows.
+    pub(super) fn has_unique(&self, key: &[&str]) -> bool {
+        let part = |c: &Option<String>| c.as_deref().is_some_and(|c| key.contains(&c));
+        self.indexes.iter().any(|i| i.unique && !i.partial && i.columns.iter().all(part))
+    }
+
+    /// The column of this name.
+    pub(super) fn column(&self, name: &str) -> Option<&TableColumn> {
+        self.columns.iter().find(|c| c.name == name)
+    }
+
+    /// The columns for the seam. One whose type is not kept exactly counts as text: it is refused
+    /// by name as soon as it is used.
+    pub(super) fn fields(&self) -> Vec<FieldType> {
+        let field = |c: &TableColumn| FieldType {
+            name: c.name.clone(),
+            ty: c.kind().map_or(retrofill_core::columns::ColumnType::Text, |k| k.column_type()),
+            nullable: !c.not_null || c.filled || c.generated,
+        };
+        self.columns.iter().map(field).collect()
+    }
+}
+
+impl TableColumn {
+    /// How its values travel; an error of kind `Config` where they are not kept exactly.
+    pub(super) fn kind(&self) -> Result<Kind> {
+        let known = self.builtin || self.labels.is_some() || self.base == "citext";
+        let base = Kind::base(&self.base, self.modifier, self.labels.clone());
+        let base = base.filter(|_| known).ok_or_else(|| {
+            Error::config(format!(
+                "column `{}` is of type {}, which is not kept exactly",
+                self.name, self.type_name
+            ))
+            .hint("leave the column out, or change its type")
+        })?;
+        Ok(Kind { base, element: self.element })
+    }
+
+    /// Whether rows with equal keys by the server are those with equal keys by us.
+    pub(super) fn can_be_key(&self) -> bool {
+        !self.folds && self.kind().is_ok_and(|k| k.can_be_key())
+    }
+}

@@ -1,0 +1,101 @@
+//! Whether a table takes loads safely: what would change, hide or double rows is refused.
+
+use retrofill_core::columns::{Column, Columns};
+use retrofill_core::connector::Manners;
+use retrofill_core::error::{Error, Result};
+use retrofill_core::spec::Mode;
+
+use super::catalog::Table;
+use super::sql::TableName;
+use super::{MODES, ddl};
+
+/// An error where rows that are held would have to go.
+pub(super) fn accepts_mode(mode: Mode) -> Result<()> {
+    if MODES.contains(&mode) {
+        return Ok(());
+    }
+    Err(Error::config("a PostgreSQL table is only added to: its rows are not taken out yet").hint(
+        "`write: { mode: fill-missing }` or `append`; `undo`, `overwrite` and `restate` too \
+               would take rows out",
+    ))
+}
+
+/// An error where the table would change, hide or double rows.
+pub(super) fn accepts(
+    name: &TableName,
+    table: &Table,
+    (columns, mode, manners): (&Columns, Mode, Manners),
+) -> Result<()> {
+    if let Some(flaw) = flaws(name, table)?.into_iter().next() {
+        return Err(flaw);
+    }
+    let generated = |c: &&Column| table.column(&c.name).is_some_and(|there| there.generated);
+    if let Some(column) = columns.iter().find(generated) {
+        return Err(Error::config(format!(
+            "column `{}` of {name} is generated: nobody writes it",
+            column.name
+        ))
+        .hint("leave it out of the source"));
+    }
+    let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+    match mode {
+        Mode::Append => Ok(()),
+        _ => accepts_key(name, table, &names[..columns.key_width()], manners.locks),
+    }
+}
+
+/// What keeps any load out of the table.
+pub(super) fn flaws(name: &TableName, table: &Table) -> Result<Vec<Error>> {
+    let mut flaws = Vec::new();
+    let mut flaw = |what: String, hint: String| flaws.push(Error::config(what).hint(hint));
+    for rule in &table.rules {
+        flaw(
+            format!("{name} has the rule `{rule}` on INSERT, which binary COPY goes past"),
+            "drop the rule, or load into the table that it leads to".into(),
+        );
+    }
+    if table.hides_rows {
+        flaw(
+            format!("row-level security of {name} hides rows from this user"),
+            "load as the table's owner, or as a role with BYPASSRLS".into(),
+        );
+    }
+    if table.inherited {
+        flaw(
+            format!("other tables inherit from {name}: no unique index holds for them all"),
+            "load into a table that nothing inherits from".into(),
+        );
+    }
+    match table.persistence.as_str() {
+        "p" => {}
+        "u" => flaw(
+            format!("{name} is unlogged: a crash of the server empties it"),
+            format!("ALTER TABLE {} SET LOGGED", name.sql()?),
+        ),
+        _ => flaw(format!("{name} is temporary"), "load into a permanent table".into()),
+    }
+    Ok(flaws)
+}
+
+/// Whether a live row with a key of ours could slip in unseen: the snapshot does not show it, and
+/// nothing but a unique index makes the two collide.
+pub(super) fn accepts_key(
+    name: &TableName,
+    table: &Table,
+    key: &[&str],
+    locks: bool,
+) -> Result<()> {
+    if let Some(part) = key.iter().find(|n| table.column(n).is_some_and(|c| !c.can_be_key())) {
+        return Err(Error::config(format!(
+            "column `{part}` of {name} cannot be part of the key: the server compares it otherwise"
+        ))
+        .hint("a type with exact comparison is needed, such as text with its usual collation"));
+    }
+    if locks || table.has_unique(key) {
+        return Ok(());
+    }
+    Err(Error::config(format!("{name} has no unique index on the key")).hint(format!(
+        "run: {}; or let others wait with `write: {{ lock: share-row-exclusive }}`",
+        ddl::unique_index_ddl(name, key)?
+    )))
+}

@@ -1,0 +1,351 @@
+//! The load of one slice: one transaction.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::SinkExt as _;
+use retrofill_core::connector::{CommitOutcome, Load, Refused, RowPicker, RowSink, SliceLoad};
+use retrofill_core::error::{Error, Kind as ErrorKind, Result};
+use retrofill_core::receipt::Receipt;
+use tokio_postgres::{Client, CopyInSink};
+
+use super::catalog::Table;
+use super::copy::{self, Pour};
+use super::decode::{Decoder, HEADER};
+use super::encode::{self, TRAILER, Written};
+use super::kind::Kind;
+use super::receipts::{self, Anchor, Lost};
+use super::sql::{idents, literal};
+use super::{Shared, ddl, fault, session};
+
+/// Bytes that are sent at once.
+const CHUNK: usize = 128 << 10;
+
+/// A COPY that is under way.
+type Copying = Pin<Box<CopyInSink<Bytes>>>;
+
+/// See [`Load`].
+pub(super) struct PostgresLoad {
+    pub(super) shared: Arc<Shared>,
+    pub(super) slice: SliceLoad,
+    pub(super) table: Arc<Table>,
+    /// How the plan's columns travel.
+    pub(super) kinds: Vec<Kind>,
+    /// None once the transaction has ended.
+    pub(super) client: Option<Client>,
+    pub(super) began: Instant,
+    /// The receipt's row is ours; else the slice has one already, and can only be looked at.
+    pub(super) claimed: bool,
+    pub(super) xid: String,
+    copying: Option<Copying>,
+    buffer: Vec<u8>,
+    /// Rows sent.
+    sent: u64,
+    sealed: bool,
+}
+
+impl PostgresLoad {
+    /// A load in a transaction that has begun.
+    pub(super) fn new(
+        (shared, slice, table): (Arc<Shared>, SliceLoad, Arc<Table>),
+        client: Client,
+        (claimed, xid): (bool, String),
+        began: Instant,
+    ) -> Result<Self> {
+        let kinds = copy::kinds(&table, &slice.columns)?;
+        Ok(PostgresLoad {
+            shared,
+            slice,
+            table,
+            kinds,
+            client: Some(client),
+            began,
+            claimed,
+            xid,
+            copying: None,
+            buffer: Vec::new(),
+            sent: 0,
+            sealed: false,
+        })
+    }
+
+    pub(super) fn client(&self) -> Result<&Client> {
+        self.client.as_ref().ok_or_else(|| Error::bug("the load has ended"))
+    }
+
+    pub(super) fn fault(&self, e: &tokio_postgres::Error) -> Error {
+        let what = format!("cannot load into {}", self.shared.server.label());
+        self.shared.server.fault(e, &what)
+    }
+
+    /// An error where the transaction is open longer than it may: locks and dead rows add up.
+    fn in_time(&self) -> Result<()> {
+        match self.slice.manners.longest {
+            Some(longest) if self.began.elapsed() > longest => {
+                let longest = longest.as_secs_f64();
+                let what = format!("the transaction took longer than {longest} s");
+                Err(Error::new(ErrorKind::Overloaded, what)
+                    .hint("`limits.max_transaction` bounds it; the slice is halved"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn may_write(&self) -> Result<()> {
+        self.in_time()?;
+        if self.sealed {
+            return Err(Error::bug("rows were written after the load was sealed"));
+        }
+        self.claim()
+    }
+
+    fn claim(&self) -> Result<()> {
+        if self.claimed {
+            return Ok(());
+        }
+        let what = format!("slice {} has a receipt already", self.slice.slice);
+        Err(Error::new(ErrorKind::Fenced, what))
+    }
+
+    /// The columns that are written, in the plan's order.
+    pub(super) fn written(&self) -> Vec<Written> {
+        let columns = self.slice.columns.iter().enumerate();
+        let written = |(place, column): (usize, &retrofill_core::columns::Column)| Written {
+            name: column.name.clone(),
+            kind: self.kinds[place].clone(),
+            nullable: self.table.column(&column.name).is_none_or(|c| !c.not_null),
+            place,
+        };
+        columns.map(written).collect()
+    }
+
+    pub(super) async fn start_copy(&self) -> Result<Copying> {
+        let list = idents(self.slice.columns.iter().map(|c| c.name.as_str()))?;
+        let name = self.shared.name.sql()?;
+        let sql = format!("COPY {name} ({list}) FROM STDIN (FORMAT binary)");
+        let sink = self.client()?.copy_in(&sql).await.map_err(|e| self.fault(&e))?;
+        Ok(Box::pin(sink))
+    }
+
+    /// Sends what has gathered.
+    async fn flush(&mut self) -> Result<()> {
+        let Some(copying) = &mut self.copying else { return Ok(()) };
+        let bytes = Bytes::from(std::mem::take(&mut self.buffer));
+        self.buffer.reserve(CHUNK + CHUNK / 4);
+        if copying.send(bytes).await.is_err() {
+            // The server says why only at the end.
+            self.finish().await?;
+            return Err(Error::unavailable("the server broke off a COPY"));
+        }
+        Ok(())
+    }
+
+    async fn end_copy(&mut self) -> Result<()> {
+        if self.copying.is_some() {
+            self.buffer.extend_from_slice(&TRAILER);
+            self.flush().await?;
+            self.finish().await?;
+            self.buffer.clear();
+            self.sent = 0;
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        let Some(mut copying) = self.copying.take() else { return Ok(()) };
+        let taken = copying.as_mut().finish().await;
+        let taken = taken.map_err(|e| self.broken(&e))?;
+        if taken == self.sent {
+            return Ok(());
+        }
+        let what = format!("the table took {taken} of {} rows", self.sent);
+        Err(Error::new(ErrorKind::Mismatch, what)
+            .hint("a trigger leaves rows out; it must be switched off for history"))
+    }
+
+    /// Writing failed: by other writers, by a row, or by the server.
+    pub(super) fn broken(&self, e: &tokio_postgres::Error) -> Error {
+        if fault::is_contention(e) {
+            self.shared.contended(&self.slice);
+            return self.fault(e);
+        }
+        if fault::is_about_data(e) {
+            self.shared.be_careful(&self.slice);
+            let (_, why) = fault::refusal(e);
+            let row = fault::line(e).map_or(String::new(), |n| format!(" {n}"));
+            return Error::unavailable(format!("the table refuses row{row} of the slice: {why}"))
+                .hint("it is found and listed by the next try");
+        }
+        self.fault(e)
+    }
+
+    /// Where the rows lie, by oid and file.
+    async fn anchor(&self) -> Result<Anchor> {
+        let oid = self.table.oid;
+        let answer = session::ask(self.client()?, &receipts::files_query(oid)).await;
+        let rows = answer.map_err(|e| self.fault(&e))?;
+        let mut files = receipts::files(rows.first().map_or(&[], Vec::as_slice));
+        if self.table.is_partitioned() {
+            let condition =
+                copy::within(&self.table, &self.slice.columns.time().name, &self.slice.interval)?;
+            let name = self.shared.name.sql()?;
+            let sql = format!("SELECT DISTINCT tableoid FROM {name} WHERE {condition}");
+            let rows = session::ask(self.client()?, &sql).await.map_err(|e| self.fault(&e))?;
+            let used: Vec<u32> = rows
+                .iter()
+                .flatten()
+                .filter_map(|row| row.first()?.as_deref()?.parse().ok())
+                .collect();
+            files.retain(|(oid, _)| used.contains(oid));
+        }
+        Ok(Anchor { table: oid, files })
+    }
+
+    /// Writes the receipt into its row, in the transaction.
+    async fn put_receipt(&self, receipt: &mut Receipt) -> Result<()> {
+        let anchor = serde_json::to_value(self.anchor().await?)
+            .map_err(|e| Error::bug("an anchor cannot be written as JSON").because(e))?;
+        receipt.latest_mut().anchor = anchor;
+        let body = serde_json::to_string(receipt)
+            .map_err(|e| Error::bug("a receipt cannot be written as JSON").because(e))?;
+        let sql = format!(
+            "UPDATE {} SET body = {}, proven_at = pg_catalog.clock_timestamp() \
+             WHERE relation = {} AND plan = {} AND slice = {} AND generation = {} RETURNING 1",
+            ddl::RECEIPTS,
+            literal(&body)?,
+            self.table.oid,
+            literal(self.slice.plan.as_str())?,
+            literal(self.slice.slice.as_str())?,
+            self.slice.generation
+        );
+        let rows = session::ask(self.client()?, &sql).await.map_err(|e| self.broken(&e))?;
+        if rows.first().is_some_and(|rows| rows.len() == 1) {
+            return Ok(());
+        }
+        Err(Error::unavailable("the receipt's row is gone"))
+    }
+
+    /// Ends the transaction with a commit.
+    async fn end(mut self: Box<Self>) -> CommitOutcome {
+        let Some(client) = self.client.take() else {
+            return CommitOutcome::NotCommitted(Error::bug("the load has ended"));
+        };
+        match client.batch_execute("COMMIT").await {
+            Ok(()) => {
+                self.shared.server.keep(client);
+                CommitOutcome::Committed
+            }
+            Err(e) if fault::is_unknown(&e) => {
+                self.shared.remember(Lost { xid: self.xid.clone() });
+                CommitOutcome::Unknown(self.fault(&e))
+            }
+            Err(e) => {
+                let error = self.broken(&e);
+                self.shared.server.roll_back(client).await;
+                CommitOutcome::NotCommitted(error)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Load for PostgresLoad {
+    async fn held(&mut self, sink: &mut dyn RowSink) -> Result<()> {
+        self.rows(sink).await
+    }
+
+    async fn write(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
+        self.may_write()?;
+        if self.shared.is_careful(&self.slice) {
+            return self.write_careful(&rows).await;
+        }
+        if self.copying.is_none() {
+            self.copying = Some(self.start_copy().await?);
+            self.buffer.extend_from_slice(&HEADER);
+        }
+        let written = self.written();
+        let refused = encode::encode(&written, &rows, &mut self.buffer)?;
+        self.sent += (rows.num_rows() - refused.len()) as u64;
+        if self.buffer.len() >= CHUNK {
+            self.flush().await?;
+        }
+        Ok(refused)
+    }
+
+    async fn write_successors(&mut self, _: RecordBatch) -> Result<Vec<Refused>> {
+        Err(Error::bug("a PostgreSQL table was to replace rows"))
+    }
+
+    async fn remove(&mut self, _: &mut dyn RowPicker) -> Result<()> {
+        Err(Error::bug("a PostgreSQL table was to take rows out"))
+    }
+
+    async fn seal(&mut self) -> Result<()> {
+        self.in_time()?;
+        self.claim()?;
+        self.end_copy().await?;
+        self.sealed = true;
+        Ok(())
+    }
+
+    async fn read_back(&mut self, sink: &mut dyn RowSink) -> Result<()> {
+        if !self.sealed {
+            return Err(Error::bug("a load was read back before it was sealed"));
+        }
+        self.in_time()?;
+        self.rows(sink).await
+    }
+
+    async fn commit(self: Box<Self>, mut receipt: Receipt) -> CommitOutcome {
+        let ready = match (self.sealed, self.claim(), self.in_time()) {
+            (false, ..) => Err(Error::bug("a load was committed before it was sealed")),
+            (_, Err(e), _) | (_, _, Err(e)) => Err(e),
+            _ => self.put_receipt(&mut receipt).await,
+        };
+        match ready {
+            Ok(()) => self.end().await,
+            Err(error) => {
+                if let Err(e) = self.abort().await {
+                    tracing::debug!("a load that was not committed did not end well: {e}");
+                }
+                CommitOutcome::NotCommitted(error)
+            }
+        }
+    }
+
+    async fn abort(mut self: Box<Self>) -> Result<()> {
+        // A COPY that is dropped before its end is broken off by the driver.
+        drop(self.copying.take());
+        if let Some(client) = self.client.take() {
+            self.shared.server.roll_back(client).await;
+        }
+        Ok(())
+    }
+
+    async fn refresh(self: Box<Self>, mut receipt: Receipt) -> Result<()> {
+        if self.claimed {
+            return self.abort().await;
+        }
+        self.put_receipt(&mut receipt).await?;
+        match self.end().await {
+            CommitOutcome::Committed | CommitOutcome::Moved(_) => Ok(()),
+            CommitOutcome::NotCommitted(e) | CommitOutcome::Unknown(e) => Err(e),
+        }
+    }
+}
+
+impl PostgresLoad {
+    /// The rows of the slice as the transaction sees them.
+    async fn rows(&self, sink: &mut dyn RowSink) -> Result<()> {
+        let columns = &self.slice.columns;
+        let condition = copy::within(&self.table, &columns.time().name, &self.slice.interval)?;
+        let sql = copy::statement(&self.shared.name, columns, &condition)?;
+        let decoder = Decoder::new(&self.kinds, columns.arrow_schema());
+        let way = (&self.shared.server, self.client()?);
+        copy::out(way, &sql, decoder, &mut Pour(sink)).await
+    }
+}

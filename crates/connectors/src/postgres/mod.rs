@@ -1,0 +1,240 @@
+//! PostgreSQL tables as targets.
+//!
+//! A load is one transaction: it takes the receipt's row as its lock, looks at what the slice
+//! holds, writes by binary COPY, reads back inside of the transaction, and commits rows and receipt
+//! in one step. Nothing a session has set beforehand counts, and no statement outlives its
+//! transaction, so that a pooler may stand between.
+
+mod begin;
+mod careful;
+mod catalog;
+mod connect;
+mod copy;
+mod ddl;
+mod decode;
+mod encode;
+mod examine;
+mod fault;
+mod fit;
+mod follow;
+mod grant;
+mod kind;
+mod load;
+mod numeric;
+mod prepare;
+mod read;
+mod receipts;
+mod session;
+mod settings;
+mod sql;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use retrofill_core::after::After;
+use retrofill_core::columns::{ColumnType, Columns};
+use retrofill_core::connector::{
+    Capabilities, FieldType, Known, Load, Manners, ReadRequest, Rows, SliceLoad, Source,
+    SurveyRequest, Target,
+};
+use retrofill_core::error::{Error, Result};
+use retrofill_core::examine::{Remark, Wanted};
+use retrofill_core::id::{PlanId, SliceId};
+use retrofill_core::interval::Interval;
+use retrofill_core::reject::Place;
+use retrofill_core::spec::Mode;
+use retrofill_core::survey::Survey;
+
+use self::catalog::Table;
+use self::connect::Server;
+use self::receipts::Lost;
+
+pub use connect::{APPLICATION, connect};
+pub use ddl::{
+    RECEIPTS, SCHEMA, grants, read_grants, receipts_ddl, table_ddl, time_index_ddl,
+    unique_index_ddl,
+};
+pub use settings::PostgresSettings;
+pub use sql::TableName;
+
+/// How long a load waits for another one of the same slice to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Rows that are there are never touched: a DELETE would run the triggers and the foreign keys of
+/// others.
+const MODES: [Mode; 2] = [Mode::FillMissing, Mode::Append];
+
+/// What all loads of one table share.
+#[derive(Debug)]
+struct Shared {
+    server: Server,
+    name: TableName,
+    settings: PostgresSettings,
+    /// The table as it was when it was last looked at.
+    table: Mutex<Option<Arc<Table>>>,
+    /// Commits whose answer did not come.
+    lost: Mutex<Vec<Lost>>,
+    /// How often other writers came first, by plan and slice (halves count for the whole).
+    contended: Mutex<HashMap<(PlanId, String), u32>>,
+    /// Slices with rows that the table refuses.
+    careful: Mutex<HashSet<(PlanId, String)>>,
+    patience: Duration,
+}
+
+/// A PostgreSQL table.
+#[derive(Debug)]
+pub struct PostgresTarget {
+    shared: Arc<Shared>,
+}
+
+/// Plan and slice, where a half counts for the whole.
+fn whole(slice: &SliceLoad) -> (PlanId, String) {
+    let root = slice.slice.as_str().split('.').next().unwrap_or_default();
+    (slice.plan.clone(), root.to_owned())
+}
+
+impl Shared {
+    /// Another writer came first.
+    fn contended(&self, slice: &SliceLoad) {
+        let mut all = self.contended.lock().unwrap_or_else(PoisonError::into_inner);
+        *all.entry(whole(slice)).or_default() += 1;
+    }
+
+    /// The table refused a row of the slice.
+    fn be_careful(&self, slice: &SliceLoad) {
+        self.careful.lock().unwrap_or_else(PoisonError::into_inner).insert(whole(slice));
+    }
+
+    /// Whether the table has refused a row of the slice.
+    fn is_careful(&self, slice: &SliceLoad) -> bool {
+        self.careful.lock().unwrap_or_else(PoisonError::into_inner).contains(&whole(slice))
+    }
+
+    /// The table as it is now; none where there is none.
+    async fn newest_table(&self) -> Result<Option<Arc<Table>>> {
+        let what = format!("cannot look at {}", self.server.label());
+        let json = self.server.text(&catalog::query(&self.name)?, &what).await?;
+        let table = json.map(|json| Table::parse(&json).map(Arc::new)).transpose()?;
+        if let Some(table) = &table {
+            table.check(&self.name)?;
+        }
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&table);
+        Ok(table)
+    }
+
+    /// The table as it was last seen.
+    async fn known_table(&self) -> Result<Arc<Table>> {
+        let known = self.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let table = match known {
+            Some(table) => Some(table),
+            None => self.newest_table().await?,
+        };
+        table.ok_or_else(|| {
+            Error::unavailable(format!("there is no table {}", self.name))
+                .hint("it was not prepared, or was dropped meanwhile")
+        })
+    }
+}
+
+impl PostgresTarget {
+    /// The table that the settings name, which need not be there yet. Nothing is connected before
+    /// it is needed. `base_dir` is the spec's directory.
+    pub fn open(settings: PostgresSettings, base_dir: &Path) -> Result<Self> {
+        let settings = settings.based_at(base_dir)?;
+        let shared = Shared {
+            server: Server::open(&settings)?,
+            name: settings.table()?,
+            settings,
+            table: Mutex::default(),
+            lost: Mutex::default(),
+            contended: Mutex::default(),
+            careful: Mutex::default(),
+            patience: PATIENCE,
+        };
+        Ok(PostgresTarget { shared: Arc::new(shared) })
+    }
+}
+
+/// Nobody plans over a table yet; only loads look into it.
+fn no_source() -> Error {
+    Error::config("a PostgreSQL table cannot be a source yet").hint("it can be a target")
+}
+
+#[async_trait]
+impl Source for PostgresTarget {
+    async fn survey(&self, _: &SurveyRequest) -> Result<Survey> {
+        Err(no_source())
+    }
+
+    async fn examine(&self, wanted: &Wanted) -> Result<Vec<Remark>> {
+        examine::examine(&self.shared, wanted).await
+    }
+
+    async fn read(&self, request: &ReadRequest) -> Result<Rows> {
+        read::read(&self.shared, request).await
+    }
+
+    async fn locate(&self, _: &Survey, _: &[u64]) -> Result<Vec<(Place, String)>> {
+        Err(no_source())
+    }
+}
+
+#[async_trait]
+impl Target for PostgresTarget {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            system: "PostgreSQL",
+            atomic: true,
+            receipts: true,
+            modes: &MODES,
+            rerun: "a slice and its receipt are one transaction, so a rerun writes nothing twice",
+            fidelity: "times are kept to the microsecond",
+        }
+    }
+
+    async fn table(&self) -> Result<Option<Vec<FieldType>>> {
+        Ok(self.shared.newest_table().await?.map(|table| table.fields()))
+    }
+
+    fn keeps(&self, ty: ColumnType) -> Result<ColumnType> {
+        kind::keeps(ty)
+    }
+
+    async fn accepts(&self, columns: &Columns, mode: Mode, manners: Manners) -> Result<()> {
+        fit::accepts_mode(mode)?;
+        match self.shared.newest_table().await? {
+            Some(table) => fit::accepts(&self.shared.name, &table, (columns, mode, manners)),
+            None => Ok(()),
+        }
+    }
+
+    async fn prepare(&self, columns: &Columns) -> Result<()> {
+        self.shared.prepare(columns).await
+    }
+
+    async fn receipts(&self, within: &Interval) -> Result<Known> {
+        self.shared.find(within).await
+    }
+
+    async fn is_committed(&self, plan: &PlanId, slice: &SliceId) -> Result<bool> {
+        self.shared.committed(plan, slice).await
+    }
+
+    async fn grants(&self, role: Option<&str>, wanted: &Wanted) -> Result<Vec<String>> {
+        grant::grants(&self.shared.settings, role, wanted)
+    }
+
+    async fn follow(&self, action: &After, loaded: Option<&Interval>) -> Result<()> {
+        follow::follow(&self.shared.server, action, loaded).await
+    }
+
+    async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {
+        begin::begin(&self.shared, slice).await
+    }
+}

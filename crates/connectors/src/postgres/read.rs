@@ -1,0 +1,61 @@
+//! The rows of an interval, for anybody who reads the table.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use futures::stream;
+use retrofill_core::connector::{ReadRequest, Rows, SourceBatch};
+use retrofill_core::error::{Error, Result};
+
+use super::Shared;
+use super::copy::{self, AsyncTake, exact};
+use super::decode::{Decoded, Decoder};
+use super::session::{self, Opening};
+
+struct Send(tokio::sync::mpsc::Sender<Result<SourceBatch>>, u64);
+
+#[async_trait::async_trait]
+impl AsyncTake for Send {
+    async fn take(&mut self, decoded: Decoded) -> Result<()> {
+        exact(&decoded)?;
+        let first = self.1;
+        self.1 += decoded.rows.num_rows() as u64;
+        let batch = SourceBatch {
+            ordinals: (first..self.1).collect(),
+            rows: decoded.rows,
+            rejects: Vec::new(),
+            filtered: 0,
+        };
+        self.0.send(Ok(batch)).await.map_err(|_| Error::unavailable("nobody reads any more"))
+    }
+}
+
+pub(super) async fn read(shared: &Arc<Shared>, request: &ReadRequest) -> Result<Rows> {
+    let table = shared.known_table().await?;
+    let columns = request.columns.clone();
+    let kinds = copy::kinds(&table, &columns)?;
+    let condition = copy::within(&table, &columns.time().name, &request.interval)?;
+    let sql = copy::statement(&shared.name, &columns, &condition)?;
+    let decoder = Decoder::new(&kinds, columns.arrow_schema());
+    let (to, from) = tokio::sync::mpsc::channel(2);
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        let mut take = Send(to.clone(), 0);
+        let read = async {
+            let client = match shared.server.idle() {
+                Some(client) => client,
+                None => shared.server.fresh().await?,
+            };
+            let failed = |e: &tokio_postgres::Error| shared.server.fault(e, "cannot read");
+            session::ask(&client, &Opening::LOOK.sql()).await.map_err(|e| failed(&e))?;
+            copy::out((&shared.server, &client), &sql, decoder, &mut take).await?;
+            shared.server.roll_back(client).await;
+            Ok(())
+        };
+        if let Err(e) = read.await {
+            let _ = to.send(Err(e)).await;
+        }
+    });
+    let batches = stream::unfold(from, |mut from| async { from.recv().await.map(|b| (b, from)) });
+    Ok(Rows { batches: batches.boxed(), blocks: Vec::new() })
+}

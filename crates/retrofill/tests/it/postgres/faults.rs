@@ -1,0 +1,187 @@
+//! Connections that break, servers that go, servers that take nothing.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use xtask::servers::{Fault, How, Pgbouncer, Proxy, Setup, Way};
+
+use super::*;
+
+/// Tries that come quickly, so that a test need not wait long.
+const QUICK: &str = "retry: { attempts: 8, backoff: 20ms, max_backoff: 500ms }";
+
+fn small() -> Metrics {
+    Metrics::new(36_000, 10)
+}
+
+fn through(proxy: &Proxy, database: &Database<'_>) -> String {
+    format!("postgres://postgres@127.0.0.1:{}/{}", proxy.port(), database.name)
+}
+
+fn cuts() -> u64 {
+    std::env::var("RETROFILL_CUTS").map_or(4, |n| n.parse().unwrap())
+}
+
+#[test]
+fn a_connection_can_be_reset_at_any_byte() {
+    if !ready("faults::a_connection_can_be_reset") {
+        return;
+    }
+    let proxy = Proxy::start(Postgres::shared().port()).unwrap();
+    let whole = {
+        let database = shared();
+        let job = job(&through(&proxy, &database), &small(), QUICK);
+        proxy.set(Fault::None);
+        job.run().ended(0);
+        [proxy.bytes(Way::Up), proxy.bytes(Way::Down)]
+    };
+    let mut dice = ChaCha8Rng::seed_from_u64(7);
+    for n in 0..cuts() {
+        let (way, length) = if n % 2 == 0 { (Way::Up, whole[0]) } else { (Way::Down, whole[1]) };
+        let database = shared();
+        let job = job(&through(&proxy, &database), &small(), QUICK);
+        let at = dice.next_u64() % length;
+        let before = proxy.fired();
+        proxy.set(Fault::CutAfter(way, at));
+        let ran = job.run();
+        assert!(matches!(ran.code, Some(0 | 1)), "{way:?} {at}: {:?} {}", ran.code, ran.stderr);
+        proxy.set(Fault::None);
+        // A run is not the same to the byte; one that was shorter is not cut.
+        println!("{way:?} at byte {at}: cut {}", proxy.fired() - before);
+        comes_back(&job, &database);
+    }
+}
+
+#[test]
+fn a_lost_answer_to_a_commit_is_looked_up() {
+    if !ready("faults::a_lost_answer") {
+        return;
+    }
+    let proxy = Proxy::start(Postgres::shared().port()).unwrap();
+    for delivered in [false, true] {
+        let database = shared();
+        let job = job(&through(&proxy, &database), &small(), QUICK);
+        let before = proxy.fired();
+        // The whole message of a slice: what creates the table ends with the same word.
+        proxy.set(Fault::CutAt { text: b"Q\0\0\0\x0bCOMMIT\0".to_vec(), delivered });
+        let last = job.run().ended(0).json();
+        assert_eq!(proxy.fired(), before + 1, "no COMMIT passed");
+        assert_eq!(number(&last, "plan_rows", "written"), 36_000);
+        comes_back(&job, &database);
+    }
+}
+
+#[test]
+fn a_silent_connection_is_given_up() {
+    if !ready("faults::a_silent_connection") {
+        return;
+    }
+    let database = shared();
+    let proxy = Proxy::start(Postgres::shared().port()).unwrap();
+    let job = job(&through(&proxy, &database), &small(), QUICK);
+    let mut runner = job.start(&[], &[]);
+    job.wait_for("verified", 1, &mut runner);
+    proxy.set(Fault::HalfOpen);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) && runner.is_running() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    proxy.set(Fault::None);
+    runner.kill();
+    comes_back(&job, &database);
+}
+
+#[test]
+fn a_pooler_in_transaction_mode_may_stand_between() {
+    let test = "postgres::faults::a_pooler_in_transaction_mode";
+    if !here(test, &[Need::Postgres, Need::Pgbouncer]) {
+        return;
+    }
+    let database = shared();
+    // Fewer sessions than slices in hand: they change with every transaction.
+    let pooler = Pgbouncer::start(Postgres::shared(), 2).unwrap();
+    let job = job(&pooler.url(&database.name), &small(), "limits: { concurrency: 3 }");
+    job.run().ended(0);
+    equal(&job, &database);
+    job.call("verify", &[]).ended(0);
+    idle(&job, &database);
+}
+
+#[test]
+fn a_replica_that_takes_over_goes_on_in_mid_run() {
+    if !ready("faults::a_replica_that_takes_over") {
+        return;
+    }
+    let settings = Setup::new().set("synchronous_standby_names", "*");
+    let primary = Postgres::with(&settings.set("wal_keep_size", "256MB")).unwrap();
+    // Commits wait for the replica, so that none that was answered is lost with the primary.
+    let replica = {
+        primary.try_ask("postgres", "SET synchronous_commit = local; SELECT 1").unwrap();
+        primary.replica().unwrap()
+    };
+    let proxy = Proxy::start(primary.port()).unwrap();
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port());
+    let job = job(&url, &metrics(), &format!("{QUICK}\nlimits: {{ rows_per_second: 40000 }}"));
+    let mut runner = job.start(&["--output", "json"], &[]);
+    job.wait_for("verified", 3, &mut runner);
+    primary.stop(How::Kill).unwrap();
+    proxy.point_to(replica.port());
+    replica.try_ask("postgres", "ALTER SYSTEM SET synchronous_standby_names = ''").unwrap();
+    replica.promote().unwrap();
+    replica.try_ask("postgres", "SELECT pg_reload_conf()").unwrap();
+    let ran = runner.end();
+    assert!(matches!(ran.code, Some(0 | 1)), "{:?}\n{}", ran.code, ran.stderr);
+    let now = Database { server: &replica, name: "postgres".into() };
+    comes_back(&job, &now);
+}
+
+#[test]
+fn a_standby_is_no_target() {
+    if !ready("faults::a_standby") {
+        return;
+    }
+    let primary = Postgres::start().unwrap();
+    let replica = primary.replica().unwrap();
+    let job = job(&replica.url("postgres"), &Metrics::new(360, 10), "retry: { attempts: 1 }");
+    refused(job.call("check", &["--connect"]), 2, "standby");
+    let ran = job.run();
+    assert!(matches!(ran.code, Some(1 | 2)), "{:?} {}", ran.code, ran.stderr);
+    assert!(ran.stderr.contains("standby") || ran.stderr.contains("read-only"), "{}", ran.stderr);
+}
+
+#[test]
+fn passwords_that_are_wrong_or_expired_end_with_2_and_stay_secret() {
+    if !ready("faults::passwords") {
+        return;
+    }
+    let access = "host all all 127.0.0.1/32 scram-sha-256";
+    let server = Postgres::with(&Setup::new().access(access)).unwrap();
+    let database = server.database();
+    database.ask(
+        "CREATE ROLE late LOGIN PASSWORD 'marker-5f1e' VALID UNTIL '2001-01-01'; \
+         CREATE ROLE good LOGIN SUPERUSER PASSWORD 'marker-5f1e';",
+    );
+    let run = |user: &str, word: &str, said: &mut String| {
+        let port = server.port();
+        let url = format!("postgres://{user}:${{WORD}}@127.0.0.1:{port}/{}", database.name);
+        let job = job(&url, &Metrics::new(360, 10), "");
+        let ran = Ran::from(job.command("run", &["-vv"]).env("WORD", word).output().unwrap());
+        write!(said, "{}{}", ran.stdout, ran.stderr).unwrap();
+        (job, ran)
+    };
+    let mut said = String::new();
+    for (user, word) in [("good", "marker-wrong"), ("late", "marker-5f1e")] {
+        run(user, word, &mut said).1.ended(2);
+    }
+    let (job, ran) = run("good", "marker-5f1e", &mut said);
+    ran.ended(0);
+    assert!(!said.contains("marker-"), "a password was shown: {said}");
+    for file in std::fs::read_dir(job.state()).unwrap().flatten() {
+        if let Ok(bytes) = std::fs::read(file.path()) {
+            let found = bytes.windows(7).any(|w| w == b"marker-");
+            assert!(!found, "a password in {}", file.path().display());
+        }
+    }
+}
