@@ -10,6 +10,7 @@ pub mod columnar;
 pub mod delta;
 pub mod files;
 pub mod postgres;
+pub mod transform;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use retrofill_core::connector::{Source, Target};
 use retrofill_core::error::{Error, Result};
 use retrofill_core::spec::Endpoint;
 use serde::de::DeserializeOwned;
+
+use transform::{Transform, Transformed};
 
 #[cfg(test)]
 mod testkit;
@@ -48,24 +51,43 @@ impl Connector {
     }
 }
 
-/// Opens a source. Relative paths start from `base_dir`; what must be sorted first goes to
-/// `state_dir`.
+/// Opens a source, with the transform of the spec where it has one. Relative paths start from
+/// `base_dir`; what must be sorted first goes to `state_dir`.
 pub fn open_source(
     endpoint: &Endpoint,
+    transform: Option<&str>,
     base_dir: &Path,
     state_dir: &Path,
 ) -> Result<Arc<dyn Source>> {
-    Ok(match Connector::of(&endpoint.connector)? {
-        Connector::Csv => {
+    let transform = transform.map(transformed).transpose()?;
+    let source: Arc<dyn Source> = match (Connector::of(&endpoint.connector)?, &transform) {
+        // Files can be searched by whatever time the transform computes.
+        (Connector::Csv, Some(transform)) => {
+            let (settings, transform) = (settings(endpoint)?, transform.clone());
+            let source = files::CsvSource::transformed(settings, transform, base_dir, state_dir)?;
+            return Ok(Arc::new(source));
+        }
+        (Connector::Csv, None) => {
             Arc::new(files::CsvSource::open(settings(endpoint)?, base_dir, state_dir)?)
         }
-        Connector::Delta => Arc::new(delta::DeltaTarget::open(settings(endpoint)?, base_dir)?),
-        Connector::Parquet => {
+        (Connector::Delta, _) => Arc::new(delta::DeltaTarget::open(settings(endpoint)?, base_dir)?),
+        (Connector::Parquet, _) => {
             Arc::new(columnar::ParquetSource::open(settings(endpoint)?, base_dir, state_dir)?)
         }
-        Connector::Postgres => {
+        (Connector::Postgres, _) => {
             Arc::new(postgres::PostgresTarget::open(settings(endpoint)?, base_dir)?)
         }
+    };
+    Ok(match transform {
+        Some(transform) => Arc::new(Transformed::new(source, transform)),
+        None => source,
+    })
+}
+
+fn transformed(text: &str) -> Result<Transform> {
+    Transform::parse(text).map_err(|faults| match faults.into_iter().next() {
+        Some(fault) => fault.into_error(),
+        None => Error::bug("a transform is wrong, and nobody knows why"),
     })
 }
 

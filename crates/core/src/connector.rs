@@ -77,6 +77,21 @@ pub struct Rows {
     pub blocks: Vec<String>,
 }
 
+impl Rows {
+    /// The first of them, about `most`.
+    pub async fn first(mut self, most: usize) -> Result<Vec<SourceBatch>> {
+        let (mut found, mut rows) = (Vec::new(), 0);
+        while rows < most
+            && let Some(batch) = self.batches.next().await
+        {
+            let batch = batch?;
+            rows += batch.rows.num_rows();
+            found.push(batch);
+        }
+        Ok(found)
+    }
+}
+
 /// Some rows of a slice.
 #[derive(Debug, Clone)]
 pub struct SourceBatch {
@@ -140,16 +155,7 @@ pub trait Source: Debug + Send + Sync {
     /// The first rows of the interval, about `most` of them, in the source's order where it has
     /// one, with the rejects among them. To look at: nothing is sorted, staged or written for it.
     async fn first(&self, request: &ReadRequest, most: usize) -> Result<Vec<SourceBatch>> {
-        let mut batches = self.read(request).await?.batches;
-        let (mut found, mut rows) = (Vec::new(), 0);
-        while rows < most
-            && let Some(batch) = batches.next().await
-        {
-            let batch = batch?;
-            rows += batch.rows.num_rows();
-            found.push(batch);
-        }
-        Ok(found)
+        self.read(request).await?.first(most).await
     }
 
     /// Place and text of single rows, by ordinal, for the list of rejects.

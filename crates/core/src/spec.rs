@@ -258,6 +258,9 @@ pub struct Spec {
     pub name: String,
     /// Where rows come from.
     pub source: Endpoint,
+    /// What is made of each row, in words that core does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<String>,
     /// Where they go.
     pub target: Endpoint,
     /// See [`RowsSpec`].
@@ -302,10 +305,10 @@ impl Default for RejectsCap {
 }
 
 impl Spec {
-    /// SHA-256 over what decides which rows land and how: source, target, rows, range and write.
-    /// Name, limits, retry, rejects and verify do not count.
+    /// SHA-256 over what decides which rows land and how: source, transform, target, rows, range
+    /// and write. Name, limits, retry, rejects and verify do not count.
     pub fn hash(&self) -> [u8; 32] {
-        let identity = serde_json::json!({
+        let mut identity = serde_json::json!({
             "v": 1,
             "source": { &self.source.connector: self.source.identity },
             "target": { &self.target.connector: self.target.identity },
@@ -313,6 +316,9 @@ impl Spec {
             "range": self.range,
             "write": self.write,
         });
+        if let Some(transform) = &self.transform {
+            identity["transform"] = transform.as_str().into();
+        }
         // serde_json keeps object keys sorted, so the text is canonical.
         Sha256::digest(identity.to_string()).into()
     }

@@ -45,8 +45,12 @@ pub struct Block {
 pub struct Survey {
     /// The files in their defined order.
     pub files: Vec<FileStamp>,
-    /// The columns with their types over all rows, in the source's order.
+    /// The columns with their types over all rows, in the source's order; where there is a
+    /// transform, those that it gives.
     pub columns: Vec<FieldType>,
+    /// The columns as the source has them, where a transform makes others of them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub input: Option<Vec<FieldType>>,
     /// The blocks in file order.
     pub blocks: Vec<Block>,
     /// Rows with a time.
@@ -63,6 +67,10 @@ pub struct Survey {
     pub unplaced: u64,
     /// The first of them, at most 10,000.
     pub unplaced_rejects: Vec<Reject>,
+    /// Rows that the transform left out and that belong to no slice: they have no time, or it
+    /// lies outside of the times of all rows that stay.
+    #[serde(skip_serializing_if = "crate::receipt::is_zero", default)]
+    pub filtered: u64,
     /// What the user should know, in plain sentences ("times have no zone and are read as UTC").
     pub notes: Vec<String>,
 }
@@ -105,6 +113,11 @@ impl TimeUnitSeen {
 }
 
 impl Survey {
+    /// The columns before any transform.
+    pub fn source_columns(&self) -> &[FieldType] {
+        self.input.as_deref().unwrap_or(&self.columns)
+    }
+
     /// Earliest and latest time of all rows.
     pub fn time_range(&self) -> Option<(Timestamp, Timestamp)> {
         let min = self.blocks.iter().filter(|b| b.rows > 0).map(|b| b.min).min()?;

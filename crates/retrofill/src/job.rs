@@ -21,7 +21,7 @@ use retrofill_core::runner::{self, Stop, Watch};
 use retrofill_core::spec::Spec;
 use retrofill_core::survey::Survey;
 
-use crate::config::Loaded;
+use crate::config::{Loaded, SQL};
 use crate::env::TokioEnv;
 use crate::ledger::{PlanRow, SqliteJournal, holder};
 use crate::lists;
@@ -82,7 +82,8 @@ impl Job {
 
     /// Opens the source.
     pub fn source(&self) -> Result<Arc<dyn Source>> {
-        open_source(&self.spec.source, &self.base_dir, &self.state_dir)
+        let transform = self.spec.transform.as_deref();
+        open_source(&self.spec.source, transform, &self.base_dir, &self.state_dir)
     }
 
     /// Opens the target.
@@ -112,12 +113,28 @@ impl Job {
     pub fn pointed(&self, error: Error) -> Error {
         let mut setting = error.setting();
         while let Some(path) = setting {
-            if let Some(place) = self.places.get(path) {
-                return error.at(place.clone());
+            if let Some(place) = self.place(path) {
+                return error.at(place);
             }
             setting = path.rsplit_once('.').map(|(above, _)| above);
         }
         error
+    }
+
+    /// Where a setting stands in the spec; of a transform the very letter, where a line and a
+    /// column of its text follow the name.
+    fn place(&self, setting: &str) -> Option<String> {
+        let Some(within) = setting.strip_prefix(SQL) else {
+            return self.places.get(setting).cloned();
+        };
+        let letter = || {
+            let (line, column) = within.split_once(':')?;
+            let (rest, first_column) = self.places.get(SQL)?.rsplit_once(':')?;
+            let (name, first_line) = rest.rsplit_once(':')?;
+            let add = |a: &str, b: &str| Some(a.parse::<u64>().ok()? + b.parse::<u64>().ok()? - 1);
+            Some(format!("{name}:{}:{}", add(first_line, line)?, add(first_column, column)?))
+        };
+        letter().or_else(|| self.places.get(SQL.trim_end_matches(':')).cloned())
     }
 
     fn ledger_path(&self) -> PathBuf {
@@ -247,7 +264,9 @@ impl Job {
             now: parts.env.now(),
             salt: salt()?,
         };
-        let Frozen::Plan(mut plan) = freeze(inputs.clone())? else { return Ok(None) };
+        let Frozen::Plan(mut plan) = freeze(inputs.clone()).map_err(|e| self.pointed(e))? else {
+            return Ok(None);
+        };
         let cuts = earlier_cuts(parts, &plan).await?;
         if !cuts.is_empty()
             && let Frozen::Plan(again) = freeze(Inputs { cuts, ..inputs })?

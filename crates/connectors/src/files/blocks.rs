@@ -48,7 +48,7 @@ impl Shared {
             _ => e,
         };
         let (header, _) = self.open_file(file, Arc::default()).map_err(changed)?;
-        let names: Vec<_> = survey.columns.iter().map(|c| c.name.clone()).collect();
+        let names: Vec<_> = survey.source_columns().iter().map(|c| c.name.clone()).collect();
         let schema = self.settings.schema;
         let order = header.order(schema, &names, path, "the plan").map_err(changed)?;
         let content = Content::open(&self.base, &self.settings, file, Arc::default());

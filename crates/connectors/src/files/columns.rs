@@ -21,8 +21,8 @@ pub(super) struct SurveyedFile {
     pub(super) order: Order,
 }
 
-/// The columns of the source, and its files. Every file has the time column.
-pub(super) fn headers(shared: &Shared, time: &str) -> Result<(Vec<String>, Vec<SurveyedFile>)> {
+/// The columns of the source, and its files.
+pub(super) fn headers(shared: &Shared) -> Result<(Vec<String>, Vec<SurveyedFile>)> {
     let schema = shared.settings.schema;
     let mut opened = Vec::new();
     for stamp in find(&shared.base, &shared.settings.path)? {
@@ -35,28 +35,39 @@ pub(super) fn headers(shared: &Shared, time: &str) -> Result<(Vec<String>, Vec<S
     let mut files = Vec::with_capacity(opened.len());
     for (stamp, header) in opened {
         let order = header.order(schema, &names, &stamp.path, &first)?;
-        if !header.names.iter().any(|n| n == time) {
-            let error = no_time(&stamp, &header.names, time);
-            let hint = "every file needs the time; narrow the pattern to leave it out";
-            return Err(if stamp.path == first { error } else { error.hint(hint) });
-        }
         files.push(SurveyedFile { stamp, header, order });
     }
     Ok((names, files))
 }
 
-/// The type that is given for a column: by the target for one of the same name, or for the only
-/// one that differs in case alone; else by the settings.
+/// Fails where a file lacks the time column.
+pub(super) fn check_time(files: &[SurveyedFile], time: &str) -> Result<()> {
+    let lacks = |f: &&SurveyedFile| !f.header.names.iter().any(|n| n == time);
+    let Some(file) = files.iter().find(lacks) else { return Ok(()) };
+    let error = no_time(&file.stamp, &file.header.names, time);
+    if file.stamp.path == files[0].stamp.path {
+        return Err(error);
+    }
+    Err(error.hint("every file needs the time; narrow the pattern to leave it out"))
+}
+
+/// The type that the target has for a column: for the one of the same name, or for the only one
+/// that differs in case alone.
+pub(super) fn held_type(types: &[FieldType], name: &str) -> Option<ColumnType> {
+    let lower = name.to_lowercase();
+    let mut alike = types.iter().filter(|t| t.name.to_lowercase() == lower);
+    let exact = types.iter().find(|t| t.name == name);
+    exact.or_else(|| alike.next().filter(|_| alike.next().is_none())).map(|t| t.ty)
+}
+
+/// The type that is given for a column: by the target, else by the settings.
 pub(super) fn given_type(
     shared: &Shared,
     types: &[FieldType],
     name: &str,
     notes: &mut Vec<String>,
 ) -> Option<ColumnType> {
-    let lower = name.to_lowercase();
-    let mut alike = types.iter().filter(|t| t.name.to_lowercase() == lower);
-    let exact = types.iter().find(|t| t.name == name);
-    let held = exact.or_else(|| alike.next().filter(|_| alike.next().is_none())).map(|t| t.ty);
+    let held = held_type(types, name);
     let wanted = shared.types.get(name).copied();
     if let (Some(held), Some(wanted)) = (held, wanted)
         && held.common_name() != wanted.common_name()

@@ -4,12 +4,16 @@ use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::examine::{Remark, Wanted};
 
 use super::Shared;
-use super::columns::headers;
+use super::columns::{SurveyedFile, check_time, headers};
 use super::names::list;
 
 /// Opens every file, looks at its first bytes and its header.
 pub(super) fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Remark>> {
-    let (names, files) = match headers(shared, &wanted.rows.time) {
+    let looked = headers(shared).and_then(|(names, files)| {
+        let given = given(shared, &names, &files, &wanted.rows.time)?;
+        Ok((names, files, given))
+    });
+    let (names, files, given) = match looked {
         Ok(found) => found,
         Err(e) if e.kind() == Kind::Config => return Ok(vec![refused(&e)]),
         Err(e) => return Err(e),
@@ -22,14 +26,36 @@ pub(super) fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Remark>> {
         remarks.push(Remark::warning("files", "there is nothing in them"));
     }
     let named = wanted.rows.key.iter().chain(&wanted.rows.compare).flatten();
-    for name in named.filter(|name| !names.contains(name)) {
-        let found = format!("the files have no column `{name}`");
+    for name in named.filter(|name| !given.contains(name)) {
+        let found = match shared.transform {
+            Some(_) => format!("the transform gives no column `{name}`"),
+            None => format!("the files have no column `{name}`"),
+        };
         remarks.push(Remark::error("columns", found));
     }
     if let Err(e) = shared.settings.check_types(&names) {
         remarks.push(refused(&e));
     }
     Ok(remarks)
+}
+
+/// The columns that rows have in the end, once there is the time among them.
+fn given(
+    shared: &Shared,
+    names: &[String],
+    files: &[SurveyedFile],
+    time: &str,
+) -> Result<Vec<String>> {
+    let Some(transform) = &shared.transform else {
+        check_time(files, time)?;
+        return Ok(names.to_vec());
+    };
+    let wiring = transform.wire(names)?;
+    wiring.check(time, "rows.time")?;
+    if let Some(index) = wiring.passed_on(time) {
+        check_time(files, &names[index])?;
+    }
+    Ok(wiring.names())
 }
 
 fn refused(error: &Error) -> Remark {
@@ -48,6 +74,7 @@ mod tests {
 
     use super::*;
     use crate::files::{CsvSettings, CsvSource};
+    use crate::transform::Transform;
 
     fn wanted(time: &str, key: &str) -> Wanted {
         Wanted {
@@ -83,6 +110,29 @@ mod tests {
             (&source, "time", "k", "has no column `time`"),
             (&source, "t", "key", "no column `key`"),
             (&open("*.txt"), "t", "k", "no file matches"),
+        ] {
+            let remarks = source.examine(&wanted(time, key)).await.unwrap();
+            let bad = remarks.iter().find(|r| r.verdict == Verdict::Error).unwrap();
+            assert!(bad.found.contains(text), "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_transform_gives_is_what_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.csv"), "t,k\nyesterday,1\n").unwrap();
+        let settings = CsvSettings { path: "*.csv".into(), ..CsvSettings::default() };
+        let open = |sql| {
+            let (settings, sql) = (settings.clone(), Transform::parse(sql).unwrap());
+            CsvSource::transformed(settings, sql, dir.path(), dir.path()).unwrap()
+        };
+        let renamed = open("SELECT t AS at, k + 1 AS n FROM source");
+        let good = renamed.examine(&wanted("at", "n")).await.unwrap();
+        assert!(good.iter().all(|r| r.verdict == Verdict::Ok), "{good:?}");
+        for (source, time, key, text) in [
+            (&renamed, "t", "n", "the transform gives no column `t`"),
+            (&renamed, "at", "k", "the transform gives no column `k`"),
+            (&open("SELECT x AS at, k FROM source"), "at", "k", "the source has no column `x`"),
         ] {
             let remarks = source.examine(&wanted(time, key)).await.unwrap();
             let bad = remarks.iter().find(|r| r.verdict == Verdict::Error).unwrap();

@@ -36,7 +36,7 @@ pub(super) fn first(
     let Some(keeper) = Timekeeper::new(shared, survey, &request.columns)? else {
         return Ok(found);
     };
-    let mut assembler = Assembler::new(shared, request, &keeper)?;
+    let mut assembler = Assembler::new(shared, request, keeper)?;
     let names: Vec<_> = survey.columns.iter().map(|c| c.name.clone()).collect();
     for (index, stamp) in survey.files.iter().enumerate() {
         let path = &stamp.path;

@@ -28,7 +28,9 @@ mod settings;
 mod stage;
 mod staging;
 mod survey;
+mod taker;
 mod time;
+mod transformed;
 mod types;
 mod unpack;
 mod values;
@@ -64,6 +66,8 @@ pub(crate) use time::{Clock, Form, Moment, in_zone};
 use csv::Dialect;
 use staging::Staging;
 
+use crate::transform::Transform;
+
 /// Batches that wait for the reader of a slice.
 const QUEUED: usize = 2;
 
@@ -79,6 +83,8 @@ pub struct CsvSource {
 #[derive(Debug)]
 struct Shared {
     settings: CsvSettings,
+    /// What is made of each row.
+    transform: Option<Transform>,
     /// The types that the settings give.
     types: BTreeMap<String, ColumnType>,
     dialect: Dialect,
@@ -112,6 +118,25 @@ impl CsvSource {
     /// `state_dir` where a sorted copy may be kept. An error of kind `Config` names the setting
     /// that is wrong.
     pub fn open(settings: CsvSettings, base_dir: &Path, state_dir: &Path) -> Result<Self> {
+        Self::with(settings, None, base_dir, state_dir)
+    }
+
+    /// The same, with a transform of each row.
+    pub fn transformed(
+        settings: CsvSettings,
+        transform: Transform,
+        base_dir: &Path,
+        state_dir: &Path,
+    ) -> Result<Self> {
+        Self::with(settings, Some(transform), base_dir, state_dir)
+    }
+
+    fn with(
+        settings: CsvSettings,
+        transform: Option<Transform>,
+        base_dir: &Path,
+        state_dir: &Path,
+    ) -> Result<Self> {
         let delimiter = single_byte("delimiter", settings.delimiter)?;
         let quote = single_byte("quote", settings.quote)?;
         if delimiter == quote {
@@ -134,6 +159,7 @@ impl CsvSource {
         }
         let shared = Shared {
             settings,
+            transform,
             types,
             dialect: Dialect { delimiter, quote },
             zone,
@@ -242,6 +268,9 @@ impl Source for CsvSource {
     }
 
     async fn first(&self, request: &ReadRequest, most: usize) -> Result<Vec<SourceBatch>> {
+        if self.shared.transform.is_some() {
+            return self.read(request).await?.first(most).await;
+        }
         let (shared, request) = (Arc::clone(&self.shared), request.clone());
         blocking(move || first::first(&shared, &request, most)).await
     }

@@ -17,13 +17,14 @@ use retrofill_core::survey::{Block, Survey};
 use super::Shared;
 use super::csv::{Field, Records};
 use super::header::Order;
+use super::taker::Taker;
 use super::time::{Clock, Form, Moment};
 use super::values::{Cells, Column};
 
 /// Rows of a batch.
-const BATCH_ROWS: usize = 8192;
+pub(super) const BATCH_ROWS: usize = 8192;
 /// Source bytes after which a batch is given even if it has fewer rows.
-const BATCH_BYTES: usize = 16 << 20;
+pub(super) const BATCH_BYTES: usize = 16 << 20;
 /// Bits of an ordinal that hold the offset; the others hold the file.
 const OFFSET_BITS: u32 = 40;
 /// The longest file, decompressed.
@@ -37,7 +38,8 @@ pub(super) fn ordinal(file: u32, offset: u64) -> u64 {
     u64::from(file) << OFFSET_BITS | offset
 }
 
-fn place(ordinal: u64) -> (u32, u64) {
+/// The file and the offset of an ordinal.
+pub(super) fn place(ordinal: u64) -> (u32, u64) {
     ((ordinal >> OFFSET_BITS) as u32, ordinal & ((1 << OFFSET_BITS) - 1))
 }
 
@@ -48,18 +50,18 @@ pub(super) fn file_of(ordinal: u64) -> usize {
 
 /// A stretch of time, in the clock's numbers.
 #[derive(Debug, Clone, Copy)]
-struct Span {
+pub(super) struct Span {
     from: Moment,
     to: Moment,
 }
 
 impl Span {
-    fn new(interval: &Interval) -> Self {
+    pub(super) fn new(interval: &Interval) -> Self {
         Span { from: Moment::new(interval.start()), to: Moment::new(interval.end()) }
     }
 
     #[inline]
-    fn contains(&self, t: Moment) -> bool {
+    pub(super) fn contains(&self, t: Moment) -> bool {
         self.from <= t && t < self.to
     }
 }
@@ -128,7 +130,7 @@ struct Row {
 pub(super) struct Assembler<'a> {
     shared: &'a Shared,
     survey: &'a Survey,
-    keeper: &'a Timekeeper<'a>,
+    keeper: Timekeeper<'a>,
     span: Span,
     plan: &'a Columns,
     schema: SchemaRef,
@@ -149,7 +151,7 @@ impl<'a> Assembler<'a> {
     pub(super) fn new(
         shared: &'a Shared,
         request: &'a ReadRequest,
-        keeper: &'a Timekeeper<'a>,
+        keeper: Timekeeper<'a>,
     ) -> Result<Self> {
         let (survey, plan) = (&*request.survey, &*request.columns);
         let comma = shared.settings.decimal == ',';
@@ -172,27 +174,8 @@ impl<'a> Assembler<'a> {
         })
     }
 
-    /// Takes the records of a block that lie in the interval. False when no more are wanted.
-    pub(super) fn block(
-        &mut self,
-        block: &Block,
-        bytes: &[u8],
-        order: &Order,
-        emit: &mut Emit<'_>,
-    ) -> Result<bool> {
-        let mut records = Records::new(self.shared.dialect, bytes, order.width(), block.line);
-        let mut fields = Vec::new();
-        while let Some(line) = records.next(&mut fields) {
-            if line.problem.is_some() {
-                continue;
-            }
-            let ordinal = ordinal(block.file, block.offset + line.start as u64);
-            self.record(bytes, (line.start, line.end), line.number, ordinal, &fields, order);
-            if self.is_full() && !self.flush(bytes, emit)? {
-                return Ok(false);
-            }
-        }
-        self.flush(bytes, emit)
+    pub(super) fn shared(&self) -> &'a Shared {
+        self.shared
     }
 
     /// Takes a record, if it lies in the interval, until `flush` with the same bytes.
@@ -232,7 +215,7 @@ impl<'a> Assembler<'a> {
                 refused.entry(row).or_insert_with(|| (i, reason.into_owned()));
             };
             if i == 0 {
-                column.moments(self.rows.iter().map(|r| r.moment), &mut refuse)?;
+                column.moments(self.rows.iter().map(|r| Some(r.moment)), &mut refuse)?;
             } else {
                 let fields = &self.fields[i.min(self.fields.len())..];
                 let width = self.sources.len();
@@ -287,11 +270,11 @@ impl<'a> Assembler<'a> {
 }
 
 /// Every `width`th field, from the first.
-struct ColumnCells<'a> {
-    shared: &'a Shared,
-    bytes: &'a [u8],
-    fields: &'a [Field],
-    width: usize,
+pub(super) struct ColumnCells<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) bytes: &'a [u8],
+    pub(super) fields: &'a [Field],
+    pub(super) width: usize,
 }
 
 impl Cells for ColumnCells<'_> {
@@ -331,8 +314,7 @@ fn runs<'a>(blocks: impl Iterator<Item = &'a Block>, most: u64) -> Vec<Vec<Block
 /// Reads the rows of an interval from the files themselves.
 pub(super) fn direct(shared: &Shared, request: &ReadRequest, emit: &mut Emit<'_>) -> Result<()> {
     let survey = &*request.survey;
-    let Some(keeper) = Timekeeper::new(shared, survey, &request.columns)? else { return Ok(()) };
-    let mut assembler = Assembler::new(shared, request, &keeper)?;
+    let Some(mut taker) = Taker::new(shared, request)? else { return Ok(()) };
     let mut open = None;
     let blocks = survey.overlapping(&request.interval).map(|(_, b)| b);
     for run in runs(blocks, shared.sizes.chunk as u64) {
@@ -345,13 +327,13 @@ pub(super) fn direct(shared: &Shared, request: &ReadRequest, emit: &mut Emit<'_>
         for block in &run {
             let at = (block.offset - run[0].offset) as usize;
             let content = &bytes[at..at + block.length as usize];
-            if !assembler.block(block, content, &file.order, emit)? {
+            if !taker.block(block, content, &file.order, emit)? {
                 return Ok(());
             }
         }
         open = Some((index, file));
     }
-    assembler.finish(emit).map(|_| ())
+    taker.finish(emit).map(|_| ())
 }
 
 /// Place and text of single records.

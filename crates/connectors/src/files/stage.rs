@@ -25,14 +25,13 @@ use super::blocks::Surveyed;
 use super::buckets::{
     Output, Parsed, Placed, RAW_HEAD, RawBuckets, cut_pieces, open_raw, raw_path, read_head,
 };
-use super::csv::Records;
 use super::header::Order;
 use super::parallel::ordered;
-use super::read::Timekeeper;
 use super::staging::{
     HEAD, Manifest, Piece, Staging, bucket_path, disk, fingerprint, number, read_json, settle,
     write_json,
 };
+use super::taker::Placer;
 use super::time::Moment;
 
 /// The most buckets: each is an open file with a buffer.
@@ -128,11 +127,14 @@ pub(super) fn build(
 ) -> Result<Staging> {
     let slices = disjoint(slices);
     let root = root(&shared.state);
-    let names: Vec<_> = survey.columns.iter().map(|c| &c.name).collect();
+    let names: Vec<_> = survey.source_columns().iter().map(|c| &c.name).collect();
     let time = columns.time().source_name();
     let identity = (fingerprint(survey), &survey.time_form, &shared.settings, names, time, &slices);
-    let identity = serde_json::to_vec(&identity)
+    let mut identity = serde_json::to_vec(&identity)
         .map_err(|e| Error::bug("cannot write an identity as JSON").because(e))?;
+    if let Some(transform) = &shared.transform {
+        identity.extend_from_slice(transform.text().as_bytes());
+    }
     let key = format!("{:032x}", xxh3_128(&identity));
     let dir = root.join(&key);
     std::fs::create_dir_all(&dir).map_err(|e| disk(&dir, e))?;
@@ -215,8 +217,8 @@ impl Job<'_> {
     fn distribute(&self, columns: &Columns) -> Result<Distributed> {
         let mut orders = vec![Order::default(); self.survey.files.len()];
         let mut bytes = vec![0; self.slices.len()];
-        let keeper = Timekeeper::new(self.shared, self.survey, columns)?;
-        let Some(keeper) = keeper else { return Ok(Distributed::V1 { bytes, orders }) };
+        let placer = Placer::new(self.shared, self.survey, columns)?;
+        let Some(placer) = placer else { return Ok(Distributed::V1 { bytes, orders }) };
         let mut blocks = self.survey.blocks.iter().filter(|b| !touched(b, &self.slices).is_empty());
         let mut open: Option<(u32, Surveyed<'_>, Arc<Order>)> = None;
         let next = || {
@@ -232,7 +234,7 @@ impl Job<'_> {
             Ok(Some((block, bytes, Arc::clone(order))))
         };
         let work = |(block, bytes, order): (&Block, Vec<u8>, Arc<Order>)| {
-            let records = self.place(&keeper, block, &bytes, &order);
+            let records = self.place(&placer, block, &bytes, &order)?;
             Ok(Parsed { bytes, file: block.file, offset: block.offset, records })
         };
         let mut raw = RawBuckets::create(&self.dir, self.buckets.last().map_or(0, |b| b + 1))?;
@@ -248,29 +250,24 @@ impl Job<'_> {
 
     fn place(
         &self,
-        keeper: &Timekeeper<'_>,
+        placer: &Placer<'_>,
         block: &Block,
         bytes: &[u8],
         order: &Order,
-    ) -> Vec<Placed> {
-        let mut records = Records::new(self.shared.dialect, bytes, order.width(), block.line);
-        let (mut fields, mut placed) = (Vec::new(), Vec::new());
+    ) -> Result<Vec<Placed>> {
+        let mut placed = Vec::new();
         let bounds: Vec<_> = touched(block, &self.slices)
             .map(|i| (i, Moment::new(self.slices[i].start()), Moment::new(self.slices[i].end())))
             .collect();
-        while let Some(line) = records.next(&mut fields) {
-            if line.problem.is_some() {
-                continue;
-            }
-            let Some(moment) = keeper.time(bytes, &fields, order) else { continue };
+        placer.each(block, bytes, order, &mut |line, moment| {
             let at = bounds.partition_point(|(_, _, to)| *to <= moment);
             if let Some((slice, from, _)) = bounds.get(at)
                 && *from <= moment
             {
                 placed.push((*slice as u32, line.start as u32, line.end as u32, line.number));
             }
-        }
-        placed
+        })?;
+        Ok(placed)
     }
 
     /// Pass 2 for one bucket: `sizes` are the bytes of its slices, of which `first` is the first.

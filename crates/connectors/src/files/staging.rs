@@ -21,7 +21,8 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 use super::Shared;
 use super::csv::Cut;
 use super::header::Order;
-use super::read::{Assembler, Emit, Timekeeper, file_of};
+use super::read::{Emit, file_of};
+use super::taker::Taker;
 
 /// Bytes before the text of a staged record.
 pub(super) const HEAD: usize = 20;
@@ -178,11 +179,7 @@ impl Staging {
         emit: &mut Emit<'_>,
     ) -> Result<()> {
         let Manifest::V1 { slices, buckets, pieces, orders, .. } = &self.manifest;
-        let survey = &*request.survey;
-        let Some(keeper) = Timekeeper::new(shared, survey, &request.columns)? else {
-            return Ok(());
-        };
-        let mut assembler = Assembler::new(shared, request, &keeper)?;
+        let Some(mut taker) = Taker::new(shared, request)? else { return Ok(()) };
         let mut open: Option<(usize, File)> = None;
         let first = slices.partition_point(|s| s.end() <= request.interval.start());
         for i in first..slices.len() {
@@ -197,12 +194,12 @@ impl Staging {
                 };
                 let bytes = piece_bytes(&file, piece, &path)?;
                 open = Some((buckets[i], file));
-                if !records(shared, &mut assembler, &bytes, orders, emit)? {
+                if !records(shared, &mut taker, &bytes, orders, emit)? {
                     return Ok(());
                 }
             }
         }
-        assembler.finish(emit).map(|_| ())
+        taker.finish(emit).map(|_| ())
     }
 }
 
@@ -234,7 +231,7 @@ pub(super) fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<u64> {
 
 fn records(
     shared: &Shared,
-    assembler: &mut Assembler<'_>,
+    taker: &mut Taker<'_>,
     bytes: &[u8],
     orders: &[Order],
     emit: &mut Emit<'_>,
@@ -254,11 +251,11 @@ fn records(
         if !matches!(cut, Cut::Record { .. }) || fields.len() != order.width() {
             return Err(broken());
         }
-        assembler.record(bytes, (start, end), line, ordinal, &fields, order);
-        if assembler.is_full() && !assembler.flush(bytes, emit)? {
+        taker.record(bytes, (start, end), line, ordinal, &fields, order);
+        if taker.is_full() && !taker.flush(bytes, emit)? {
             return Ok(false);
         }
         at = end;
     }
-    assembler.flush(bytes, emit)
+    taker.flush(bytes, emit)
 }

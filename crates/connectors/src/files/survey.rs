@@ -12,7 +12,7 @@ use retrofill_core::survey::{Block, Survey, TimeUnitSeen};
 
 use super::Shared;
 use super::chunks::{Chunk, Chunks, KEPT_TEXT};
-use super::columns::{SurveyedFile, check_time_type, given_type, headers, no_time};
+use super::columns::{SurveyedFile, check_time, check_time_type, given_type, headers, no_time};
 use super::csv::{Field, Line, Records};
 use super::header::{Header, Order};
 use super::iso::is_compact_date;
@@ -20,13 +20,14 @@ use super::open::{Content, unreadable};
 use super::parallel::ordered;
 use super::read::MOST_BYTES;
 use super::time::{Clock, Form, Moment};
+use super::transformed;
 use super::types::Seen;
 
 /// About how many blocks all files are cut into, unless the blocks would be too small or large.
 const MOST_BLOCKS: u64 = 4096;
 /// Unplaced lines that are listed, and bytes of text they may hold together; all are counted.
-const KEPT_LINES: usize = 10_000;
-const KEPT_BYTES: usize = 16 << 20;
+pub(super) const KEPT_LINES: usize = 10_000;
+pub(super) const KEPT_BYTES: usize = 16 << 20;
 /// Values of the time column that its form is guessed from.
 const GUESS_FROM: usize = 1000;
 
@@ -35,8 +36,10 @@ struct Look<'a> {
     shared: &'a Shared,
     files: &'a [SurveyedFile],
     names: &'a [String],
-    /// Index of the time column.
+    /// Index of the time column; behind all where there is none.
     time: usize,
+    /// Rows without a time are noted, and the others placed in their block.
+    placed: bool,
     clock: Option<Clock>,
     /// Columns whose type is found from their values.
     inferred: Vec<bool>,
@@ -58,47 +61,74 @@ struct Findings {
 
 /// Looks at all files.
 pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey> {
-    let (names, files) = headers(shared, &request.time)?;
+    if let Some(transform) = &shared.transform {
+        return transformed::survey(shared, request, transform);
+    }
+    let (names, files) = headers(shared)?;
     shared.settings.check_types(&names)?;
+    check_time(&files, &request.time)?;
     let time = names.iter().position(|n| *n == request.time);
     let time = time.ok_or_else(|| no_time(&files[0].stamp, &names, &request.time))?;
-    let form = find_form(shared, &files, &names[time], time)?;
-    let mut notes: Vec<_> = form.and_then(|f| note(shared, f)).into_iter().collect();
-    let given: Vec<_> =
-        names.iter().map(|n| given_type(shared, &request.types, n, &mut notes)).collect();
-    check_time_type(shared, &names[time])?;
-    let total: u64 = files.iter().map(|f| f.stamp.size).sum();
-    let look = Look {
-        shared,
-        files: &files,
-        names: &names,
-        time,
-        clock: form.map(|f| shared.clock(f)),
-        inferred: given.iter().map(Option::is_none).collect(),
-        block_size: (total / MOST_BLOCKS).clamp(shared.sizes.block, shared.sizes.chunk as u64),
-    };
-    let mut survey = Survey {
-        files: files.iter().map(|f| f.stamp.clone()).collect(),
-        time_form: form.map(|f| f.name().to_owned()),
-        notes,
-        ..Survey::default()
-    };
-    let seen = pass(&look, request, total, &mut survey)?;
-    let unit = survey.time_unit.unwrap_or(TimeUnitSeen::Second);
-    survey.columns = (names.iter().zip(&seen).zip(given).enumerate())
-        .map(|(i, ((name, seen), given))| FieldType {
-            name: name.clone(),
-            ty: given.unwrap_or_else(|| {
-                if i == time {
-                    ColumnType::Instant { unit: unit.precision() }
-                } else {
-                    seen.column_type()
-                }
-            }),
-            nullable: seen.nullable(),
-        })
-        .collect();
-    Ok(survey)
+    let first = First { names: &names, files: &files, time: Some(time), placed: true };
+    first.pass(shared, request)
+}
+
+/// What the first pass looks for.
+pub(super) struct First<'a> {
+    pub(super) names: &'a [String],
+    pub(super) files: &'a [SurveyedFile],
+    /// The column that is read as a time.
+    pub(super) time: Option<usize>,
+    /// Rows need a time, and are placed by it.
+    pub(super) placed: bool,
+}
+
+impl First<'_> {
+    /// Finds types, blocks and, where there is one, times.
+    pub(super) fn pass(&self, shared: &Shared, request: &SurveyRequest) -> Result<Survey> {
+        let First { names, files, time, placed } = *self;
+        let named = |time: usize| find_form(shared, files, &names[time], time);
+        let form = time.map(named).transpose()?.flatten();
+        let mut notes: Vec<_> = form.and_then(|f| note(shared, f)).into_iter().collect();
+        let given: Vec<_> =
+            names.iter().map(|n| given_type(shared, &request.types, n, &mut notes)).collect();
+        if let Some(time) = time {
+            check_time_type(shared, &names[time])?;
+        }
+        let total: u64 = files.iter().map(|f| f.stamp.size).sum();
+        let look = Look {
+            shared,
+            files,
+            names,
+            time: time.unwrap_or(usize::MAX),
+            placed,
+            clock: form.map(|f| shared.clock(f)),
+            inferred: given.iter().map(Option::is_none).collect(),
+            block_size: (total / MOST_BLOCKS).clamp(shared.sizes.block, shared.sizes.chunk as u64),
+        };
+        let mut survey = Survey {
+            files: files.iter().map(|f| f.stamp.clone()).collect(),
+            time_form: form.map(|f| f.name().to_owned()),
+            notes,
+            ..Survey::default()
+        };
+        let seen = pass(&look, request, total, &mut survey)?;
+        let unit = survey.time_unit.unwrap_or(TimeUnitSeen::Second);
+        survey.columns = (names.iter().zip(&seen).zip(given).enumerate())
+            .map(|(i, ((name, seen), given))| FieldType {
+                name: name.clone(),
+                ty: given.unwrap_or_else(|| {
+                    if Some(i) == time {
+                        ColumnType::Instant { unit: unit.precision() }
+                    } else {
+                        seen.column_type()
+                    }
+                }),
+                nullable: seen.nullable(),
+            })
+            .collect();
+        Ok(survey)
+    }
 }
 
 fn note(shared: &Shared, form: Form) -> Option<String> {
@@ -280,8 +310,13 @@ impl Look<'_> {
             }
             match self.time(&line, &fields, file, bytes) {
                 Ok((moment, unit)) => {
-                    block.add(moment);
+                    if self.placed {
+                        block.add(moment);
+                    }
                     found.unit = found.unit.max(Some(unit));
+                    self.values(&mut seen, &fields, &file.order, bytes);
+                }
+                Err(_) if !self.placed && line.problem.is_none() => {
                     self.values(&mut seen, &fields, &file.order, bytes);
                 }
                 Err((column, reason)) => {
@@ -307,7 +342,10 @@ impl Look<'_> {
         if let Some(problem) = line.problem {
             return Err((None, problem.reason(file.header.encoding)));
         }
-        let column = || Some(self.names[self.time].clone());
+        let column = || self.names.get(self.time).cloned();
+        if self.time == usize::MAX {
+            return Err((None, String::new()));
+        }
         let field = file.order.field(fields, self.time);
         match &self.clock {
             Some(clock) if !self.shared.is_null(field.raw(bytes), field.quoted) => clock

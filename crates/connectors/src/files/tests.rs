@@ -101,6 +101,7 @@ fn tiny(source: &CsvSource, chunk: usize) -> CsvSource {
     let old = &source.shared;
     let shared = Shared {
         settings: old.settings.clone(),
+        transform: old.transform.clone(),
         types: old.types.clone(),
         dialect: old.dialect,
         zone: old.zone.clone(),

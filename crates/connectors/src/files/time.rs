@@ -229,7 +229,8 @@ impl Civil {
     }
 }
 
-fn in_range(seconds: i64, nanos: u32) -> Result<Moment, Reason> {
+/// A point in time that a calendar has.
+pub(super) fn in_range(seconds: i64, nanos: u32) -> Result<Moment, Reason> {
     if seconds < Timestamp::MIN.as_second() {
         return Err("lies before the year -9999".into());
     }

@@ -94,10 +94,10 @@ impl Column {
         Column { ty, comma, values }
     }
 
-    /// Appends times that are read already.
+    /// Appends times that are read already; none is NULL.
     pub(super) fn moments(
         &mut self,
-        moments: impl Iterator<Item = Moment>,
+        moments: impl Iterator<Item = Option<Moment>>,
         refuse: &mut Refuse<'_>,
     ) -> Result<()> {
         let (Values::Int64(builder), ColumnType::Instant { unit }) = (&mut self.values, self.ty)
@@ -105,8 +105,8 @@ impl Column {
             return Err(Error::bug("the time column is no instant"));
         };
         for (row, moment) in moments.enumerate() {
-            let whole = moment.whole(unit);
-            if whole.is_none() {
+            let whole = moment.and_then(|m| m.whole(unit));
+            if moment.is_some() && whole.is_none() {
                 refuse(row, not_whole(unit));
             }
             builder.append_option(whole);

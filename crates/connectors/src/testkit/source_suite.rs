@@ -38,15 +38,15 @@ async fn surveyed<K>(given: &Given<K>) -> (Arc<Survey>, Arc<Columns>) {
     (Arc::new(survey), Arc::new(Columns::new(list).expect("well formed")))
 }
 
-/// Digest and ordinals of the rows of an interval.
+/// Digest and ordinals of the rows of an interval, and how many rows were left out.
 async fn read<K>(
     given: &Given<K>,
     (survey, columns): &(Arc<Survey>, Arc<Columns>),
     interval: Interval,
-) -> (Digest, Vec<u64>) {
+) -> (Digest, Vec<u64>, u64) {
     let request = ReadRequest { interval, columns: columns.clone(), survey: survey.clone() };
     let mut rows = given.source.read(&request).await.expect("readable");
-    let (mut digest, mut ordinals) = (Digest::default(), Vec::new());
+    let (mut digest, mut ordinals, mut left_out) = (Digest::default(), Vec::new(), 0);
     while let Some(batch) = rows.batches.next().await {
         let batch = batch.expect("readable");
         assert_eq!(batch.rows.num_rows(), batch.ordinals.len());
@@ -55,8 +55,9 @@ async fn read<K>(
             digest.add_row(&hashes);
         }
         ordinals.extend(batch.ordinals);
+        left_out += batch.filtered;
     }
-    (digest, ordinals)
+    (digest, ordinals, left_out)
 }
 
 fn all(survey: &Survey) -> Interval {
@@ -78,14 +79,17 @@ fn pieces(interval: Interval, n: i128) -> Vec<Interval> {
 pub(crate) async fn slices_add_up<K>(given: &Given<K>) {
     let known = surveyed(given).await;
     let whole = all(&known.0);
-    let (digest, mut ordinals) = read(given, &known, whole).await;
-    assert_eq!(digest.count, known.0.rows, "the survey counted other rows than are read");
-    let (mut sum, mut parts) = (Digest::default(), Vec::new());
+    let (digest, mut ordinals, left_out) = read(given, &known, whole).await;
+    let count = digest.count + left_out;
+    assert_eq!(count, known.0.rows, "the survey counted other rows than are read");
+    let (mut sum, mut parts, mut left_out_of_parts) = (Digest::default(), Vec::new(), 0);
     for piece in pieces(whole, 13) {
-        let (digest, ordinals) = read(given, &known, piece).await;
+        let (digest, ordinals, left_out) = read(given, &known, piece).await;
         sum.add(&digest);
         parts.extend(ordinals);
+        left_out_of_parts += left_out;
     }
+    assert_eq!(left_out_of_parts, left_out);
     assert!(sum.matches(&digest), "{sum:?} is not {digest:?}");
     ordinals.sort_unstable();
     parts.sort_unstable();
@@ -102,8 +106,9 @@ pub(crate) async fn staged_is_the_same<K>(given: &Given<K>) {
     }
     given.source.stage(&known.0, &known.1, &slices).await.expect("staged");
     for slice in &slices {
-        let (digest, mut ordinals) = read(given, &known, *slice).await;
-        let (expected, mut wanted) = direct[slice].clone();
+        let (digest, mut ordinals, left_out) = read(given, &known, *slice).await;
+        let (expected, mut wanted, wanted_out) = direct[slice].clone();
+        assert_eq!(left_out, wanted_out, "{slice}");
         assert!(digest.matches(&expected), "{slice}");
         ordinals.sort_unstable();
         wanted.sort_unstable();
@@ -114,7 +119,7 @@ pub(crate) async fn staged_is_the_same<K>(given: &Given<K>) {
 
 pub(crate) async fn rows_can_be_located<K>(given: &Given<K>) {
     let known = surveyed(given).await;
-    let (_, ordinals) = read(given, &known, all(&known.0)).await;
+    let (_, ordinals, _) = read(given, &known, all(&known.0)).await;
     let some: Vec<_> = ordinals.iter().step_by(7).copied().collect();
     let places = given.source.locate(&known.0, &some).await.expect("located");
     assert_eq!(places.len(), some.len());

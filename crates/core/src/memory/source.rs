@@ -191,8 +191,7 @@ impl Source for MemorySource {
             unplaced: unplaced.len() as u64,
             unplaced_rejects: unplaced.iter().map(|(i, line)| reject(*i, line)).collect(),
             blocks,
-            notes: Vec::new(),
-            time_form: None,
+            ..Survey::default()
         })
     }
 

@@ -77,6 +77,19 @@ pub fn freeze(inputs: Inputs) -> Result<Frozen> {
         (Some(seen), _) => seen,
         (None, OnEmptySource::Skip) => return Ok(Frozen::NothingThere),
         (None, OnEmptySource::Clear) => to_be_cleared(&spec)?,
+        (None, OnEmptySource::Fail) if survey.filtered > 0 => {
+            let (label, rows) = (&spec.source.label, survey.filtered);
+            let what = format!("{label} holds no row: the transform leaves all {rows} out");
+            return Err(Error::config(what)
+                .hint("its `WHERE` is true for none")
+                .about("transform"));
+        }
+        (None, OnEmptySource::Fail) if !survey.unplaced_rejects.is_empty() => {
+            let (label, lines) = (&spec.source.label, survey.unplaced);
+            let first = &survey.unplaced_rejects[0];
+            let what = format!("{label} holds no row with a time; refused lines: {lines}");
+            return Err(Error::config(what).hint(format!("the first one: {}", first.reason)));
+        }
         (None, OnEmptySource::Fail) => {
             return Err(Error::config(format!("{} holds no row", spec.source.label))
                 .hint("if that is fine, say `write: { on_empty_source: skip }`"));

@@ -367,6 +367,7 @@ fn spec(dice: &mut Dice, mode: Mode, slices: i64) -> Spec {
         name: "sim".into(),
         source: endpoint("source"),
         target: endpoint("target"),
+        transform: None,
         rows: RowsSpec {
             time: "t".into(),
             key: (mode != Mode::Append).then(|| vec!["k".into()]),

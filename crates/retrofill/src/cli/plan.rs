@@ -120,6 +120,12 @@ fn text(plan: &Plan, target: &Capabilities, done: u64) -> String {
             plan.id
         ));
     }
+    if plan.survey.filtered > 0 {
+        out.push(format!(
+            "  {} left out by the transform have no time among those that stay",
+            count(plan.survey.filtered, "row")
+        ));
+    }
     out.extend(plan.notes.iter().map(|note| format!("  note: {note}")));
     for slice in plan.slices.iter().take(LISTED) {
         out.push(format!("    {}  about {}", slice.id(), count(slice.rows, "row")));

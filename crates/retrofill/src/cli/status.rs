@@ -15,6 +15,7 @@ use super::job::JobArg;
 use super::output::Failure;
 use super::output::{Format, grouped};
 use super::summary::conservation;
+use crate::job::Job;
 use crate::ledger::{LeaseState, PlanRow, Summary};
 
 /// Arguments of `status`.
@@ -50,7 +51,10 @@ pub async fn execute(ctx: &Context, args: &StatusArgs) -> Result<Exit, Failure> 
     loop {
         let (journal, row) = opened.job.newest().await?;
         let standing = journal.summary(&row.plan).await?;
-        let standing = standing.ok_or_else(|| Error::bug("the ledger lost the plan"))?;
+        let mut standing = standing.ok_or_else(|| Error::bug("the ledger lost the plan"))?;
+        let nowhere = left_out(&opened.job, &row)?;
+        standing.counts.read += nowhere;
+        standing.counts.filtered += nowhere;
         let done = standing.of(State::Verified) + standing.of(State::Empty);
         match ctx.output.format {
             Format::Text => ctx.output.result(&text(&row, &standing, done)),
@@ -64,6 +68,16 @@ pub async fn execute(ctx: &Context, args: &StatusArgs) -> Result<Exit, Failure> 
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
+}
+
+/// Rows that the transform left out and that are in no slice. The plan itself knows them, and is
+/// read only where there can be any: it is large.
+fn left_out(job: &Job, row: &PlanRow) -> Result<u64, Error> {
+    if job.spec.transform.is_none() {
+        return Ok(0);
+    }
+    let plan = job.frozen()?.filter(|plan| plan.id == row.plan);
+    Ok(plan.map_or(0, |plan| plan.survey.filtered))
 }
 
 fn text(row: &PlanRow, standing: &Summary, done: u64) -> String {

@@ -98,8 +98,9 @@ pub(super) async fn work(
     let mut summary = sum_up(&plan, &standing, began.elapsed().as_secs_f64());
     summary.rows = report.rows;
     if matches!(origin, Origin::Fresh | Origin::Grown) {
-        summary.rows.read += plan.survey.unplaced;
+        summary.rows.read += plan.survey.unplaced + plan.survey.filtered;
         summary.rows.rejected += plan.survey.unplaced;
+        summary.rows.filtered += plan.survey.filtered;
     }
     summary.nothing_to_do = report.touched == 0 && report.stopped.is_none();
     summary.exit = decide(facts(&plan, &options, &report, &summary, signals.exit()));
@@ -134,8 +135,9 @@ pub(super) fn sum_up(plan: &Plan, standing: &ledger::Summary, seconds: f64) -> S
         .flat_map(|s| std::iter::repeat_n(s, standing.of(s) as usize));
     let slices = SliceCounts::of(states);
     let mut plan_rows = standing.counts;
-    plan_rows.read += standing.unplaced;
+    plan_rows.read += standing.unplaced + plan.survey.filtered;
     plan_rows.rejected += standing.unplaced;
+    plan_rows.filtered += plan.survey.filtered;
     let trouble =
         |r: &ledger::Reason| format!("slice {} {}: {}", r.slice, r.state.as_str(), r.reason);
     Summary {
@@ -169,7 +171,7 @@ fn facts(
 ) -> Facts {
     let chosen = |state: State| report.slices.iter().any(|s| s.state == state && options.means(s));
     let stopped = report.stopped.as_ref().map(Error::kind);
-    let surveyed = plan.survey.rows + plan.survey.unplaced;
+    let surveyed = plan.survey.rows + plan.survey.unplaced + plan.survey.filtered;
     Facts {
         interrupted: signal == Some(130),
         terminated: signal == Some(143),

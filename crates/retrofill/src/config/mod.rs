@@ -18,6 +18,7 @@ mod schema;
 mod substitute;
 #[cfg(test)]
 mod tests;
+mod transform;
 mod tree;
 mod types;
 mod values;
@@ -33,6 +34,9 @@ use crate::notify::Notify;
 pub use problem::{Problem, Problems};
 pub use schema::schema;
 pub use values::Moment;
+
+/// The place under which [`Loaded::places`] has the first character of the transform's text.
+pub const SQL: &str = "transform:";
 
 /// Larger documents are not specs, bytes.
 const MAX_BYTES: usize = 4 << 20;
@@ -182,6 +186,9 @@ fn understand(
                 format!("{shown}:{}:{}", mark.line, mark.column)
             };
             let labels = typed.labels.or(BTreeMap::new());
+            let mut places = root.places(place);
+            let start = typed.transform.get().and_then(transform::Sql::start);
+            places.extend(start.map(|m| (SQL.into(), format!("{shown}:{}:{}", m.line, m.column))));
             Ok(Loaded {
                 spec,
                 raw,
@@ -190,7 +197,7 @@ fn understand(
                 notify,
                 after,
                 base_dir: base.to_owned(),
-                places: root.places(place),
+                places,
                 state_dir,
             })
         }

@@ -103,7 +103,8 @@ fn mapping<'a>(
 fn read(text: &str, mark: Mark) -> Result<Node, Vec<Problem>> {
     if !text.starts_with(['[', '{', '"', '\'']) {
         let written = text.to_owned();
-        let scalar = Scalar { value: written.clone(), written, plain: true, substituted: false };
+        let value = written.clone();
+        let scalar = Scalar { value, written, plain: true, substituted: false, start: None };
         return Ok(Node { mark, kind: NodeKind::Scalar(scalar) });
     }
     let there = |m: Mark| Mark {

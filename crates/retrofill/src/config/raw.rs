@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use super::problem::Problem;
 use super::raw_ends::{RawSourceConnector, RawTargetConnector};
 use super::read::{Read, choice, section};
+use super::transform::Sql;
 use super::tree::{Node, NodeKind};
 use super::values::{Cap, Concurrency, Moment, Share, Size, SliceSize, Span, Word};
 
@@ -25,6 +26,9 @@ section! {
         pub(super) labels: BTreeMap<String, Word>,
         /// Where rows come from. Never written to.
         pub(super) source: RawSource,
+        /// What is made of each row before anything else: one SQL `SELECT .. FROM source
+        /// [WHERE ..]` of columns and expressions. Default: rows stay as they are.
+        pub(super) transform: Sql,
         /// Where rows go.
         pub(super) target: RawTarget,
         /// Which columns say when a row is and to which series it belongs.

@@ -17,6 +17,7 @@ use super::raw::{
     RawRows, RawScope, RawSpec, RawWrite,
 };
 use super::read::Field;
+use super::transform::transform;
 use super::tree::Mark;
 use super::values::{Concurrency, Moment, Size, SliceSize, Span, Word};
 
@@ -50,6 +51,7 @@ pub(super) fn resolve(
         );
     }
     let rows = raw.rows.get().and_then(|r| rows(r, problems));
+    let transform = transform(raw, problems);
     let range = section(&raw.range, range, problems);
     let write = write(raw, problems);
     let limits = section(&raw.limits, limits, problems);
@@ -58,6 +60,7 @@ pub(super) fn resolve(
     Some(Spec {
         name: name?,
         source: source?,
+        transform: transform?,
         target: target?,
         rows: rows?,
         range: range?,

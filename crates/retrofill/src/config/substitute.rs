@@ -132,8 +132,8 @@ mod tests {
             _ => None,
         };
         let outside = Outside { env: &env, base: dir.path() };
-        let mut scalar =
-            Scalar { written: text.into(), value: text.into(), plain: true, substituted: false };
+        let (written, value) = (text.into(), text.into());
+        let mut scalar = Scalar { written, value, plain: true, substituted: false, start: None };
         match fill(&mut scalar, Mark::default(), &outside) {
             Ok(()) => Ok(scalar.value),
             Err(problem) => {

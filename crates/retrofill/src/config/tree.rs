@@ -58,6 +58,9 @@ pub(super) struct Scalar {
     pub plain: bool,
     /// Whether `value` came from outside and must never be shown.
     pub substituted: bool,
+    /// Where the text begins, if each of its lines stands in the document as it is, all at one
+    /// indentation.
+    pub start: Option<Mark>,
 }
 
 impl Scalar {
@@ -215,6 +218,31 @@ impl<'a> Builder<'a> {
         Mark { line, column: column + 1, length: end.saturating_sub(column).max(1) }
     }
 
+    /// See [`Scalar::start`].
+    fn start(&self, text: &str, style: ScalarStyle, mark: Mark) -> Option<Mark> {
+        let line = |number: usize| self.lines.get(number.checked_sub(1)?).copied();
+        let quotes = match style {
+            ScalarStyle::Plain => 0,
+            ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => 1,
+            _ => {
+                let (ahead, first) = text.lines().enumerate().find(|(_, l)| !l.is_empty())?;
+                let mut numbers = mark.line..mark.line + ahead + 3;
+                let number = numbers.find(|n| line(*n).is_some_and(|l| l.ends_with(first)))?;
+                let indent = line(number)?.chars().count() - first.chars().count();
+                let top = number.checked_sub(ahead)?;
+                let stands = |(i, part): (usize, &str)| {
+                    let there: String = line(top + i)?.chars().skip(indent).collect();
+                    (there == part).then_some(())
+                };
+                text.lines().enumerate().try_for_each(|part| stands(part).ok_or(())).ok()?;
+                return Some(Mark { line: top, column: indent + 1, length: 1 });
+            }
+        };
+        let column = mark.column + quotes;
+        let there: String = line(mark.line)?.chars().skip(column - 1).collect();
+        (!text.contains('\n') && there.starts_with(text)).then_some(Mark { column, ..mark })
+    }
+
     fn take(&mut self, event: Event<'_>, span: &Span) -> Result<(), Broken> {
         let mark = self.mark(span);
         match event {
@@ -228,7 +256,9 @@ impl<'a> Builder<'a> {
                 self.refuse_tag(mark, tag.is_some());
                 let plain = style == ScalarStyle::Plain;
                 let written = text.into_owned();
-                let scalar = Scalar { value: written.clone(), written, plain, substituted: false };
+                let start = self.start(&written, style, mark);
+                let value = written.clone();
+                let scalar = Scalar { value, written, plain, substituted: false, start };
                 let node = Node { mark, kind: NodeKind::Scalar(scalar) };
                 self.remember(anchor, &node);
                 self.add(node)?;

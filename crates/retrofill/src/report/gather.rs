@@ -59,11 +59,12 @@ pub async fn gather(inputs: Inputs<'_>) -> Result<Report> {
     let (mut rejects, mut conflicts) = exceptions::read(scratch, &plan.id, &records).await?;
     let slices = SliceCounts::of(records.iter().map(|r| r.state));
     let mut plan_rows = standing.counts;
-    plan_rows.read += standing.unplaced;
+    plan_rows.read += standing.unplaced + plan.survey.filtered;
     plan_rows.rejected += standing.unplaced;
+    plan_rows.filtered += plan.survey.filtered;
     rejects.rows = plan_rows.rejected;
     conflicts.rows = plan_rows.conflicting;
-    let surveyed = plan.survey.rows + plan.survey.unplaced;
+    let surveyed = plan.survey.rows + plan.survey.unplaced + plan.survey.filtered;
     let too_many = plan.spec.rejects.exceeded(plan_rows.rejected, surveyed);
     let resources = run.as_ref().and_then(|_| Resources::now());
     Ok(Report {

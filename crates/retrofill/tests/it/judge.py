@@ -2,6 +2,7 @@
 """Judges a table that retrofill wrote, with none of its code.
 
     judge.py equal TABLE NULL CSV...     the table holds exactly the rows of the files
+    judge.py sql TABLE SQL CSV...        the table holds exactly what SQL makes of `source`
     judge.py live TABLE LOG CSV...            the same beside a live writer, whose rows all stay
     judge.py append TABLE LOG STOP CSV        be that writer, until the file STOP exists
     judge.py restore TABLE VERSION            put the table back to an older version
@@ -136,6 +137,20 @@ def pack(directory, order, group, files):
         print(json.dumps({"file": to, "groups": pq.ParquetFile(to).num_row_groups}))
 
 
+def sql(table, text, files):
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
+    held = rows(table)
+    con.register("held", held)
+    names = [d[0] for d in con.execute("DESCRIBE held").fetchall()]
+    types = [d[1] for d in con.execute("DESCRIBE held").fetchall()]
+    paths = "[" + ", ".join(literal(f) for f in files) + "]"
+    con.execute(f"CREATE VIEW source AS SELECT * FROM read_csv({paths}, header = true)")
+    cells = ", ".join(f"CAST({quoted(n)} AS {t}) AS {quoted(n)}" for n, t in zip(names, types))
+    con.execute(f"CREATE TABLE expected AS SELECT {cells} FROM ({text})")
+    same(con, "expected", names)
+
+
 KEY = ["ts", "hostname"]
 
 
@@ -236,6 +251,8 @@ def types(table):
 def main(args):
     if len(args) >= 4 and args[0] == "equal":
         equal(args[1], args[2], args[3:])
+    elif len(args) >= 4 and args[0] == "sql":
+        sql(args[1], args[2], args[3:])
     elif len(args) >= 4 and args[0] == "live":
         live(args[1], args[2], args[3:])
     elif len(args) == 5 and args[0] == "append":

@@ -27,4 +27,5 @@ mod rejects;
 mod report;
 mod runners;
 mod settings;
+mod transform;
 mod verify;

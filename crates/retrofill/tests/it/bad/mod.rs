@@ -29,6 +29,7 @@ const SHOWN: usize = 60;
 pub(super) struct Case {
     files: Vec<(String, Vec<u8>)>,
     settings: &'static str,
+    transform: &'static str,
     rows: &'static str,
     every: &'static str,
     /// What the table must hold afterwards, as CSV; none where there must be no table.
@@ -44,7 +45,7 @@ impl Case {
     /// No file at all.
     pub(super) fn nothing() -> Self {
         let rows = "{ time: t, key: [site] }";
-        Case { files: Vec::new(), settings: "", rows, every: "1d", good: None }
+        Case { files: Vec::new(), settings: "", transform: "", rows, every: "1d", good: None }
     }
 
     /// One file more in `data`.
@@ -56,6 +57,11 @@ impl Case {
     /// More settings of `csv`.
     pub(super) fn with(self, settings: &'static str) -> Self {
         Case { settings, ..self }
+    }
+
+    /// SQL before anything else.
+    pub(super) fn transform(self, transform: &'static str) -> Self {
+        Case { transform, ..self }
     }
 
     /// Another `rows`.
@@ -81,8 +87,12 @@ impl Case {
         };
         let path = if settings.contains("path: ") { "" } else { "path: \"data/*\"" };
         let settings = if path.is_empty() { settings.replacen(", ", "", 1) } else { settings };
+        let transform = match self.transform {
+            "" => String::new(),
+            sql => format!("transform: |\n  {sql}\n"),
+        };
         let job = Job::new(&format!(
-            "name: bad\nsource: {{ csv: {{ {path}{settings} }} }}\n\
+            "name: bad\nsource: {{ csv: {{ {path}{settings} }} }}\n{transform}\
              target: {{ delta: {{ path: ./out }} }}\nrows: {}\nrange: {{ every: {} }}\n",
             self.rows, self.every
         ));

@@ -1,5 +1,7 @@
 //! Times that are none, or more than one.
 
+use std::fmt::Write as _;
+
 use super::{Case, cases};
 
 /// `times` between two good ones.
@@ -19,6 +21,30 @@ fn local(times: &[&str]) -> String {
     between("2013-11-03 00:00", times, "2013-11-03 04:00")
 }
 
+/// A month of the example in which the hour from one to two comes twice.
+const MONTH: &str = include_str!("../../../../../examples/nyc-weather/data/2013-11.csv");
+
+/// The example's local times, put into their zone by SQL.
+const PLACED: &str = "SELECT to_timestamp_seconds(to_unixtime(make_date(year, month, day)) \
+                      + hour * 3600) \
+                      AT TIME ZONE 'America/New_York' AS t, origin AS site, temp AS v FROM source";
+
+/// An hour that was left out.
+fn gap() -> String {
+    let header = MONTH.lines().next().unwrap();
+    format!("{header}\nEWR,2013,3,10,2,39{},x\n", ",NA".repeat(8))
+}
+
+/// What the example itself says of when its rows are, without the hour that comes twice.
+fn placed() -> String {
+    let mut out = String::from("t,site,v\n");
+    for line in MONTH.lines().skip(1).filter(|line| !line.contains(",2013,11,3,1,")) {
+        let fields: Vec<_> = line.split(',').collect();
+        writeln!(out, "{},{},{}", fields[14], fields[0], fields[5].replace("NA", "")).unwrap();
+    }
+    out
+}
+
 cases! {
     unparsable_time: Case::csv(zoned(&["soon", "2013-01-01", "03.01.2013"])).loads(zoned(&[]));
     no_time_at_all: Case::csv("t,site,v\nsoon,a,1\nlater,b,2\n");
@@ -36,6 +62,12 @@ cases! {
     clocks_set_back: Case::csv(local(&["2013-11-03 01:00", "2013-11-03 01:59:59"]))
         .with("timezone: America/New_York")
         .loads("t,site,v\n2013-11-03 04:00,a,1\n2013-11-03 09:00,c,3\n");
+    clocks_set_in_sql: Case::csv(MONTH).file("b.csv", gap())
+        .with("null: [\"NA\"]")
+        .transform(PLACED)
+        .loads(placed());
+    no_time_in_sql: Case::csv("t,site,v\nsoon,a,1\n,b,2\n")
+        .transform("SELECT to_timestamp(t) AS t, site, v FROM source");
     clocks_set_forward: Case::csv(local(&["2013-03-10 02:00", "2013-03-10 02:59"]))
         .with("timezone: America/New_York")
         .loads("t,site,v\n2013-11-03 04:00,a,1\n2013-11-03 09:00,c,3\n");
