@@ -87,6 +87,7 @@ fn spec(key: bool, rule: OnDuplicate, memory: u64) -> Spec {
             on_empty_source: OnEmptySource::Skip,
             scope: None,
             min_keep: None,
+            lock: None,
         },
         limits: Limits { memory, ..Limits::default() },
         retry: Retry::default(),
@@ -321,9 +322,14 @@ fn found(case: &Case, cadence: Wanted) -> Gaps {
 
 #[test]
 fn the_whole_source_decides_on_the_cadence_not_its_beginning() {
-    // At first every minute, then for long every five.
+    // At first every minute, for long enough to be believed; then for longer every five.
     let rows = (0..1_200).chain((1_200..20_000).step_by(5)).filter(|m| *m != 15_000);
-    let gaps = found(&minutes(rows), Wanted::Find);
+    let mut case = minutes(rows);
+    case.source.extend(case.source.clone().into_iter().map(|(_, t, v)| (Some(1), t, v)));
+    let search = case.search(Wanted::Find).unwrap();
+    let guess = block_on(async { Searching::new(search).await?.guess().await });
+    assert_eq!(guess.unwrap(), Some(Every::Minutes(1)));
+    let gaps = found(&case, Wanted::Find);
     assert_eq!(gaps.cadence.unwrap().every, Every::Minutes(5));
     assert!(gaps.cadence.unwrap().found.unwrap() < 0.8);
     assert_eq!(gaps.series[0].absent.buckets, 1);
