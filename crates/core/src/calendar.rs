@@ -98,6 +98,20 @@ pub fn zone(name: &str) -> Result<TimeZone> {
 /// The first day of 1970.
 const EPOCH: Date = date(1970, 1, 1);
 
+/// The first Monday that weeks are counted from.
+const MONDAY: Date = date(1969, 12, 29);
+
+/// A piece of the grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cell {
+    /// Which one: neighbours differ by 1.
+    pub(crate) number: i64,
+    /// The first instant inside.
+    pub(crate) start: Timestamp,
+    /// The first instant after.
+    pub(crate) end: Timestamp,
+}
+
 impl Every {
     fn elapsed_seconds(self) -> Option<i64> {
         match self {
@@ -135,11 +149,10 @@ impl Every {
                 EPOCH.checked_add(Span::new().days(days(day).div_euclid(n) * n)).ok()
             }
             Every::Weeks(n) => {
-                let monday = date(1969, 12, 29);
-                debug_assert_eq!(monday.weekday(), Weekday::Monday);
+                debug_assert_eq!(MONDAY.weekday(), Weekday::Monday);
                 let n = i32::try_from(n).ok()?.checked_mul(7)?;
-                let since = (day - monday).get_days();
-                monday.checked_add(Span::new().days(since.div_euclid(n) * n)).ok()
+                let since = (day - MONDAY).get_days();
+                MONDAY.checked_add(Span::new().days(since.div_euclid(n) * n)).ok()
             }
             Every::Months(n) => {
                 let n = i32::try_from(n).ok()?;
@@ -181,6 +194,42 @@ impl Every {
     pub fn ceil(self, t: Timestamp, zone: &TimeZone) -> Result<Timestamp> {
         let floor = self.floor(t, zone)?;
         if floor == t { Ok(t) } else { self.after(floor, zone) }
+    }
+
+    /// The piece of the grid that `t` lies in.
+    pub(crate) fn cell(self, t: Timestamp, zone: &TimeZone) -> Result<Cell> {
+        let start = self.floor(t, zone)?;
+        let date = || start.to_zoned(zone.clone()).date();
+        let days = |since: Date| i64::from((date() - since).get_days());
+        let number = match (self, self.elapsed_seconds()) {
+            (_, Some(length)) => start.as_second().div_euclid(length),
+            (Every::Days(n), _) => days(EPOCH).div_euclid(i64::from(n)),
+            (Every::Weeks(n), _) => days(MONDAY).div_euclid(i64::from(n) * 7),
+            (Every::Months(n), _) => {
+                let months = (i64::from(date().year()) - 1970) * 12 + i64::from(date().month()) - 1;
+                months.div_euclid(i64::from(n))
+            }
+            (_, None) => {
+                let Every::Years(n) = self else { return Err(Error::bug("no such length")) };
+                (i64::from(date().year()) - 1970).div_euclid(i64::from(n))
+            }
+        };
+        // The last piece of the calendar has no boundary behind it.
+        let end = self.after(start, zone).unwrap_or(Timestamp::MAX);
+        Ok(Cell { number, start, end })
+    }
+
+    /// About how long it is: months and years have their mean length.
+    pub fn nominal_seconds(self) -> u64 {
+        match self {
+            Every::Seconds(n) => u64::from(n),
+            Every::Minutes(n) => u64::from(n) * 60,
+            Every::Hours(n) => u64::from(n) * 3_600,
+            Every::Days(n) => u64::from(n) * 86_400,
+            Every::Weeks(n) => u64::from(n) * 604_800,
+            Every::Months(n) => u64::from(n) * 2_629_746,
+            Every::Years(n) => u64::from(n) * 31_556_952,
+        }
     }
 
     /// Cuts the range at the grid; the first and the last piece may be shorter.
@@ -262,6 +311,32 @@ mod tests {
         assert_eq!(late, ["2020-01-20T00:00:00Z", "2020-04-01T00:00:00Z"]);
         let weeks = slices("2w", "1969-12-01T00:00:00Z", "1970-02-01T00:00:00Z", zone);
         assert_eq!(weeks[2], "1969-12-29T00:00:00Z");
+    }
+
+    #[test]
+    fn pieces_are_numbered_as_they_follow_each_other() {
+        let range = Interval::parse("1967-10-28T21:30:00Z", "1972-03-02T00:00:00Z").unwrap();
+        for (every, name) in [
+            ("90min", "UTC"),
+            ("1d", "America/Sao_Paulo"),
+            ("3d", "Europe/London"),
+            ("2w", "UTC"),
+            ("1mo", "Europe/London"),
+            ("5mo", "UTC"),
+            ("1y", "UTC"),
+        ] {
+            let (every, zone): (Every, _) = (every.parse().unwrap(), zone(name).unwrap());
+            let slices = every.slices(&range, &zone).unwrap();
+            let first = every.cell(range.start(), &zone).unwrap();
+            for (i, slice) in slices.iter().enumerate() {
+                let last = slice.end() - std::time::Duration::from_nanos(1);
+                for t in [slice.start(), last] {
+                    let cell = every.cell(t, &zone).unwrap();
+                    assert_eq!(cell.number, first.number + i as i64, "{every} {t}");
+                    assert!(cell.start <= slice.start() && slice.end() <= cell.end, "{every} {t}");
+                }
+            }
+        }
     }
 
     #[test]

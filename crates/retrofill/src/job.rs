@@ -2,7 +2,7 @@
 //! dir, journal and frozen plan.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -82,8 +82,13 @@ impl Job {
 
     /// Opens the source.
     pub fn source(&self) -> Result<Arc<dyn Source>> {
+        self.source_at(&self.state_dir)
+    }
+
+    /// Opens the source with another place for what must be sorted.
+    pub fn source_at(&self, state_dir: &Path) -> Result<Arc<dyn Source>> {
         let transform = self.spec.transform.as_deref();
-        open_source(&self.spec.source, transform, &self.base_dir, &self.state_dir)
+        open_source(&self.spec.source, transform, &self.base_dir, state_dir)
     }
 
     /// Opens the target.
@@ -189,7 +194,7 @@ impl Job {
             .hint("finish it with the old spec, or drop it with `--replan`"));
         }
         let frozen = frozen.with(&self.spec);
-        if !self.has_changed(parts, &frozen).await? {
+        if !has_changed(parts.source.as_ref(), parts.env.now(), &frozen).await? {
             write_unplaced(parts.env.scratch().as_ref(), &frozen).await?;
             return Ok(Some((frozen, Origin::Resumed)));
         }
@@ -205,18 +210,6 @@ impl Job {
         Ok(summary.is_some_and(|s| {
             s.total() > 0 && s.of(State::Verified) + s.of(State::Empty) == s.total()
         }))
-    }
-
-    /// Whether a survey would find other files, or rows that have settled meanwhile.
-    async fn has_changed(&self, parts: &Parts, plan: &Plan) -> Result<bool> {
-        let end = plan.range.end();
-        let settled = parts.env.now().checked_sub(plan.spec.range.settle).ok();
-        let open = plan.later > 0 && plan.spec.range.to.is_none_or(|to| to > end);
-        if open && settled.is_some_and(|s| s.as_second() > end.as_second()) {
-            return Ok(true);
-        }
-        let now = parts.source.stamps().await?;
-        Ok(now.is_some_and(|now| now != plan.survey.files))
     }
 
     /// Surveys the source, and finds its columns as they would go to the target, with what the
@@ -251,8 +244,28 @@ impl Job {
         parts: &Parts,
         progress: Option<ProgressFn>,
     ) -> Result<Option<(Plan, Origin)>> {
-        let (survey, columns, notes) =
-            self.look(parts.source.as_ref(), parts.target.as_ref(), progress).await?;
+        let (source, target) = (parts.source.as_ref(), parts.target.as_ref());
+        let drafted = self.draft(source, target, parts.env.now(), progress).await?;
+        let Some(mut plan) = drafted else { return Ok(None) };
+        if let Some(salt) = known_salt(Some(&parts.journal), target, &plan).await? {
+            plan.salt = salt;
+        }
+        let scratch = parts.env.scratch();
+        write_unplaced(scratch.as_ref(), &plan).await?;
+        scratch.write(PLAN_PART, &plan.to_json()?).await?;
+        scratch.rename(PLAN_PART, PLAN_FILE).await?;
+        Ok(Some((plan, Origin::Fresh)))
+    }
+
+    /// The plan that would be frozen now; under a salt of its own, and written nowhere.
+    async fn draft(
+        &self,
+        source: &dyn Source,
+        target: &dyn Target,
+        now: Timestamp,
+        progress: Option<ProgressFn>,
+    ) -> Result<Option<Plan>> {
+        let (survey, columns, notes) = self.look(source, target, progress).await?;
         let inputs = Inputs {
             spec: self.spec.clone(),
             as_written: self.as_written.clone(),
@@ -261,53 +274,89 @@ impl Job {
             columns,
             notes,
             cuts: Vec::new(),
-            now: parts.env.now(),
+            now,
             salt: salt()?,
         };
-        let Frozen::Plan(mut plan) = freeze(inputs.clone()).map_err(|e| self.pointed(e))? else {
-            return Ok(None);
-        };
-        let cuts = earlier_cuts(parts, &plan).await?;
+        let Frozen::Plan(mut plan) = freeze(inputs.clone())? else { return Ok(None) };
+        let cuts = earlier_cuts(target, &plan).await?;
         if !cuts.is_empty()
             && let Frozen::Plan(again) = freeze(Inputs { cuts, ..inputs })?
         {
             plan = again;
-        }
-        if let Some(salt) = self.known_salt(parts, &plan).await? {
-            plan.salt = salt;
         }
         let files = plan.survey.files.len();
         let label = &mut plan.spec.source.label;
         if let (2.., Some((kind, path))) = (files, label.split_once(' ')) {
             *label = format!("{files} {kind} files, {path}");
         }
-        let scratch = parts.env.scratch();
-        write_unplaced(scratch.as_ref(), &plan).await?;
-        scratch.write(PLAN_PART, &plan.to_json()?).await?;
-        scratch.rename(PLAN_PART, PLAN_FILE).await?;
-        Ok(Some((*plan, Origin::Fresh)))
+        Ok(Some(*plan))
     }
 
-    /// The salt under which this very plan was begun before: in the ledger, or, where that is
-    /// lost, in the target's receipts.
-    async fn known_salt(&self, parts: &Parts, plan: &Plan) -> Result<Option<[u8; 16]>> {
-        for entry in parts.journal.read(&plan.id, 0).await? {
-            let Event::V1(event) = entry.event;
-            if let EventV1::PlanFrozen { salt, .. } = event {
-                return Ok(Some(salt));
-            }
+    /// The plan that a run would work on, without freezing or writing anything: the frozen one
+    /// where that still says what is there, else the one that would be made.
+    pub async fn prospect(
+        &self,
+        source: &dyn Source,
+        target: &dyn Target,
+        progress: Option<ProgressFn>,
+    ) -> Result<Option<Plan>> {
+        let now = Timestamp::now();
+        let fits = |plan: &Plan| plan.spec_hash == hex(&self.spec.hash());
+        if let Some(frozen) = self.frozen()?.filter(fits)
+            && !has_changed(source, now, &frozen).await?
+        {
+            return Ok(Some(frozen.with(&self.spec)));
         }
-        let found = parts.target.receipts(&plan.range).await?.found;
-        let of = |wanted: &dyn Fn(&ReceiptV1) -> bool| {
-            found.iter().map(|f| f.receipt.latest()).find(|r| wanted(r)).map(|r| r.salt)
+        let Some(mut plan) = self.draft(source, target, now, progress).await? else {
+            return Ok(None);
         };
-        Ok(of(&|r| r.plan == plan.id).or_else(|| of(&|r| r.spec_hash == plan.spec_hash)))
+        let journal = self.journal_read_only().ok();
+        if let Some(salt) = known_salt(journal.as_deref(), target, &plan).await? {
+            plan.salt = salt;
+        }
+        Ok(Some(plan))
     }
 }
 
+/// Whether a survey would find other files, or rows that have settled meanwhile.
+async fn has_changed(source: &dyn Source, now: Timestamp, plan: &Plan) -> Result<bool> {
+    let end = plan.range.end();
+    let settled = now.checked_sub(plan.spec.range.settle).ok();
+    let open = plan.later > 0 && plan.spec.range.to.is_none_or(|to| to > end);
+    if open && settled.is_some_and(|s| s.as_second() > end.as_second()) {
+        return Ok(true);
+    }
+    let now = source.stamps().await?;
+    Ok(now.is_some_and(|now| now != plan.survey.files))
+}
+
+/// The salt under which this very plan was begun before: in the ledger, or, where that is lost, in
+/// the target's receipts.
+async fn known_salt(
+    journal: Option<&SqliteJournal>,
+    target: &dyn Target,
+    plan: &Plan,
+) -> Result<Option<[u8; 16]>> {
+    let entries = match journal {
+        Some(journal) => journal.read(&plan.id, 0).await?,
+        None => Vec::new(),
+    };
+    for entry in entries {
+        let Event::V1(event) = entry.event;
+        if let EventV1::PlanFrozen { salt, .. } = event {
+            return Ok(Some(salt));
+        }
+    }
+    let found = target.receipts(&plan.range).await?.found;
+    let of = |wanted: &dyn Fn(&ReceiptV1) -> bool| {
+        found.iter().map(|f| f.receipt.latest()).find(|r| wanted(r)).map(|r| r.salt)
+    };
+    Ok(of(&|r| r.plan == plan.id).or_else(|| of(&|r| r.spec_hash == plan.spec_hash)))
+}
+
 /// Where earlier plans of the same spec cut between the plan's own boundaries.
-async fn earlier_cuts(parts: &Parts, plan: &Plan) -> Result<Vec<Timestamp>> {
-    let found = parts.target.receipts(&plan.range).await?.found;
+async fn earlier_cuts(target: &dyn Target, plan: &Plan) -> Result<Vec<Timestamp>> {
+    let found = target.receipts(&plan.range).await?.found;
     let earlier = |r: &&ReceiptV1| r.plan != plan.id && r.spec_hash == plan.spec_hash;
     let ends = |r: &ReceiptV1| [r.interval.start(), r.interval.end()];
     let receipts = found.iter().map(|f| f.receipt.latest());

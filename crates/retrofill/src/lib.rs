@@ -7,6 +7,7 @@ pub mod env;
 pub mod job;
 pub mod ledger;
 pub mod lists;
+pub mod look;
 pub mod notify;
 pub mod report;
 pub mod signals;

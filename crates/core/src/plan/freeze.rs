@@ -221,10 +221,10 @@ fn auto(
     let mut chosen = None;
     for every in LADDER {
         // Cutting finer than this would make more slices than a plan may have.
-        if span / seconds(every) > crate::calendar::MAX_SLICES as u64 / 2 {
+        if span / every.nominal_seconds() > crate::calendar::MAX_SLICES as u64 / 2 {
             break;
         }
-        if span < 4 * seconds(every) && every != Every::Seconds(1) {
+        if span < 4 * every.nominal_seconds() && every != Every::Seconds(1) {
             continue;
         }
         let range = range(spec, limits, every, zone)?;
@@ -239,18 +239,6 @@ fn auto(
     chosen.ok_or_else(|| {
         Error::config("no slice size fits the source's time range").hint("give `range.every`")
     })
-}
-
-fn seconds(every: Every) -> u64 {
-    match every {
-        Every::Seconds(n) => u64::from(n),
-        Every::Minutes(n) => u64::from(n) * 60,
-        Every::Hours(n) => u64::from(n) * 3_600,
-        Every::Days(n) => u64::from(n) * 86_400,
-        Every::Weeks(n) => u64::from(n) * 604_800,
-        Every::Months(n) => u64::from(n) * 2_629_746,
-        Every::Years(n) => u64::from(n) * 31_556_952,
-    }
 }
 
 fn merged(intervals: Vec<Interval>, estimates: &[Estimate]) -> Result<Vec<Interval>> {

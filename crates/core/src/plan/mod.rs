@@ -135,6 +135,40 @@ impl Plan {
         self
     }
 
+    /// The plan of some of its slices, by index; none where none is chosen. Lines that belong to no
+    /// slice are left to the whole plan, and so is every claim about what is not chosen: its range
+    /// begins and ends with a slice.
+    pub fn only(&self, chosen: impl Fn(usize) -> bool, now: Timestamp) -> Result<Option<Self>> {
+        let slices: Vec<_> = self.slices.iter().enumerate().filter(|(i, _)| chosen(*i)).collect();
+        let (Some((_, first)), Some((_, last))) = (slices.first(), slices.last()) else {
+            return Ok(None);
+        };
+        if slices.len() == self.slices.len() {
+            return Ok(Some(self.clone()));
+        }
+        let range = Interval::new(first.interval.start(), last.interval.end())?;
+        let left = self.slices.len() - slices.len();
+        let slices: Vec<_> = slices.into_iter().map(|(_, slice)| slice.clone()).collect();
+        let mut plan = self.clone();
+        let survey = Arc::make_mut(&mut plan.survey);
+        survey.unplaced = 0;
+        survey.unplaced_rejects.clear();
+        plan.notes.push(format!(
+            "only slices in which the target lacked rows of the source: {left} of {} are left out, \
+             and nothing is said about them",
+            self.slices.len()
+        ));
+        plan.id = Plan::identify(&plan.spec_hash, &plan.columns, &range, &slices);
+        (plan.frozen_at, plan.range, plan.slices) = (now, range, slices);
+        (plan.earlier, plan.later) = (0, 0);
+        Ok(Some(plan))
+    }
+
+    /// Whether its slices cover its range without a break.
+    pub fn is_whole(&self) -> bool {
+        self.slices.windows(2).all(|w| w[0].interval.end() == w[1].interval.start())
+    }
+
     /// The journal's first event of this plan.
     pub fn frozen_event(&self) -> Event {
         Event::V1(EventV1::PlanFrozen {

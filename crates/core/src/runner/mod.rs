@@ -7,6 +7,7 @@
 mod attempt;
 mod drive;
 mod exceptions;
+mod gaps;
 mod heal;
 mod held;
 mod lease;
@@ -34,6 +35,7 @@ use crate::plan::Plan;
 use crate::receipt::Counts;
 use crate::throttle::Throttle;
 
+pub use gaps::{Cadence, Gaps, Hole, Missing, Search, Series, Wanted, gaps};
 pub use heal::{Allowed, Prospect, changed, undoable};
 pub use ours::Basis;
 pub use run::run;
@@ -154,6 +156,8 @@ pub enum Happening {
     Rows(u64),
     /// A slice reached this state.
     Slice(SliceId, State, Counts),
+    /// A slice was looked through, and is left as it stands.
+    Searched(SliceId),
     /// A slice was halved: one more to do.
     Halved(SliceId),
     /// Something that slows the run down or changes its course.

@@ -8,6 +8,7 @@ mod consent;
 mod differences;
 pub mod exec;
 pub mod exit;
+pub mod gaps;
 pub mod grants;
 pub mod init;
 pub mod job;
@@ -110,6 +111,8 @@ pub enum Command {
     Check(check::CheckArgs),
     /// Show the first rows as they would be loaded, and what would be refused. Writes nothing.
     Preview(preview::PreviewArgs),
+    /// Show what is missing, and what of that the source can fill. Writes nothing.
+    Gaps(gaps::GapsArgs),
     /// Freeze what `run` will do, and print it. Writes nothing to the target.
     Plan(plan::PlanArgs),
     /// Load and prove; plans first if needed, and always resumes.
@@ -182,6 +185,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Init(args) => init::execute(&ctx, args).await,
         Command::Check(args) => check::execute(&ctx, args).await,
         Command::Preview(args) => preview::execute(&ctx, args).await,
+        Command::Gaps(args) => gaps::execute(&ctx, args).await,
         Command::Plan(args) => plan::execute(&ctx, args).await,
         Command::Run(args) => run::execute(&ctx, args).await,
         Command::Exec(args) => exec::execute(&ctx, args).await,

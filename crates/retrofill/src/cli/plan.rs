@@ -5,19 +5,22 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args};
 
+use jiff::Timestamp;
 use retrofill_core::columns::{Column, Role};
 use retrofill_core::connector::Capabilities;
 use retrofill_core::error::Error;
 use retrofill_core::ledger::{Journal as _, State};
 use retrofill_core::plan::{Plan, PlanFile};
-use retrofill_core::spec::WriteSpec;
+use retrofill_core::runner::Wanted;
+use retrofill_core::spec::{Mode, WriteSpec};
 
 use super::Context;
 use super::exit::Exit;
-use super::job::JobArg;
+use super::gaps::{Searched, search};
+use super::job::{JobArg, Opened};
 use super::output::Failure;
 use super::output::{Format, grouped};
-use super::summary::{count, interval};
+use super::summary::{count, extent};
 use super::watch::Screen;
 use crate::job::Parts;
 use crate::ledger::{Summary, holder};
@@ -31,6 +34,16 @@ pub struct PlanArgs {
     /// Write the plan to this file too.
     #[arg(short, long, value_name = "FILE", env = "RETROFILL_OUT", hide_env = true)]
     pub out: Option<PathBuf>,
+    /// Mode fill-missing: plan only the slices in which the target lacks rows that the source has.
+    /// Nothing is kept but the file of `--out`, which `run` and `exec` take.
+    #[arg(
+        long,
+        env = "RETROFILL_ONLY_GAPS",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
+    pub only_gaps: bool,
     /// Exit with 10 instead of 0 while work is outstanding.
     #[arg(
         long,
@@ -45,6 +58,9 @@ pub struct PlanArgs {
 /// Freezes the plan and prints it.
 pub async fn execute(ctx: &Context, args: &PlanArgs) -> Result<Exit, Failure> {
     let opened = args.job.open(ctx.state_dir.as_deref())?;
+    if args.only_gaps {
+        return only_gaps(ctx, args, opened).await;
+    }
     let screen = Screen::new(ctx.output);
     let parts = Parts::open(&opened.job)?;
     let planned = if opened.plan.is_some() {
@@ -60,16 +76,66 @@ pub async fn execute(ctx: &Context, args: &PlanArgs) -> Result<Exit, Failure> {
     };
     let standing = take_in(&parts, &plan).await?;
     let done = standing.of(State::Verified) + standing.of(State::Empty);
-    if let Some(out) = &args.out {
-        std::fs::write(out, plan.to_json()?).map_err(|e| {
-            Error::config(format!("{} cannot be written", out.display())).because(e)
-        })?;
-    }
+    write(args, &plan)?;
     match ctx.output.format {
         Format::Json => ctx.output.json(&PlanFile::V1(Box::new(plan))),
-        Format::Text => ctx.output.result(&text(&plan, &parts.target.capabilities(), done)),
+        Format::Text => {
+            let next = next(&plan, done);
+            ctx.output.result(&text(&plan, &parts.target.capabilities(), &next));
+        }
     }
     Ok(Exit::Done.detailed(args.detailed_exitcode, done < standing.total()))
+}
+
+/// Plans the slices that have something to fill. The plan of the whole job stays the job's.
+async fn only_gaps(ctx: &Context, args: &PlanArgs, opened: Opened) -> Result<Exit, Failure> {
+    let mode = opened.job.spec.write.mode;
+    if mode != Mode::FillMissing {
+        let what = format!("`--only-gaps` belongs to mode fill-missing, not {}", mode.as_str());
+        let hint = "the mode would do more to a slice than fill what is missing in it";
+        return Err(Error::config(what).hint(hint).into());
+    }
+    let (name, capabilities) = (opened.job.spec.name.clone(), opened.job.target()?.capabilities());
+    let (plan, gaps) = match search(ctx, opened, Wanted::Rows).await? {
+        Searched::Found(found) => *found,
+        Searched::Stopped(exit) => return Ok(exit),
+        Searched::Empty => {
+            ctx.output.result(&format!("{name}: the source is empty; nothing to do"));
+            return Ok(Exit::Done);
+        }
+    };
+    for doubt in &gaps.doubts {
+        ctx.output.warning(doubt);
+    }
+    let Some(plan) = plan.only(|slice| gaps.slices[slice] > 0, Timestamp::now())? else {
+        match ctx.output.format {
+            Format::Json => ctx.output.json(&serde_json::json!({ "v": 1, "slices": [] })),
+            Format::Text => ctx.output.result(&format!(
+                "{name}: nothing to fill; the target has every row of the source that can be loaded"
+            )),
+        }
+        return Ok(Exit::Done);
+    };
+    write(args, &plan)?;
+    match ctx.output.format {
+        Format::Json => ctx.output.json(&PlanFile::V1(Box::new(plan))),
+        Format::Text => {
+            let rows = count(gaps.fillable_rows(), "row");
+            let next = match &args.out {
+                Some(out) => format!("Next: retrofill run {}", out.display()),
+                None => "Next: retrofill plan --only-gaps -o gaps.json".to_owned(),
+            };
+            ctx.output.result(&text(&plan, &capabilities, &format!("{rows} to fill\n{next}")));
+        }
+    }
+    Ok(Exit::Done.detailed(args.detailed_exitcode, true))
+}
+
+fn write(args: &PlanArgs, plan: &Plan) -> Result<(), Failure> {
+    let Some(out) = &args.out else { return Ok(()) };
+    std::fs::write(out, plan.to_json()?).map_err(|e| {
+        Error::config(format!("{} cannot be written", out.display())).because(e).into()
+    })
 }
 
 /// Makes the ledger know the plan, so that status shows it before the first run.
@@ -87,15 +153,23 @@ async fn take_in(parts: &Parts, plan: &Plan) -> Result<Summary, Error> {
 /// No more slices than this are listed.
 const LISTED: usize = 24;
 
-fn text(plan: &Plan, target: &Capabilities, done: u64) -> String {
+/// What is done of a plan, and what comes next.
+fn next(plan: &Plan, done: u64) -> String {
     let slices = plan.slices.len() as u64;
+    match done {
+        0 => "Next: retrofill run".into(),
+        n if n == slices => format!("{} of {} done", grouped(n), grouped(slices)),
+        n => format!("{} of {} done\nNext: retrofill run", grouped(n), grouped(slices)),
+    }
+}
+
+fn text(plan: &Plan, target: &Capabilities, next: &str) -> String {
     let mut out = vec![format!(
-        "{}: {} -> {}      {}, {}",
+        "{}: {} -> {}      {}",
         plan.spec.name,
         plan.spec.source.label,
         plan.spec.target.label,
-        count(slices, "slice"),
-        interval(&plan.range)
+        extent(plan.slices.len() as u64, &plan.range, plan.is_whole())
     )];
     out.push(format!(
         "  plan {}   every {} in {}   mode {}   about {}, {}",
@@ -133,11 +207,7 @@ fn text(plan: &Plan, target: &Capabilities, done: u64) -> String {
     if plan.slices.len() > LISTED {
         out.push(format!("    and {} more", grouped((plan.slices.len() - LISTED) as u64)));
     }
-    out.push(match done {
-        0 => "Next: retrofill run".into(),
-        n if n == slices => format!("{} of {} done", grouped(n), grouped(slices)),
-        n => format!("{} of {} done\nNext: retrofill run", grouped(n), grouped(slices)),
-    });
+    out.push(next.to_owned());
     out.join("\n")
 }
 

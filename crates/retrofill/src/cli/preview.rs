@@ -222,7 +222,7 @@ fn align(ty: ColumnType) -> Align {
 }
 
 /// A value as JSON has it. What JSON has no number for stays text.
-fn typed(text: Option<&str>, ty: ColumnType) -> Value {
+pub(super) fn typed(text: Option<&str>, ty: ColumnType) -> Value {
     let Some(text) = text else { return Value::Null };
     let plain = match ty {
         ColumnType::Bool | ColumnType::Integer { .. } | ColumnType::Float { .. } => {

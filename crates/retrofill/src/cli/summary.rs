@@ -103,6 +103,8 @@ pub struct Summary {
     pub slices: SliceCounts,
     /// What the plan covers.
     pub interval: Interval,
+    /// Whether its slices cover all of that.
+    pub whole: bool,
     /// Where the rows of this invocation went.
     pub rows: Counts,
     /// Where the rows of the whole plan went.
@@ -148,12 +150,11 @@ impl Summary {
             return self.idle();
         }
         let mut out = format!(
-            "{}: {} -> {}      {}, {}\n",
+            "{}: {} -> {}      {}\n",
             self.job,
             self.source,
             self.target,
-            count(self.slices.total, "slice"),
-            interval(&self.interval)
+            extent(self.slices.total, &self.interval, self.whole)
         );
         // Writing to a text cannot fail.
         let _ =
@@ -238,7 +239,7 @@ impl Summary {
         match self.exit {
             Exit::Mismatched => "Next: retrofill verify | show | run --select mismatched",
             Exit::Rejects => "Next: see rejects/ in the state directory, or raise rejects.max",
-            Exit::Done => "Next: retrofill verify | status | run (safe to repeat)",
+            Exit::Done => "Next: retrofill gaps | verify | run (safe to repeat)",
             _ => "Next: retrofill status | log | run (continues where it stopped)",
         }
     }
@@ -303,6 +304,12 @@ pub fn conservation(c: &Counts) -> String {
     )
 }
 
+/// Slices and what they cover: `12 slices, 2013-01-01 <= t < 2014-01-01 UTC`.
+pub fn extent(slices: u64, interval: &Interval, whole: bool) -> String {
+    let part = if whole { "" } else { "parts of " };
+    format!("{}, {part}{}", count(slices, "slice"), self::interval(interval))
+}
+
 /// Dates alone where both ends are midnights in UTC.
 pub fn interval(i: &Interval) -> String {
     let midnight = |t: Timestamp| t.as_nanosecond().rem_euclid(86_400_000_000_000) == 0;
@@ -331,6 +338,7 @@ mod tests {
             target: "Delta ./out".into(),
             slices: SliceCounts::of(states),
             interval: Interval::parse("2013-01-01T00:00:00Z", "2014-01-01T00:00:00Z").unwrap(),
+            whole: true,
             rows: counts,
             plan_rows: counts,
             digest: Some("7c1e00112233445566778899aabbccdd".into()),

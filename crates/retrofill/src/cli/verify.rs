@@ -17,7 +17,7 @@ use super::exit::{Facts, decide};
 use super::job::JobArg;
 use super::output::Failure;
 use super::output::{Format, grouped, seconds};
-use super::summary::{Summary, count, interval};
+use super::summary::{Summary, count, extent};
 use super::tell;
 use super::watch::Screen;
 use super::work::{sum_up, write_summary};
@@ -105,12 +105,11 @@ pub async fn execute(ctx: &Context, args: &VerifyArgs) -> Result<Exit, Failure> 
 
 fn text(findings: &[Finding], summary: &Summary) -> String {
     let mut out = vec![format!(
-        "{}: {} -> {}      {}, {}",
+        "{}: {} -> {}      {}",
         summary.job,
         summary.source,
         summary.target,
-        count(findings.len() as u64, "slice"),
-        interval(&summary.interval)
+        extent(findings.len() as u64, &summary.interval, summary.whole)
     )];
     let mut good = 0;
     for finding in findings {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use retrofill_core::connector::ProgressFn;
+use retrofill_core::ledger::State;
 use retrofill_core::runner::{Happening, Watch};
 
 use super::output::Output;
@@ -42,6 +43,7 @@ impl Watch for Screen {
             }
             Happening::Rows(more) => self.progress.rows(*more),
             Happening::Slice(_, state, _) => self.progress.slice_done(*state),
+            Happening::Searched(_) => self.progress.slice_done(State::Verified),
             Happening::Halved(id) => self.output.note(&format!("slice {id} is halved")),
             Happening::Note(text) => {
                 self.progress.note(text);

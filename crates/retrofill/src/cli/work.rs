@@ -118,7 +118,7 @@ pub(super) fn explained(result: Result<Report, Error>, signals: &Signals) -> Res
 }
 
 /// A plan file works only while its spec still means the same.
-fn check_pinned(job: &Job, plan: Plan) -> Result<Plan, Failure> {
+pub(super) fn check_pinned(job: &Job, plan: Plan) -> Result<Plan, Failure> {
     if plan.spec_hash == retrofill_core::id::hex(&job.spec.hash()) {
         return Ok(plan);
     }
@@ -147,6 +147,7 @@ pub(super) fn sum_up(plan: &Plan, standing: &ledger::Summary, seconds: f64) -> S
         target: plan.spec.target.label.clone(),
         status: slices.status(),
         interval: plan.range,
+        whole: plan.is_whole(),
         rows: Counts::default(),
         plan_rows,
         digest: (slices.done() > 0).then(|| format!("{:032x}", standing.digest)),

@@ -7,7 +7,6 @@ use retrofill_core::receipt::Counts;
 
 use super::{Report, SliceLine, fates};
 use crate::cli::output::{grouped, seconds};
-use crate::cli::summary::interval;
 
 /// Slices that are listed.
 const OPEN: usize = 50;
@@ -21,7 +20,7 @@ pub(super) fn page(report: &Report) -> String {
         "{} \u{2192} {}, {}",
         plain(&report.source),
         plain(&report.target),
-        plain(&interval(&report.plan.range))
+        plain(&report.extent())
     );
     let run = report.run.as_ref();
     if let Some(length) = run.and_then(|r| r.seconds) {

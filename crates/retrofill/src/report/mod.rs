@@ -24,7 +24,7 @@ use retrofill_core::ledger::State;
 use retrofill_core::receipt::Counts;
 use serde::Serialize;
 
-use crate::cli::summary::{SliceCounts, Status};
+use crate::cli::summary::{SliceCounts, Status, interval};
 
 pub use exceptions::{ConflictLine, Conflicts, Reason, RejectLine, Rejects};
 pub use gather::{Inputs, JustEnded, gather};
@@ -82,6 +82,15 @@ pub struct Report {
     pub retrofill: &'static str,
     /// Every slice by time; halves instead of those that were halved.
     pub slice_list: Vec<SliceLine>,
+}
+
+impl Report {
+    /// What the plan covers; of one that leaves out slices between others, only parts.
+    pub(crate) fn extent(&self) -> String {
+        let joined = |w: &[SliceLine]| w[0].interval.end() == w[1].interval.start();
+        let part = if self.slice_list.windows(2).all(joined) { "" } else { "parts of " };
+        format!("{part}{}", interval(&self.plan.range))
+    }
 }
 
 /// What was planned.

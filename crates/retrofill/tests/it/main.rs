@@ -11,6 +11,7 @@ mod compat;
 mod example;
 mod exec;
 mod formats;
+mod gaps;
 mod growth;
 mod guide;
 mod harness;

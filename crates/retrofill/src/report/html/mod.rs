@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Report, RunFacts, fates};
 use crate::cli::output::{grouped, seconds};
-use crate::cli::summary::{Status, count, interval};
+use crate::cli::summary::{Status, count};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -103,7 +103,7 @@ fn top(report: &Report) -> Markup {
                 p.error { b { "The run ended early: " } (prose(error)) }
             }
             p.range {
-                span { (interval(&report.plan.range)) }
+                span { (report.extent()) }
                 @if let Some(t) = report.verified_through {
                     span { "verified through " (t) }
                 } @else if let Some(t) = report.verified_back_to {
