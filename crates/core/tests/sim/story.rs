@@ -325,16 +325,21 @@ impl Story {
     /// Runs until nothing is left to do; a person selects mismatched slices.
     fn finish(&mut self) -> Result<Vec<SliceRecord>, String> {
         let mut report = self.run_calmly(Options::default())?;
-        let mismatched = |r: &Report| r.slices.iter().any(|s| s.state == State::Mismatched);
-        if mismatched(&report) {
-            let damaged = self.chaos.tally().keys().any(|(_, fault)| *fault == Fault::Corrupted);
-            if !damaged {
-                return Err("a slice is mismatched though nothing was damaged".into());
-            }
+        if self.is_mismatched(&report)? {
             let select = vec![State::Mismatched];
             report = self.run_calmly(Options { select, ..Options::default() })?;
         }
         Ok(report.slices)
+    }
+
+    /// Whether slices are mismatched, which takes a damage.
+    fn is_mismatched(&self, report: &Report) -> Result<bool, String> {
+        let mismatched = report.slices.iter().any(|s| s.state == State::Mismatched);
+        let damaged = self.chaos.tally().keys().any(|(_, fault)| *fault == Fault::Corrupted);
+        if mismatched && !damaged {
+            return Err("a slice is mismatched though nothing was damaged".into());
+        }
+        Ok(mismatched)
     }
 
     /// One more run finds nothing to do and leaves no trace in the target.

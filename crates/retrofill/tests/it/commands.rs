@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -148,13 +147,10 @@ fn watching_ends_with_the_runner() {
     let job = Job::example();
     let mut runner = job.start(&[], &[("RETROFILL_HOLD", "commit:1")]);
     assert!(runner.says("held at commit"), "{}", runner.stderr());
-    let mut watch = job.command("status", &["--watch"]);
-    let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert!(lines.any(|line| line.contains("running on")), "it does not see the runner");
+    let mut watch = job.start_as("status", &["--watch"], &[]);
+    assert!(watch.says("running on"), "it does not see the runner: {}", watch.stderr());
     runner.kill();
-    let rest: Vec<String> = lines.collect();
-    assert!(watch.wait().unwrap().success());
-    let (last, text) = (rest.iter().rfind(|l| l.contains("done ")), rest.join("\n"));
+    let text = watch.end().ended(0).stdout;
+    let last = text.lines().rfind(|l| l.contains("done "));
     assert!(last.is_some_and(|l| !l.contains("done 12/12")), "{text}");
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::thread::sleep;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, OpenFlags};
@@ -27,6 +28,22 @@ pub(crate) fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), place).unwrap();
         }
     }
+}
+
+/// Runs a program to its end, or kills it when patience is at its end.
+fn within_patience(mut command: Command) -> Output {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    let (over, end) = mpsc::channel::<()>();
+    let guard = spawn(move || {
+        if end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(over);
+    guard.join().unwrap();
+    output
 }
 
 /// A job: spec, source files, target `out`.
@@ -146,7 +163,7 @@ impl Job {
 
     /// Runs the program to its end.
     pub(crate) fn call(&self, command: &str, args: &[&str]) -> Ran {
-        self.command(command, args).output().unwrap().into()
+        within_patience(self.command(command, args)).into()
     }
 
     /// `run`, to its end.
@@ -259,13 +276,14 @@ impl Started {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// Waits until standard error has this text; false where the program ends first.
+    /// Waits until it has said this text; false where the program ends first.
     #[track_caller]
     pub(crate) fn says(&mut self, text: &str) -> bool {
         let start = Instant::now();
         loop {
             let running = self.is_running();
-            if self.stderr().contains(text) {
+            let out = fs::read_to_string(&self.out).unwrap_or_default();
+            if self.stderr().contains(text) || out.contains(text) {
                 return true;
             }
             if !running {

@@ -56,8 +56,14 @@ impl Story {
             self.disturb(run)?;
             self.calm()?;
         }
-        let options = options(self)?;
-        Ok(self.run_calmly(options)?.slices)
+        let wish = options(self)?;
+        let report = self.run_calmly(wish)?;
+        // Two readings damaged in a row leave a slice mismatched; a person selects it.
+        if !self.is_mismatched(&report)? {
+            return Ok(report.slices);
+        }
+        let wish = Options { select: vec![State::Mismatched], ..options(self)? };
+        Ok(self.run_calmly(wish)?.slices)
     }
 
     /// Asks the runner something that it answers without a change.
