@@ -33,10 +33,11 @@ pub enum Bug {
     RestatesOthers,
     OldValuesLost,
     OverwritesListed,
+    CompareIgnored,
 }
 
 /// All of them.
-pub const ALL: [Bug; 27] = [
+pub const ALL: [Bug; 28] = [
     Bug::SkipReadBack,
     Bug::SkipHeld,
     Bug::LedgerBeforeCommit,
@@ -64,6 +65,7 @@ pub const ALL: [Bug; 27] = [
     Bug::RestatesOthers,
     Bug::OldValuesLost,
     Bug::OverwritesListed,
+    Bug::CompareIgnored,
 ];
 
 #[cfg(feature = "planted")]

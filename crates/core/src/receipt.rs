@@ -19,7 +19,7 @@ pub struct Counts {
     pub written: u64,
     /// Rows that replaced a held one.
     pub updated: u64,
-    /// Rows the target held already, equal in every column.
+    /// Rows the target held already, equal in every column that is compared.
     pub already_present: u64,
     /// Rows whose key the target held with another value; the held row stays.
     pub conflicting: u64,
@@ -79,6 +79,9 @@ pub struct Digests {
     pub removed: Digest,
     /// Source rows that the target held already.
     pub present: Digest,
+    /// Those of them whose held row differs in columns that `rows.compare` does not name.
+    #[serde(default, skip_serializing_if = "Digest::is_empty")]
+    pub alike: Digest,
     /// Source rows that lost against a held row.
     pub conflict_source: Digest,
     /// The held rows they lost against.

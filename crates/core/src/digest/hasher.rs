@@ -1,6 +1,7 @@
 //! Hashes of the rows of a batch, under a key of schema and salt.
 
 use std::hash::Hasher as _;
+use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use sha2::{Digest as _, Sha256};
@@ -8,7 +9,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::encode::Encoder;
 use crate::columns::Columns;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The two hashes of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Hasher {
     key: [u8; 16],
     key_width: usize,
     encoder: Encoder,
+    /// Places of time, keys and the columns that are compared; none where that is all of them.
+    compared: Option<Arc<[usize]>>,
 }
 
 impl Hasher {
@@ -38,7 +41,44 @@ impl Hasher {
         let hash: [u8; 32] = hash.finalize().into();
         let mut key = [0; 16];
         key.copy_from_slice(&hash[..16]);
-        Hasher { key, key_width: columns.key_width(), encoder: Encoder::default() }
+        let key_width = columns.key_width();
+        Hasher { key, key_width, encoder: Encoder::default(), compared: None }
+    }
+
+    /// The same, which tells too what rows are by the columns that `rows.compare` names (names of
+    /// the source). None, or all there are: rows are compared as they are.
+    pub fn comparing(mut self, columns: &Columns, names: Option<&[String]>) -> Self {
+        let is_value = |at: &usize| *at >= columns.key_width();
+        let named = |at: &usize, names: &[String]| {
+            columns.iter().nth(*at).is_some_and(|c| names.iter().any(|n| n == c.source_name()))
+        };
+        self.compared = names.and_then(|names| {
+            let places = (0..columns.len()).filter(|at| !is_value(at) || named(at, names));
+            let places: Arc<[usize]> = places.collect();
+            (places.len() < columns.len()).then_some(places)
+        });
+        self
+    }
+
+    /// Whether rows can be alike that are not equal.
+    pub fn is_comparing(&self) -> bool {
+        self.compared.is_some()
+    }
+
+    /// Hashes over tag `C`, time, key and the compared columns, in the order of the rows: equal
+    /// ones are alike. Empty where rows are compared as they are. Never persisted.
+    pub fn compared(&mut self, rows: &RecordBatch) -> Result<Vec<u128>> {
+        let Some(places) = &self.compared else { return Ok(Vec::new()) };
+        let rows = rows
+            .project(places)
+            .map_err(|e| Error::bug("columns cannot be picked from a batch").because(e))?;
+        let mut encoded = self.encoder.encode(&rows, self.key_width)?;
+        let hash = |row| {
+            let (bytes, _) = encoded.row(row);
+            bytes[0] = b'C';
+            sip(&self.key, bytes)
+        };
+        Ok((0..rows.num_rows()).map(hash).collect())
     }
 
     /// The hashes of every row of a batch in plan order of columns, in the order of the rows.

@@ -117,6 +117,11 @@ impl Digest {
         }
     }
 
+    /// Whether it stands for no row.
+    pub fn is_empty(&self) -> bool {
+        *self == Digest::default()
+    }
+
     /// Whether both stand for the same rows. Min and max follow from the rows and do not count;
     /// parts are compared where both have them.
     pub fn matches(&self, other: &Digest) -> bool {

@@ -16,10 +16,12 @@ pub use resolve::resolve_columns;
 
 use crate::calendar::Every;
 use crate::columns::Columns;
+use crate::digest::Hasher;
 use crate::error::{Error, Result};
 use crate::id::{PlanId, SliceId, as_hex, hex};
 use crate::interval::Interval;
 use crate::ledger::{Event, EventV1};
+use crate::planted::{self, Bug};
 use crate::spec::Spec;
 use crate::survey::Survey;
 
@@ -86,6 +88,13 @@ pub enum PlanFile {
 }
 
 impl Plan {
+    /// Hashes rows of this plan, under this salt, and tells which of them are alike.
+    pub fn hasher(&self, salt: &[u8; 16]) -> Hasher {
+        let names = self.spec.rows.compare.as_deref();
+        let names = names.filter(|_| !planted::is(Bug::CompareIgnored));
+        Hasher::new(&self.columns, salt).comparing(&self.columns, names)
+    }
+
     /// The id of a plan: the first 16 bytes of SHA-256 over the canonical JSON of spec hash,
     /// columns, range and slice bounds.
     fn identify(

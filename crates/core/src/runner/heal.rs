@@ -113,7 +113,7 @@ async fn changed_in(
     receipt: &Receipt,
 ) -> Result<Option<Prospect>> {
     let (plan, r) = (&shared.job.plan, receipt.latest());
-    let hasher = Hasher::new(&plan.columns, &r.salt);
+    let hasher = plan.hasher(&r.salt);
     let (digest, _) = held(shared, record, &hasher, false).await?;
     let alike = digest.matches(&r.digests.after) || r.undone().is_some();
     if plan.spec.write.mode != Mode::FillMissing || alike {

@@ -1,6 +1,8 @@
-//! The rows a slice holds before the load, by key hash: 32 bytes a row.
+//! The rows a slice holds before the load, by key hash: 32 bytes a row, and 16 more where not all
+//! columns are compared.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::digest::RowHashes;
 
@@ -8,6 +10,8 @@ use crate::digest::RowHashes;
 #[derive(Debug, Default)]
 pub(super) struct Held {
     rows: Vec<(u128, u128)>,
+    /// What each of them is by the columns that are compared; empty where all are.
+    compared: Vec<u128>,
 }
 
 /// How a source row stands to the rows held.
@@ -17,16 +21,26 @@ pub(super) enum Standing {
     New,
     /// A row is equal.
     Present,
-    /// Rows have its key, none is equal. One of them.
+    /// No row is equal, but one is in the columns that are compared.
+    Alike,
+    /// Rows have its key, none is alike. One of them.
     Conflict(u128),
 }
 
 impl Held {
-    /// From rows in any order.
-    pub(super) fn new(rows: Vec<RowHashes>) -> Self {
-        let mut rows: Vec<_> = rows.into_iter().map(|h| (h.key, h.row)).collect();
-        rows.sort_unstable();
-        Held { rows }
+    /// From rows in any order; beside them what each is by the columns that are compared, or
+    /// nothing where all are.
+    pub(super) fn new(rows: Vec<RowHashes>, compared: Vec<u128>) -> Self {
+        let rows = rows.into_iter().map(|h| (h.key, h.row));
+        if compared.is_empty() {
+            let mut rows: Vec<_> = rows.collect();
+            rows.sort_unstable();
+            return Held { rows, compared };
+        }
+        let mut both: Vec<_> = rows.zip(compared).collect();
+        both.sort_unstable();
+        let (rows, compared) = both.into_iter().unzip();
+        Held { rows, compared }
     }
 
     /// Whether nothing is held.
@@ -35,10 +49,14 @@ impl Held {
     }
 
     /// Every row of a key.
-    fn alike(&self, key: u128) -> &[(u128, u128)] {
+    fn of(&self, key: u128) -> &[(u128, u128)] {
+        &self.rows[self.places(key)]
+    }
+
+    fn places(&self, key: u128) -> Range<usize> {
         let first = self.rows.partition_point(|(k, _)| *k < key);
         let count = self.rows[first..].partition_point(|(k, _)| *k == key);
-        &self.rows[first..first + count]
+        first..first + count
     }
 
     /// How many rows are held.
@@ -46,26 +64,19 @@ impl Held {
         self.rows.len() as u64
     }
 
-    /// Whether a row of this key is held.
-    pub(super) fn has_key(&self, key: u128) -> bool {
-        !self.alike(key).is_empty()
-    }
-
     /// Whether exactly one row of this key is held.
     pub(super) fn is_single(&self, key: u128) -> bool {
-        self.alike(key).len() == 1
+        self.of(key).len() == 1
     }
 
-    /// Whether the only row of its key is equal.
-    pub(super) fn is_alone(&self, hashes: &RowHashes) -> bool {
-        matches!(self.alike(hashes.key), [(_, row)] if *row == hashes.row)
-    }
-
-    /// How a row stands to what is held.
-    pub(super) fn standing(&self, hashes: &RowHashes) -> Standing {
-        match self.alike(hashes.key) {
+    /// How a row, with what it is by the columns that are compared, stands to what is held.
+    pub(super) fn standing(&self, hashes: &RowHashes, compared: u128) -> Standing {
+        let places = self.places(hashes.key);
+        let alike = self.compared.get(places.clone()).unwrap_or_default();
+        match &self.rows[places] {
             [] => Standing::New,
-            alike if alike.iter().any(|(_, row)| *row == hashes.row) => Standing::Present,
+            held if held.iter().any(|(_, row)| *row == hashes.row) => Standing::Present,
+            _ if alike.contains(&compared) => Standing::Alike,
             [(_, live), ..] => Standing::Conflict(*live),
         }
     }
@@ -116,9 +127,20 @@ mod tests {
     #[test]
     fn a_repeated_key_is_present_if_any_row_is_equal() {
         let row = |key, row| RowHashes { key, row };
-        let held = Held::new(vec![row(5, 1), row(3, 9), row(5, 2)]);
-        assert_eq!(held.standing(&row(5, 2)), Standing::Present);
-        assert_eq!(held.standing(&row(5, 3)), Standing::Conflict(1));
-        assert_eq!(held.standing(&row(4, 9)), Standing::New);
+        let held = Held::new(vec![row(5, 1), row(3, 9), row(5, 2)], Vec::new());
+        assert_eq!(held.standing(&row(5, 2), 2), Standing::Present);
+        assert_eq!(held.standing(&row(5, 3), 3), Standing::Conflict(1));
+        assert_eq!(held.standing(&row(4, 9), 9), Standing::New);
+    }
+
+    #[test]
+    fn a_row_is_alike_by_what_is_compared_under_its_own_key() {
+        let row = |key, row| RowHashes { key, row };
+        let held = Held::new(vec![row(5, 2), row(3, 9), row(5, 1)], vec![70, 60, 80]);
+        assert_eq!(held.standing(&row(5, 2), 70), Standing::Present);
+        assert_eq!(held.standing(&row(5, 3), 80), Standing::Alike);
+        assert_eq!(held.standing(&row(5, 3), 60), Standing::Conflict(1));
+        assert_eq!(held.standing(&row(3, 3), 70), Standing::Conflict(9));
+        assert_eq!(held.standing(&row(4, 9), 60), Standing::New);
     }
 }

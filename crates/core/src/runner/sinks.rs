@@ -41,6 +41,15 @@ pub(super) struct Hashed {
     pub(super) rows: RecordBatch,
     pub(super) hashes: Vec<RowHashes>,
     pub(super) times: Vec<Option<i128>>,
+    /// What each row is by the columns that are compared; empty where all are.
+    pub(super) compared: Vec<u128>,
+}
+
+impl Hashed {
+    /// What a row is by the columns that are compared.
+    pub(super) fn compared(&self, row: usize) -> u128 {
+        self.compared.get(row).copied().unwrap_or(self.hashes[row].row)
+    }
 }
 
 /// Hashes a batch on the computing threads.
@@ -49,7 +58,8 @@ pub(super) async fn hash(env: &dyn Env, hasher: &Hasher, rows: RecordBatch) -> R
     compute(env, move || {
         let hashes = hasher.hash(&rows)?;
         let times = times(&rows)?;
-        Ok(Hashed { rows, hashes, times })
+        let compared = hasher.compared(&rows)?;
+        Ok(Hashed { rows, hashes, times, compared })
     })
     .await?
 }
@@ -111,6 +121,8 @@ pub(super) struct Taken<'a> {
     columns: &'a Columns,
     pub(super) sum: Summer,
     pub(super) kept: Option<Vec<RowHashes>>,
+    /// For each row kept, what it is by the columns that are compared; empty where all are.
+    pub(super) compared: Vec<u128>,
     /// So many rows are kept at most.
     most: u64,
     scope: Option<Within>,
@@ -132,13 +144,14 @@ impl<'a> Taken<'a> {
             columns,
             sum: Summer::new(interval),
             kept: None,
+            compared: Vec::new(),
             most: u64::MAX,
             scope: None,
             inside: Vec::new(),
         }
     }
 
-    /// Keeps the hashes of every row too: 32 bytes a row.
+    /// Keeps the hashes of every row too: 32 bytes a row, 48 where not all columns are compared.
     pub(super) fn keeping(mut self) -> Self {
         self.kept = Some(Vec::new());
         self
@@ -152,7 +165,8 @@ impl<'a> Taken<'a> {
 
     /// Keeps no more than fits into so many bytes.
     pub(super) fn at_most(mut self, bytes: u64) -> Self {
-        self.most = bytes / size_of::<RowHashes>() as u64;
+        let compared = if self.hasher.is_comparing() { size_of::<u128>() } else { 0 };
+        self.most = bytes / (size_of::<RowHashes>() + compared) as u64;
         self
     }
 
@@ -183,6 +197,7 @@ impl RowSink for Taken<'_> {
             && let Some(kept) = &mut self.kept
         {
             kept.extend(hashed.hashes);
+            self.compared.extend(hashed.compared);
             self.inside.extend(inside.iter().flat_map(|mask| mask.values().iter()));
         }
         Ok(())

@@ -13,7 +13,6 @@ use super::recover::{self, Receipts, held_rows};
 use super::run::{finish, start};
 use super::sinks::Taken;
 use super::{Happening, Job, Options, Shared};
-use crate::digest::Hasher;
 use crate::error::{Kind, Result};
 use crate::ledger::{Event, SliceEvent, SliceRecord, State};
 use crate::receipt::{Counts, Receipt};
@@ -169,7 +168,7 @@ async fn judge(
     }
     let receipt = receipt.latest();
     let plan = &shared.job.plan;
-    let hasher = Hasher::new(&plan.columns, &receipt.salt);
+    let hasher = plan.hasher(&receipt.salt);
     let mut sink = Taken::new(shared.env(), &hasher, &record.interval, &plan.columns);
     held_rows(shared, &record.interval, &mut sink).await?;
     let now = sink.sum.digest();

@@ -13,7 +13,7 @@ use retrofill_core::reject::Exception;
 use retrofill_core::spec::{Mode, OnDuplicate, OnEmptySource};
 
 use crate::env::Files;
-use crate::setting::{Setting, UNLUCKY, key, planned};
+use crate::setting::{Setting, UNLUCKY, alike, key, planned};
 
 type Check = Result<(), String>;
 
@@ -26,7 +26,7 @@ struct Fate {
     rejects: BTreeSet<u64>,
     /// Rows that must be in the target.
     present: Vec<Row>,
-    /// Rows that others have as they are.
+    /// Rows that others have, as far as they are compared.
     equal: Vec<Row>,
     /// Keys whose row of others stays.
     conflicts: BTreeSet<String>,
@@ -53,7 +53,7 @@ fn fate(setting: &Setting, interval: &Interval, others: &BTreeMap<String, Vec<Ro
                 let row = planned(row);
                 fate.read += 1;
                 if !setting.keyed() {
-                    fate.place(number, row, None);
+                    fate.place(setting, number, row, None);
                 } else if row[1] == Value::Null {
                     fate.rejects.insert(number);
                 } else {
@@ -88,18 +88,20 @@ fn fate(setting: &Setting, interval: &Interval, others: &BTreeMap<String, Vec<Ro
                 let stays =
                     |o: &&Row| **o == row || (mode == Mode::Replace && !setting.in_scope(o));
                 let rest: Vec<_> = others.into_iter().flatten().filter(stays).cloned().collect();
-                fate.place(number, row, Some(&rest).filter(|rest| !rest.is_empty()));
+                let rest = Some(&rest).filter(|rest| !rest.is_empty());
+                fate.place(setting, number, row, rest);
             }
-            _ => fate.place(number, row, others),
+            _ => fate.place(setting, number, row, others),
         }
     }
     fate
 }
 
 impl Fate {
-    fn place(&mut self, number: u64, row: Row, others: Option<&Vec<Row>>) {
+    fn place(&mut self, setting: &Setting, number: u64, row: Row, others: Option<&Vec<Row>>) {
+        let stands = |other: &Row| alike(&setting.spec, other, &row);
         match others {
-            Some(others) if others.contains(&row) => self.equal.push(row),
+            Some(others) if others.iter().any(stands) => self.equal.push(row),
             Some(_) => {
                 self.conflicts.insert(key(&row));
             }

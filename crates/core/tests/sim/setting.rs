@@ -166,6 +166,9 @@ impl Setting {
         lines.push(Line::Row(vec![k.clone(), v.clone(), t.clone(), s.clone()]));
         let mut spec = spec(&mut dice, mode, slices);
         spec.verify.manifest = Dice::new(seed, 7).permille(600);
+        if mode == Mode::FillMissing && Dice::new(seed, 8).permille(400) {
+            spec.rows.compare = Some(vec!["v".into()]);
+        }
         if mode == Mode::Replace {
             lines = lines.into_iter().filter_map(|line| clean(line, &spec)).collect();
         }
@@ -173,7 +176,13 @@ impl Setting {
         let source = MemorySource::new(fields(), "t", per_block, lines.clone()).unwrap();
         let others = Others::default();
         let table = if dice.permille(600) {
-            let rows = initial(&mut dice, slices, &lines);
+            let mut rows = initial(&mut dice, slices, &lines);
+            if spec.rows.compare.is_some() {
+                let mut dice = Dice::new(seed, 9);
+                for row in &mut rows {
+                    make_alike(&mut dice, row);
+                }
+            }
             let table = MemoryTable::with(columns(mode), rows.clone());
             others.set(table.version(), rows);
             table
@@ -231,6 +240,7 @@ impl Setting {
         let (slices, keyed) = (self.slices, self.keyed());
         let rows: Vec<_> = self.lines.iter().filter_map(as_row).collect();
         let mut dice = Dice::new(seed, 4);
+        let mut alike = self.spec.rows.compare.is_some().then(|| Dice::new(seed, 10));
         Box::new(move || {
             if table.newest().columns.is_none() {
                 return;
@@ -238,7 +248,7 @@ impl Setting {
             match dice.below(20) {
                 0 => table.rewrite(|_| {}),
                 1 if !others.is_gentle() => vandal(&mut dice, &table, &others, keyed),
-                _ => insert(&mut dice, &table, &others, &rows, (slices, keyed)),
+                _ => insert((&mut dice, &mut alike), &table, &others, &rows, (slices, keyed)),
             }
         })
     }
@@ -273,13 +283,25 @@ fn as_row(line: &Line) -> Option<Row> {
     }
 }
 
+/// Gives some rows another value where it is not compared.
+fn make_alike(dice: &mut Dice, row: &mut Row) {
+    if dice.permille(300) {
+        row[2] = Value::Text("y".into());
+    }
+}
+
+/// Whether a row of others stands for this one of the source, which has its key.
+pub(crate) fn alike(spec: &Spec, others: &Row, row: &Row) -> bool {
+    others == row || (spec.rows.compare.is_some() && others[3] == row[3])
+}
+
 fn is_unlucky(row: &Row) -> bool {
     row[3] == Value::Integer(UNLUCKY)
 }
 
 /// Another writer inserts a row, unless its key is there already.
 fn insert(
-    dice: &mut Dice,
+    (dice, alike): (&mut Dice, &mut Option<Dice>),
     table: &MemoryTable,
     others: &Others,
     rows: &[Row],
@@ -289,6 +311,9 @@ fn insert(
     // Without a key, a row of others that equals a lost one of ours cannot be told from it.
     if !keyed || dice.permille(600) || is_unlucky(&new) {
         new[3] = Value::Integer(dice.between(7, 9));
+    }
+    if let Some(dice) = alike {
+        make_alike(dice, &mut new);
     }
     let unlucky: BTreeSet<_> = rows.iter().filter(|r| is_unlucky(r)).map(key).collect();
     let taken = table.rows().iter().any(|r| key(r) == key(&new));

@@ -109,8 +109,10 @@ section! {
         /// The columns that identify a series; the time is always part of a row's key. `[]` is
         /// one series. Left out: rows have no key and can only be appended.
         pub(super) key: Vec<String>,
-        /// The columns that tell a conflict from a row already present. Default: every column
-        /// that both sides have.
+        /// The columns that tell a conflict from a row already present: one that has the key and
+        /// is equal in these stays as it is, whatever its others hold. The proof covers every
+        /// column all the same. Not with mode `replace`. Default: every column that both sides
+        /// have.
         #[schemars(length(min = 1))]
         pub(super) compare: Vec<String>,
         /// What to do with unequal rows of the source that share a key. Default: reject.

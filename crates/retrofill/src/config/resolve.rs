@@ -247,6 +247,12 @@ fn write(raw: &RawSpec, problems: &mut Vec<Problem>) -> Option<WriteSpec> {
     if let Some(write) = given {
         check_replace(mode, write, problems);
     }
+    if mode == RawMode::Replace
+        && let Some(mark) = raw.rows.get().and_then(|rows| rows.compare.key)
+    {
+        let problem = Problem::at(mark, "`rows.compare` has no meaning with mode `replace`");
+        problems.push(problem.hint("that mode leaves exactly the source's rows"));
+    }
     Some(WriteSpec {
         mode: match mode {
             RawMode::FillMissing => Mode::FillMissing,

@@ -291,6 +291,8 @@ rejects: { max: 120% }
     );
     bad_keyless_settings: ends("a.csv", "delta:o")
         .replace("t }", "t, compare: [a], on_duplicate: last }");
+    bad_compare_and_replace: ends("a.csv", "delta:o")
+        .replace("t }", "t, key: [k], compare: [a] }\nwrite: { mode: replace, scope: all }");
     bad_two_documents: with("---\nname: second");
     bad_tag: with("name: !!python/object x");
     bad_wide_characters: with("labels: { größe: [a] }");

@@ -138,3 +138,45 @@ fn the_newest_slices_come_first_when_asked_for() {
         holds(&job, &days.concat());
     }
 }
+
+#[test]
+fn compare_tells_conflicts_from_rows_that_are_present() {
+    if !judge::here("settings::compare_tells_conflicts_from_rows_that_are_present") {
+        return;
+    }
+    let head = "t,site,v,note\n";
+    let old =
+        "2020-01-01T06:00:00Z,a,1,x\n2020-01-01T07:00:00Z,a,2,x\n2020-01-02T06:00:00Z,a,3,x\n";
+    let new = "2020-01-01T06:00:00Z,a,1,y\n2020-01-01T07:00:00Z,a,20,y\n\
+               2020-01-02T06:00:00Z,a,3,x\n2020-01-02T07:00:00Z,b,4,z\n";
+    let filled = format!("{head}{old}2020-01-02T07:00:00Z,b,4,z\n");
+    let put_in = filled.replace("a,2,x", "a,20,y");
+    for (mode, left, moved) in
+        [("fill-missing", filled, "conflicting"), ("upsert", put_in, "updated")]
+    {
+        let job = job(", compare: [v]", "", &format!("write: {{ mode: {mode} }}"));
+        fs::write(job.path("data/a.csv"), format!("{head}{old}")).unwrap();
+        job.run().ended(0);
+        fs::write(job.path("data/a.csv"), format!("{head}{new}")).unwrap();
+        let last = job.call("run", &["--replan", "--output", "json"]).ended(0).json();
+        let rows = &last["rows"];
+        assert_eq!(rows["already_present"], 2, "{last}");
+        assert_eq!(rows["written"], 1, "{last}");
+        assert_eq!(rows[moved], 1, "{last}");
+        job.holds(&left);
+        // The row that is alike only was so when the slice was proven.
+        job.call("verify", &[]).ended(0);
+        // Compared or not, a value of ours that changes is seen.
+        judge::ask(&job, "update", &["v = 3", "note", "'changed'"]);
+        let ran = job.call("verify", &[]).ended(3);
+        assert!(ran.stdout.contains("1 are changed since load"), "{ran:?}");
+        // It is present as far as the user compares, and stays.
+        job.call("run", &["--select", "mismatched"]).ended(0);
+        job.holds(&left.replace("a,3,x", "a,3,changed"));
+        job.call("verify", &[]).ended(0);
+        // A second such row is told from the first.
+        judge::ask(&job, "update", &["v = 4", "note", "'changed'"]);
+        let ran = job.call("verify", &[]).ended(3);
+        assert!(ran.stdout.contains("1 are changed since load"), "{ran:?}");
+    }
+}

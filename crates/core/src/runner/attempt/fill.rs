@@ -77,6 +77,7 @@ impl Attempt<'_> {
             return Ok(false);
         }
         let kept = sink.kept.take().unwrap_or_default();
+        let compared = std::mem::take(&mut sink.compared);
         self.digests.before = sink.sum.digest();
         if !append || self.again {
             let of = (&self.slice.slice, &self.slice.interval);
@@ -98,7 +99,7 @@ impl Attempt<'_> {
             };
             self.changes.goes = Some(Manifest::of(common(&kept, listed)));
         } else if !append {
-            self.held = Held::new(self.changes.part(kept, &sink.inside));
+            self.held = Held::new(self.changes.part(kept, &sink.inside), compared);
         } else if self.again {
             self.copies = Copies::new(&kept);
         }
@@ -185,11 +186,12 @@ impl Attempt<'_> {
         if self.copies.take(hashes) {
             return Ok(self.present(hashes));
         }
-        let mode = self.mode;
+        let (mode, compared) = (self.mode, hashed.compared(row));
         if matches!(mode, Mode::Upsert | Mode::Replace) {
-            return match self.changes.place(mode, &self.held, hashes) {
+            return match self.changes.place(mode, &self.held, hashes, compared) {
                 Change::New => Ok(Act::Write),
                 Change::Present => Ok(self.present(hashes)),
+                Change::Alike => Ok(self.alike(hashes)),
                 Change::Successor => Ok(Act::Succeed),
                 Change::Conflict(live) => self.conflict(hashed, row, live, false),
             };
@@ -197,9 +199,10 @@ impl Attempt<'_> {
         if self.held.is_empty() {
             return Ok(Act::Write);
         }
-        match self.held.standing(hashes) {
+        match self.held.standing(hashes, compared) {
             Standing::New => Ok(Act::Write),
             Standing::Present => Ok(self.present(hashes)),
+            Standing::Alike => Ok(self.alike(hashes)),
             Standing::Conflict(_) if planted::is(Bug::ConflictOverwritten) => Ok(Act::Write),
             Standing::Conflict(live) => self.differs(hashed, row, live),
         }
@@ -228,6 +231,12 @@ impl Attempt<'_> {
         self.counts.already_present += 1;
         self.digests.present.add_row(hashes);
         Act::Leave
+    }
+
+    /// Present as far as the user compares; the held row stays as it is.
+    fn alike(&mut self, hashes: &RowHashes) -> Act {
+        self.digests.alike.add_row(hashes);
+        self.present(hashes)
     }
 
     fn conflict(&mut self, hashed: &Hashed, row: usize, live: u128, restated: bool) -> Result<Act> {

@@ -92,7 +92,7 @@ impl<'a> Attempt<'a> {
         Attempt {
             shared,
             slice,
-            hasher: Hasher::new(&plan.columns, &plan.salt),
+            hasher: plan.hasher(&plan.salt),
             repeats,
             before,
             mode: plan.spec.write.mode,

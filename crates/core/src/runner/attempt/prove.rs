@@ -104,6 +104,7 @@ impl Attempt<'_> {
                 written: thin(&d.written),
                 removed: thin(&d.removed),
                 present: thin(&d.present),
+                alike: thin(&d.alike),
                 conflict_source: thin(&d.conflict_source),
                 conflict_live: thin(&d.conflict_live),
                 before: thin(&d.before),

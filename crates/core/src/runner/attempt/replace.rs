@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use super::super::exceptions::Exceptions;
 use super::super::heal::Allowed;
-use super::super::held::{Copies, Held};
+use super::super::held::{Copies, Held, Standing};
 use super::super::sinks::{Hashed, Summer, hash};
 use super::Attempt;
 use super::fill::moved;
@@ -55,6 +55,8 @@ pub(super) enum Change {
     New,
     /// Held as it is.
     Present,
+    /// Held, but for columns that are not compared.
+    Alike,
     /// It takes the place of held rows.
     Successor,
     /// A row outside of the scope has its key: one of them.
@@ -81,20 +83,25 @@ impl Changes {
         for (hashes, inside) in kept.into_iter().zip(inside) {
             if *inside { within.push(hashes) } else { rest.push(hashes) }
         }
-        self.outside = Held::new(rest);
+        self.outside = Held::new(rest, Vec::new());
         within
     }
 
     /// How a source row stands, in mode upsert or replace.
-    pub(super) fn place(&mut self, mode: Mode, held: &Held, hashes: &RowHashes) -> Change {
-        use super::super::held::Standing;
+    pub(super) fn place(
+        &mut self,
+        mode: Mode,
+        held: &Held,
+        hashes: &RowHashes,
+        compared: u128,
+    ) -> Change {
         if mode == Mode::Replace {
-            if let Standing::Conflict(live) = self.outside.standing(hashes) {
+            if let Standing::Conflict(live) = self.outside.standing(hashes, compared) {
                 return Change::Conflict(live);
             }
-            return match held.standing(hashes) {
+            return match held.standing(hashes, compared) {
                 Standing::New => Change::New,
-                Standing::Conflict(_) => Change::Successor,
+                Standing::Conflict(_) | Standing::Alike => Change::Successor,
                 Standing::Present => {
                     self.stay.add(hashes.row);
                     self.stays += 1;
@@ -102,14 +109,16 @@ impl Changes {
                 }
             };
         }
-        if !held.has_key(hashes.key) {
-            return Change::New;
+        let alone = held.is_single(hashes.key);
+        match held.standing(hashes, compared) {
+            Standing::New => Change::New,
+            Standing::Present if alone => Change::Present,
+            Standing::Alike if alone => Change::Alike,
+            _ => {
+                self.replaced.insert(hashes.key);
+                Change::Successor
+            }
         }
-        if held.is_alone(hashes) {
-            return Change::Present;
-        }
-        self.replaced.insert(hashes.key);
-        Change::Successor
     }
 
     /// The target did not take a successor: what is held stays.

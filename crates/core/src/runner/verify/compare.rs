@@ -33,6 +33,8 @@ pub(in super::super) struct Differences {
     pub(in super::super) restorable: u64,
     /// They are there more than once.
     pub(super) doubled: u64,
+    /// Rows whose key is there with a row that differs only in columns that are not compared.
+    alike: Digest,
     /// Some of them, and of the rows that only the target has.
     pub(in super::super) sample: Sample,
 }
@@ -46,6 +48,8 @@ pub(in super::super) struct Sample {
     pub(super) missing: Vec<(RowHashes, u64)>,
     /// Rows of the source whose key the target holds with another value.
     pub(super) changed: Vec<(RowHashes, u64)>,
+    /// Rows of the source that are alike only.
+    alike: Vec<(RowHashes, u64)>,
     /// Rows of the target whose key the source does not have; without a key, that it has less
     /// often.
     pub(super) extra: Vec<RowHashes>,
@@ -78,11 +82,25 @@ pub(in super::super) async fn compare_all(
             todo.extend(halves.into_iter().flat_map(|(early, late)| [late, early]));
         }
     }
+    all.judge_alike(&receipt.digests.alike);
     Ok(Some(all))
 }
 
-/// The rows of the target, by key.
-type Held = HashMap<u128, Vec<u128>>;
+impl Differences {
+    /// Rows that are alike only were so when they were loaded, or were changed since. Nobody knows
+    /// of a single row which it is, but the receipt knows their sum.
+    fn judge_alike(&mut self, then: &Digest) {
+        if self.alike.matches(then) {
+            return;
+        }
+        self.changed += self.alike.count.saturating_sub(then.count).max(1);
+        let rows = std::mem::take(&mut self.sample.alike);
+        add(&mut self.sample.changed, rows, self.sample.most);
+    }
+}
+
+/// The rows of the target by key: each with what it is by the columns that are compared.
+type Held = HashMap<u128, Vec<(u128, u128)>>;
 
 /// The target's rows of an interval; none where there are too many.
 async fn target_rows(
@@ -100,8 +118,9 @@ async fn target_rows(
         return Ok(None);
     }
     let mut held = Held::new();
-    for hashes in sink.kept.take().unwrap_or_default() {
-        held.entry(hashes.key).or_default().push(hashes.row);
+    for (at, hashes) in sink.kept.take().unwrap_or_default().into_iter().enumerate() {
+        let compared = sink.compared.get(at).copied().unwrap_or(hashes.row);
+        held.entry(hashes.key).or_default().push((hashes.row, compared));
     }
     Ok(Some(held))
 }
@@ -129,20 +148,24 @@ impl Stretch<'_> {
         let keyed = shared.job.plan.spec.rows.key.is_some();
         let (mut missing, mut changed) = (Vec::new(), Vec::new());
         let (mut seen, mut alone) = (HashSet::new(), HashSet::new());
-        for (hashes, ordinal) in source {
+        for Given { hashes, compared, ordinal } in source {
             let Some(rows) = target.get_mut(&hashes.key) else {
                 missing.push((hashes, ordinal));
                 continue;
             };
-            match rows.iter().position(|row| *row == hashes.row) {
+            match rows.iter().position(|(row, _)| *row == hashes.row) {
                 // Without a key, each row of the source needs a row of its own.
                 Some(at) if !keyed => {
                     rows.swap_remove(at);
                 }
                 Some(_) => {
-                    all.doubled += rows.iter().filter(|r| **r == hashes.row).count() as u64 - 1;
+                    all.doubled += rows.iter().filter(|r| r.0 == hashes.row).count() as u64 - 1;
                 }
                 None if listed.conflicts.contains(&hashes.key) => {}
+                None if rows.iter().any(|(_, other)| *other == compared) => {
+                    all.alike.add_row(&hashes);
+                    add(&mut all.sample.alike, [(hashes, ordinal)], all.sample.most);
+                }
                 None if keyed => {
                     if rows.len() == 1 {
                         alone.insert(ordinal);
@@ -167,8 +190,8 @@ impl Stretch<'_> {
             add(sample, rows, most);
         }
         let extra = target.iter().filter(|(key, _)| !seen.contains(*key));
-        let extra =
-            extra.flat_map(|(key, rows)| rows.iter().map(|row| RowHashes { key: *key, row: *row }));
+        let extra = extra.flat_map(|(key, rows)| rows.iter().map(|(row, _)| (*key, *row)));
+        let extra = extra.map(|(key, row)| RowHashes { key, row });
         add(&mut all.sample.extra, extra, most);
         Ok(true)
     }
@@ -193,7 +216,8 @@ pub(in super::super) async fn loaded(
     let Some(listed) = Listed::read(shared, receipt).await? else { return Ok(None) };
     let record = SliceRecord::planned(slice.clone(), *interval);
     let rows = source_rows(shared, &record, interval, hasher, usize::MAX).await?;
-    let mut rows = rows.unwrap_or_default();
+    let rows = rows.unwrap_or_default().into_iter().map(|row| (row.hashes, row.ordinal));
+    let mut rows: Vec<_> = rows.collect();
     rows.retain(|(h, _)| !listed.conflicts.contains(&h.key));
     let rows = listed.unlisted(shared, rows).await?;
     let mut sum = Digest::default();
@@ -221,14 +245,22 @@ pub(super) fn of_source(shared: &Shared, record: &SliceRecord, interval: &Interv
     request(shared, &load)
 }
 
-/// Rows of the source that stay, with their ordinals; none where there are too many.
+/// A row of the source.
+struct Given {
+    hashes: RowHashes,
+    /// What it is by the columns that are compared.
+    compared: u128,
+    ordinal: u64,
+}
+
+/// Rows of the source that stay; none where there are too many.
 async fn source_rows(
     shared: &Shared,
     record: &SliceRecord,
     interval: &Interval,
     hasher: &Hasher,
     most: usize,
-) -> Result<Option<Vec<(RowHashes, u64)>>> {
+) -> Result<Option<Vec<Given>>> {
     let plan = &shared.job.plan;
     let request = of_source(shared, record, interval);
     let mut source = Vec::new();
@@ -241,17 +273,20 @@ async fn source_rows(
             .map(|row| batch.rows.columns()[..width].iter().all(|c| c.is_valid(row)))
             .collect();
         let hashed = hash(shared.env(), hasher, batch.rows).await?;
-        let rows = hashed.hashes.iter().zip(&batch.ordinals).zip(whole);
-        source.extend(rows.filter(|(_, whole)| *whole).map(|((h, o), _)| (*h, *o)));
+        let given = |(row, (&hashes, &ordinal)): (usize, (&RowHashes, &u64))| {
+            let compared = hashed.compared(row);
+            whole[row].then_some(Given { hashes, compared, ordinal })
+        };
+        source.extend(hashed.hashes.iter().zip(&batch.ordinals).enumerate().filter_map(given));
         if source.len() > most {
             return Ok(None);
         }
     }
     if plan.spec.rows.key.is_some() {
-        let mut prefixes: Vec<_> = source.iter().map(|(h, _)| repeats::prefix(h)).collect();
+        let mut prefixes: Vec<_> = source.iter().map(|r| repeats::prefix(&r.hashes)).collect();
         let again = repeated(&mut prefixes);
         let known = repeats::decide(shared, &request, hasher, again).await?;
-        source.retain(|(_, ordinal)| known.fates.get(ordinal).is_none_or(|f| !is_out(*f)));
+        source.retain(|r| known.fates.get(&r.ordinal).is_none_or(|f| !is_out(*f)));
     }
     Ok(Some(source))
 }
