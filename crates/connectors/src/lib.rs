@@ -32,6 +32,8 @@ pub enum Connector {
     Csv,
     /// A Delta table.
     Delta,
+    /// NDJSON files.
+    Ndjson,
     /// Parquet files.
     Parquet,
     /// A PostgreSQL table.
@@ -44,6 +46,7 @@ impl Connector {
         match key {
             "csv" => Ok(Connector::Csv),
             "delta" => Ok(Connector::Delta),
+            "ndjson" => Ok(Connector::Ndjson),
             "parquet" => Ok(Connector::Parquet),
             "postgres" => Ok(Connector::Postgres),
             other => Err(Error::config(format!("there is no connector `{other}`"))),
@@ -64,11 +67,16 @@ pub fn open_source(
         // Files can be searched by whatever time the transform computes.
         (Connector::Csv, Some(transform)) => {
             let (settings, transform) = (settings(endpoint)?, transform.clone());
-            let source = files::CsvSource::transformed(settings, transform, base_dir, state_dir)?;
+            let source = files::FileSource::transformed(settings, transform, base_dir, state_dir)?;
+            return Ok(Arc::new(source));
+        }
+        (Connector::Ndjson, transform) => {
+            let (settings, transform) = (settings(endpoint)?, transform.clone());
+            let source = files::FileSource::ndjson(settings, transform, base_dir, state_dir)?;
             return Ok(Arc::new(source));
         }
         (Connector::Csv, None) => {
-            Arc::new(files::CsvSource::open(settings(endpoint)?, base_dir, state_dir)?)
+            Arc::new(files::FileSource::open(settings(endpoint)?, base_dir, state_dir)?)
         }
         (Connector::Delta, _) => Arc::new(delta::DeltaTarget::open(settings(endpoint)?, base_dir)?),
         (Connector::Parquet, _) => {
@@ -98,7 +106,7 @@ pub fn open_target(endpoint: &Endpoint, base_dir: &Path) -> Result<Arc<dyn Targe
         Connector::Postgres => {
             Arc::new(postgres::PostgresTarget::open(settings(endpoint)?, base_dir)?)
         }
-        Connector::Csv | Connector::Parquet => {
+        Connector::Csv | Connector::Ndjson | Connector::Parquet => {
             let what = format!("`{}` is a source, not a target", endpoint.connector);
             return Err(Error::config(what).hint("targets: delta, postgres"));
         }

@@ -298,6 +298,10 @@ pub trait Target: Source {
     /// ever committed to this table, whether or not its receipt can still be read.
     async fn is_committed(&self, plan: &PlanId, slice: &SliceId) -> Result<bool>;
 
+    /// How many commits of other plans this table knows: another number than before means that
+    /// another plan has committed meanwhile. Cheap.
+    async fn commits_of_others(&self, plan: &PlanId) -> Result<u64>;
+
     /// The manifest that was kept with this receipt; none where it is lost or none was kept.
     async fn manifest(&self, receipt: &Receipt) -> Result<Option<Vec<u8>>> {
         let _ = receipt;

@@ -252,8 +252,7 @@ impl Job {
         }
         let scratch = parts.env.scratch();
         write_unplaced(scratch.as_ref(), &plan).await?;
-        scratch.write(PLAN_PART, &plan.to_json()?).await?;
-        scratch.rename(PLAN_PART, PLAN_FILE).await?;
+        put(scratch.as_ref(), PLAN_FILE, &plan.to_json()?).await?;
         Ok(Some((plan, Origin::Fresh)))
     }
 
@@ -383,16 +382,22 @@ async fn write_unplaced(scratch: &dyn Scratch, plan: &Plan) -> Result<()> {
     if scratch.read(&name).await?.as_ref() == Some(&lines) {
         return Ok(());
     }
-    let part = format!("{name}.part");
-    scratch.write(&part, &lines).await?;
-    scratch.rename(&part, &name).await
+    put(scratch, &name, &lines).await
+}
+
+/// Puts a file in place as a whole. Runners that start at once may do so at the same time.
+async fn put(scratch: &dyn Scratch, name: &str, bytes: &[u8]) -> Result<()> {
+    let mut word = [0; 8];
+    getrandom::fill(&mut word).map_err(|e| Error::unavailable("no random numbers").because(e))?;
+    let part = format!("{name}.{}.part", hex(&word));
+    scratch.write(&part, bytes).await?;
+    scratch.rename(&part, name).await
 }
 
 /// Slices at a time, at most, where the spec leaves it to us.
 const MAX_AUTO: usize = 8;
 
 const PLAN_FILE: &str = "plan.json";
-const PLAN_PART: &str = "plan.json.part";
 
 /// The opened parts of a job.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use retrofill::cli::{dispatch, parse, start_logging};
+use retrofill::signals::survive_file_limits;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -41,5 +42,12 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .expect("the system gives threads and timers");
-    ExitCode::from(runtime.block_on(dispatch(cli)).code())
+    ExitCode::from(
+        runtime
+            .block_on(async {
+                survive_file_limits();
+                dispatch(cli).await
+            })
+            .code(),
+    )
 }

@@ -11,6 +11,14 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Debug, Default)]
 pub struct Signals(AtomicI32);
 
+/// Lets a write beyond the limit on the size of files fail like any other, with an error that can
+/// be told, instead of ending the process without a word. Called inside a runtime.
+pub fn survive_file_limits() {
+    let raw = rustix::process::Signal::XFSZ.as_raw();
+    // Where it cannot be caught, the limit ends the process as it would anyway.
+    drop(signal(SignalKind::from_raw(raw)));
+}
+
 impl Signals {
     /// Starts to listen; `say` is told what each signal does.
     pub fn listen(stop: Arc<Stop>, say: impl Fn(&str) + Send + 'static) -> Result<Arc<Self>> {

@@ -182,23 +182,27 @@ const DIFFERENT: usize = 1_000;
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_power_losses() {
     let wanted = std::env::var("RETROFILL_CRASH_STATES").map_or(DIFFERENT, |n| n.parse().unwrap());
-    let (mut drawn, mut seen, mut works) = (0, HashSet::new(), 0);
-    // Each time the work is done its operations come in another order.
-    while drawn < 10_000 || seen.len() < wanted {
-        drawn += lose_power(works, &mut seen).await;
+    let (mut drawn, mut seen, mut works, mut checkpoints) = (0, HashSet::new(), 0, 0);
+    // Each time the work is done its operations come in another order, and commits share their
+    // log entries in another way: how many checkpoints there are hangs on it.
+    while drawn < 10_000 || seen.len() < wanted || checkpoints == 0 {
+        let (states, with_checkpoint) = lose_power(works, &mut seen).await;
+        drawn += states;
+        checkpoints += u64::from(with_checkpoint);
         works += 1;
+        assert!(works < 1_000, "no work of {works} makes a checkpoint");
     }
     println!("{drawn} states of {works} runs, {} different ones", seen.len());
 }
 
-/// Does the work once and loses power at each of its operations; gives the states drawn.
-async fn lose_power(work_number: u64, seen: &mut HashSet<(u128, usize)>) -> usize {
+/// Does the work once and loses power at each of its operations; gives the states drawn, and
+/// whether there was a checkpoint among the operations.
+async fn lose_power(work_number: u64, seen: &mut HashSet<(u128, usize)>) -> (usize, bool) {
     let disk = CrashDisk::new();
     work(&disk).await;
     let (trace, files) = (disk.trace(), contents(&disk));
-    assert!(
-        trace.iter().any(|op| matches!(op, Op::Set { path, .. } if path.contains(".checkpoint")))
-    );
+    let checkpoint =
+        trace.iter().any(|op| matches!(op, Op::Set { path, .. } if path.contains(".checkpoint")));
     let per_point = 10_000_usize.div_ceil(trace.len());
     let (mut image, mut done) = (Image::default(), Vec::new());
     for (point, op) in trace.iter().enumerate() {
@@ -221,7 +225,7 @@ async fn lose_power(work_number: u64, seen: &mut HashSet<(u128, usize)>) -> usiz
             }
         }
     }
-    trace.len() * per_point
+    (trace.len() * per_point, checkpoint)
 }
 
 /// delta-rs reads the same, and the same work again completes it.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use async_trait::async_trait;
+use retrofill_core::columns::Columns;
 use retrofill_core::connector::{
     CommitOutcome, FieldType, Load, Refused, RowPicker, RowSink, SliceLoad,
 };
-use retrofill_core::error::{Error, Result};
+use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::receipt::Receipt;
 use retrofill_core::spec::Mode;
 
@@ -46,6 +47,11 @@ pub(super) struct DeltaLoad {
     pub(super) slice: SliceLoad,
     /// Columns of the data file, in the table's order.
     pub(super) fields: Vec<FieldType>,
+    /// Every column of the table, in its order.
+    pub(super) all: Vec<FieldType>,
+    /// The same with the plan's columns first: a file that is written anew keeps what the plan
+    /// knows nothing of.
+    pub(super) table: Arc<Columns>,
     /// Distinguishes what this load leaves on the disk from what any other one leaves.
     pub(super) word: String,
     pub(super) base: Base,
@@ -83,6 +89,7 @@ impl DeltaLoad {
         }
         let planned = |f: &&FieldType| slice.columns.iter().any(|c| c.name == f.name);
         let fields = state.fields.iter().filter(planned).cloned().collect();
+        let table = Arc::new(schema::whole(&slice.columns, &state.fields)?);
         let files = state.overlapping(&slice.columns.time().name, &slice.interval);
         let base = Base { epoch: state.epoch, version: state.version, files };
         let open = shared.committer.open();
@@ -91,6 +98,8 @@ impl DeltaLoad {
             shared,
             slice,
             fields,
+            all: state.fields.clone(),
+            table,
             word,
             base,
             wreck: Vec::new(),
@@ -191,6 +200,21 @@ impl Load for DeltaLoad {
         });
         writer.write(&rows).await?;
         Ok(refused)
+    }
+
+    async fn write_successors(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
+        let known = |f: &&FieldType| !self.fields.iter().any(|mine| mine.name == f.name);
+        if let Some(unknown) = self.all.iter().find(known) {
+            let what = format!(
+                "a row of the source would take the place of one whose column `{}` it lacks",
+                unknown.name
+            );
+            return Err(Error::new(Kind::Refused, what).hint(
+                "the value would be lost: add the column to the source and plan again, or take \
+                 it out of the table",
+            ));
+        }
+        self.write(rows).await
     }
 
     async fn remove(&mut self, picker: &mut dyn RowPicker) -> Result<()> {

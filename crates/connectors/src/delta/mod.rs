@@ -256,6 +256,15 @@ impl Target for DeltaTarget {
         .await
     }
 
+    async fn commits_of_others(&self, plan: &PlanId) -> Result<u64> {
+        let plan = plan.clone();
+        self.with(move |shared| {
+            let known = shared.log.newest(|state| state.commits_of_others(&plan))?;
+            Ok(known.unwrap_or(0))
+        })
+        .await
+    }
+
     async fn manifest(&self, receipt: &Receipt) -> Result<Option<Vec<u8>>> {
         let receipt = receipt.clone();
         self.with(move |shared| receipts::manifest(shared.log.durable(), &receipt)).await

@@ -35,7 +35,7 @@ pub(super) fn app_id(plan: &PlanId, slice: &SliceId) -> String {
 }
 
 /// The plan and slice of an application id.
-fn parse_app_id(app_id: &str) -> Option<(PlanId, SliceId)> {
+pub(super) fn parse_app_id(app_id: &str) -> Option<(PlanId, SliceId)> {
     let (plan, slice) = app_id.strip_prefix("retrofill/")?.split_once('/')?;
     Some((PlanId::new(plan), SliceId::new(slice)))
 }

@@ -1,5 +1,6 @@
 //! Data files from which rows are taken out: written anew without them. Every row that stays is
-//! read back, wherever its time lies, because the proof of the slice sees only the slice.
+//! read back with every column of the table, wherever its time lies, because the proof of the
+//! slice sees only the slice and the columns of its plan.
 
 use std::sync::Arc;
 
@@ -90,7 +91,7 @@ impl DeltaLoad {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt)
             .map_err(|e| Error::unavailable("no random numbers").because(e))?;
-        let hasher = Hasher::new(&self.slice.columns, &salt);
+        let hasher = Hasher::new(&self.table, &salt);
         let mut kept = Sum { hasher: hasher.clone(), digest: Digest::default() };
         let mut writer: Option<FileWriter> = None;
         let mut pieces = self.whole(DataFile::clone(file));
@@ -105,7 +106,7 @@ impl DeltaLoad {
                 .map_err(|e| Error::bug("rows cannot be filtered").because(e))?;
             kept.add(&rows)?;
             let writer = writer.get_or_insert_with(|| {
-                FileWriter::start(durable.clone(), &self.slice, self.fields.clone())
+                FileWriter::start(durable.clone(), &self.slice, self.all.clone())
             });
             writer.write(&rows).await?;
         }
@@ -131,9 +132,9 @@ impl DeltaLoad {
         Ok(Some(new))
     }
 
-    /// Every row of a file, whatever its time.
+    /// Every row of a file, whatever its time, with every column of the table.
     fn whole(&self, file: DataFile) -> Pieces {
-        let columns = self.slice.columns.clone();
+        let columns = self.table.clone();
         let scan = Scan { columns, interval: None, files: vec![Arc::new(file)] };
         scan::start(self.shared.log.durable(), scan)
     }

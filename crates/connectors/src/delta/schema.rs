@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use retrofill_core::columns::{Column, ColumnType, Columns, Precision};
+use retrofill_core::columns::{Column, ColumnType, Columns, Precision, Role};
 use retrofill_core::connector::FieldType;
 use retrofill_core::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -239,6 +239,19 @@ pub(super) fn new_schema(columns: &Columns) -> Result<String> {
         })
         .collect();
     Ok(json!({ "type": "struct", "fields": fields? }).to_string())
+}
+
+/// The plan's columns, and behind them the table's others as values.
+pub(super) fn whole(columns: &Columns, table: &[FieldType]) -> Result<Columns> {
+    let others = table.iter().filter(|f| columns.iter().all(|c| c.name != f.name));
+    let others = others.enumerate().map(|(at, field)| Column {
+        name: field.name.clone(),
+        ty: field.ty,
+        role: Role::Value,
+        position: (columns.len() + at) as u32,
+        source: None,
+    });
+    Columns::new(columns.iter().cloned().chain(others).collect())
 }
 
 /// Checks that rows of the plan can be stored in the table as it is.

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 use retrofill_core::connector::FieldType;
 use retrofill_core::error::{Error, Result};
+use retrofill_core::id::PlanId;
 use retrofill_core::interval::Interval;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::receipts;
 use super::schema::{self, Metadata, Protocol};
 use super::stats;
 
@@ -106,6 +108,8 @@ pub(super) struct State {
     pub(super) fields: Vec<FieldType>,
     files: HashMap<Arc<str>, Arc<DataFile>>,
     txns: BTreeMap<String, i64>,
+    /// By plan, the sum of its slices' generations.
+    plans: BTreeMap<PlanId, i64>,
     changes: Vec<Change>,
     indexes: HashMap<String, TimeIndex>,
     names: HashSet<Arc<str>>,
@@ -125,7 +129,11 @@ impl State {
             metadata = line.meta_data.or(metadata);
             protocol = line.protocol.or(protocol);
             if let Some(txn) = line.txn {
-                self.txns.insert(txn.app_id, txn.version);
+                let plan = receipts::parse_app_id(&txn.app_id);
+                let before = self.txns.insert(txn.app_id, txn.version).unwrap_or(0);
+                if let Some((plan, _)) = plan {
+                    *self.plans.entry(plan).or_default() += txn.version - before;
+                }
             }
         }
         for add in adds {
@@ -225,6 +233,12 @@ impl State {
     /// Every application's last transaction.
     pub(super) fn txns(&self) -> impl Iterator<Item = (&str, i64)> {
         self.txns.iter().map(|(app_id, version)| (app_id.as_str(), *version))
+    }
+
+    /// How many generations of slices other plans have committed.
+    pub(super) fn commits_of_others(&self, plan: &PlanId) -> u64 {
+        let others = self.plans.iter().filter(|(other, _)| *other != plan);
+        others.map(|(_, sum)| *sum).sum::<i64>().max(0) as u64
     }
 
     /// Whether an application whose id begins so has a transaction.

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use memchr::memchr;
 
-use super::csv::{Dialect, LONGEST, Problem};
+use super::csv::{FARTHEST, Format, LONGEST, Problem};
 use super::open::read_up_to;
 
 /// Bytes of a refused line that are kept.
@@ -23,7 +23,7 @@ pub(super) enum Chunk {
 #[derive(Debug)]
 pub(super) struct Chunks<R> {
     input: R,
-    dialect: Dialect,
+    format: Format,
     /// Bytes of a chunk; more only where one record is longer.
     size: usize,
     /// Read, and not yet given.
@@ -35,8 +35,9 @@ pub(super) struct Chunks<R> {
 
 impl<R: Read> Chunks<R> {
     /// From the start of a stream.
-    pub(super) fn new(input: R, dialect: Dialect, size: usize) -> Self {
-        Chunks { input, dialect, size, rest: Vec::new(), offset: 0, ended: false }
+    pub(super) fn new(input: R, format: impl Into<Format>, size: usize) -> Self {
+        let format = format.into();
+        Chunks { input, format, size, rest: Vec::new(), offset: 0, ended: false }
     }
 
     /// The next `count` bytes or more, not taken; fewer at the end.
@@ -56,7 +57,7 @@ impl<R: Read> Chunks<R> {
         let mut wanted = self.size;
         loop {
             self.fill(wanted)?;
-            let whole = self.dialect.whole(&self.rest, self.ended);
+            let whole = self.format.whole(&self.rest, self.ended);
             if whole > 0 {
                 let rest = self.rest[whole..].to_vec();
                 let mut bytes = std::mem::replace(&mut self.rest, rest);
@@ -68,11 +69,17 @@ impl<R: Read> Chunks<R> {
             if self.rest.is_empty() {
                 return Ok(None);
             }
-            if self.rest.len() > LONGEST {
+            if self.rest.len() > LONGEST && !self.is_patient() {
                 return self.skip_line().map(Some);
             }
             wanted += self.size;
         }
+    }
+
+    /// Whether the end of a record that is too long may still be found, so that none of its lines
+    /// is taken for a record.
+    fn is_patient(&self) -> bool {
+        self.rest.len() <= FARTHEST && self.format.is_open(&self.rest)
     }
 
     fn fill(&mut self, wanted: usize) -> io::Result<()> {
@@ -104,6 +111,7 @@ impl<R: Read> Chunks<R> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::csv::Dialect;
     use super::*;
 
     const CHUNK: usize = 4 << 20;

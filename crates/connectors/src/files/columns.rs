@@ -1,5 +1,6 @@
 //! Which columns the source has and in which files, and the types that are given for them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use retrofill_core::columns::ColumnType;
@@ -8,9 +9,13 @@ use retrofill_core::error::{Error, Result};
 use retrofill_core::survey::FileStamp;
 
 use super::Shared;
-use super::header::{Header, Order, columns};
+use super::chunks::Chunk;
+use super::csv::Format;
+use super::header::{Header, MOST_COLUMNS, Order, columns};
+use super::json;
 use super::names::{list, nearest};
-use super::open::{check_magic, find};
+use super::open::{check_magic, find, unreadable};
+use super::parallel::ordered;
 use super::settings::wrong_type;
 
 /// A file and the order of its columns.
@@ -30,14 +35,55 @@ pub(super) fn headers(shared: &Shared) -> Result<(Vec<String>, Vec<SurveyedFile>
         let (header, _) = shared.open_file(&stamp, Arc::default())?;
         opened.push((stamp, header));
     }
+    if shared.format == Format::Json {
+        learn(shared, &mut opened)?;
+    }
     let names = columns(schema, &opened)?;
     let first = opened[0].0.path.clone();
     let mut files = Vec::with_capacity(opened.len());
     for (stamp, header) in opened {
+        // Keys may be any, but the files of a pattern are held to the same rule.
+        header.check(schema, &names, &stamp.path, &first)?;
         let order = header.order(schema, &names, &stamp.path, &first)?;
         files.push(SurveyedFile { stamp, header, order });
     }
     Ok((names, files))
+}
+
+/// Finds the keys of every file: all of it is read, because any line may have another one.
+fn learn(shared: &Shared, files: &mut [(FileStamp, Header)]) -> Result<()> {
+    for (stamp, header) in files {
+        let path = &stamp.path;
+        let (_, mut chunks) = shared.open_file(stamp, Arc::default())?;
+        let (mut known, mut objects) = (HashSet::new(), false);
+        let next = || chunks.next().map_err(|e| unreadable(path, e));
+        let work = |chunk: Chunk| {
+            let Chunk::Records { bytes, .. } = chunk else { return Ok(Vec::new()) };
+            let (mut known, mut names, mut any) = (HashSet::new(), Vec::new(), false);
+            for line in bytes.split(|b| *b == b'\n') {
+                any |= json::learn(line, &mut known, &mut names);
+            }
+            Ok(if any { names } else { Vec::new() })
+        };
+        ordered(next, work, |names| {
+            objects |= !names.is_empty();
+            header.names.extend(names.into_iter().filter(|name| known.insert(name.clone())));
+            if known.contains("") {
+                let what = format!("`{path}` has an object with an empty key");
+                return Err(Error::config(what).hint("every column needs a name"));
+            }
+            if header.names.len() > MOST_COLUMNS {
+                let what = format!("`{path}` has more than {MOST_COLUMNS} keys");
+                return Err(Error::config(what).hint("are there keys that should be values?"));
+            }
+            Ok(())
+        })?;
+        if !objects {
+            return Err(Error::config(format!("no line of `{path}` is a JSON object"))
+                .hint("NDJSON has an object on every line; `jq -c '.[]'` makes it of a list"));
+        }
+    }
+    Ok(())
 }
 
 /// Fails where a file lacks the time column.
@@ -85,6 +131,7 @@ pub(super) fn check_time_type(shared: &Shared, name: &str) -> Result<()> {
         Some(ty) if !matches!(ty, ColumnType::Instant { .. }) => {
             let what = format!("`types` makes `{name}` {}, but it is the time", ty.common_name());
             Err(wrong_type(
+                shared.format,
                 name,
                 Error::config(what).hint("set it to `timestamp`, or leave it out"),
             ))

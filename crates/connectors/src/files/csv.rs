@@ -2,19 +2,24 @@
 //!
 //! A quote opens a quoted field only at the field's first byte; elsewhere it is text. Inside, a
 //! doubled quote stands for one. After the closing quote only a delimiter or the end of the line
-//! may follow. A record whose quotes are wrong gives up its first line alone: the next record
-//! starts on the next line. What a record is depends only on bytes from its start on, so a
-//! stretch that starts at a record and ends at one is cut alike wherever it is read.
+//! may follow. Where only blanks stand between, or a record is too long, its end is known and it is
+//! given up as a whole: no line of its fields is taken for a record. Where the quotes leave no end
+//! to be found, the first line alone is given up, and the next record starts on the next line. What
+//! a record is depends only on bytes from its start on, so a stretch that starts at a record and
+//! ends at one is cut alike wherever it is read.
 
 use std::borrow::Cow;
 
 use memchr::{memchr, memchr2, memrchr};
 
 use super::encoding;
+use super::json;
 use super::settings::Encoding;
 
 /// The longest record.
 pub(super) const LONGEST: usize = 16 << 20;
+/// So far the end of a longer one is looked for.
+pub(super) const FARTHEST: usize = 64 << 20;
 
 /// The bytes that have a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +28,53 @@ pub(super) struct Dialect {
     pub(super) quote: u8,
 }
 
+/// How the lines of a file are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Fields by their place.
+    Csv(Dialect),
+    /// An object a line.
+    Json,
+}
+
+impl From<Dialect> for Format {
+    fn from(dialect: Dialect) -> Self {
+        Format::Csv(dialect)
+    }
+}
+
+impl Format {
+    /// The connector's key in a spec.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Format::Csv(_) => "csv",
+            Format::Json => "ndjson",
+        }
+    }
+
+    /// How many bytes from the start are whole records (or lines that are none).
+    pub(super) fn whole(self, bytes: &[u8], ended: bool) -> usize {
+        match self {
+            Format::Csv(dialect) => dialect.whole(bytes, ended),
+            Format::Json if ended => bytes.len(),
+            Format::Json => memrchr(b'\n', bytes).map_or(0, |n| n + 1),
+        }
+    }
+
+    /// Whether the record that starts these bytes has an open quote at their end.
+    pub(super) fn is_open(self, bytes: &[u8]) -> bool {
+        let Format::Csv(dialect) = self else { return false };
+        matches!(dialect.cut(bytes, 0, true, ignore), Cut::Bad { problem: Problem::OpenQuote, .. })
+    }
+}
+
 /// Where a field's content stands in the buffer, without its outer quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Field {
     pub(super) start: u32,
     pub(super) end: u32,
     pub(super) quoted: bool,
-    /// Whether doubled quotes stand in it.
+    /// Whether doubled quotes, or escapes of JSON, stand in it.
     pub(super) doubled: bool,
 }
 
@@ -39,12 +84,20 @@ impl Field {
         &bytes[self.start as usize..self.end as usize]
     }
 
-    /// The value: doubled quotes are one.
-    pub(super) fn value<'a>(&self, bytes: &'a [u8], quote: u8) -> Cow<'a, [u8]> {
+    /// The bytes of a quoted field with the quotes around them.
+    pub(super) fn with_quotes<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.start as usize - 1..=self.end as usize]
+    }
+
+    /// The value: doubled quotes are one, and escapes of JSON are what they stand for.
+    pub(super) fn value<'a>(&self, bytes: &'a [u8], format: impl Into<Format>) -> Cow<'a, [u8]> {
         let raw = self.raw(bytes);
         if !self.doubled {
             return Cow::Borrowed(raw);
         }
+        let Format::Csv(Dialect { quote, .. }) = format.into() else {
+            return Cow::Owned(json::unescaped(self.with_quotes(bytes)));
+        };
         let mut out = Vec::with_capacity(raw.len());
         let mut rest = raw;
         while let Some(at) = memchr(quote, rest) {
@@ -71,6 +124,12 @@ pub(super) enum Problem {
     Nul,
     /// So many fields instead of so many.
     Fields(usize, usize),
+    /// No JSON object: wrong at this byte.
+    Json(usize),
+    /// A key of the object stands there twice.
+    Twice,
+    /// The object has a key that the first look at the files did not see.
+    Key,
 }
 
 impl Problem {
@@ -85,6 +144,9 @@ impl Problem {
             Problem::Fields(has, wants) => {
                 format!("{has} {} instead of {wants}", if has == 1 { "field" } else { "fields" })
             }
+            Problem::Json(at) => format!("is no JSON object: wrong at byte {}", at + 1),
+            Problem::Twice => "a key stands twice in it".into(),
+            Problem::Key => "has a key that no line had when the files were first looked at".into(),
         }
     }
 }
@@ -126,13 +188,13 @@ impl Dialect {
                 }
                 let end = without_return(bytes, i, bytes.len());
                 field(plain(i, end));
-                return record(bytes, at, end, bytes.len());
+                return record(at, end, bytes.len());
             };
             let stop = i + n;
             if bytes[stop] == b'\n' {
                 let end = without_return(bytes, i, stop);
                 field(plain(i, end));
-                return record(bytes, at, end, stop + 1);
+                return record(at, end, stop + 1);
             }
             field(plain(i, stop));
             i = stop + 1;
@@ -167,13 +229,34 @@ impl Dialect {
         field(Field { start: open as u32 + 1, end: close as u32, quoted: true, doubled });
         let after = close + 1;
         match (bytes.get(after), bytes.get(after + 1)) {
-            (None, _) => Err(record(bytes, at, after, after)),
+            (None, _) => Err(record(at, after, after)),
             (Some(&b), _) if b == self.delimiter => Ok(after + 1),
-            (Some(b'\n'), _) => Err(record(bytes, at, after, after + 1)),
-            (Some(b'\r'), Some(b'\n')) => Err(record(bytes, at, after, after + 2)),
-            (Some(b'\r'), None) if ended => Err(record(bytes, at, after, after + 1)),
+            (Some(b'\n'), _) => Err(record(at, after, after + 1)),
+            (Some(b'\r'), Some(b'\n')) => Err(record(at, after, after + 2)),
+            (Some(b'\r'), None) if ended => Err(record(at, after, after + 1)),
             (Some(b'\r'), None) => Err(more(bytes, at)),
-            _ => Err(bad_or_more(bytes, at, ended, Problem::AfterQuote)),
+            _ => Err(self.loose(bytes, at, after, ended)),
+        }
+    }
+
+    /// A record with something behind a closing quote. Blanks alone leave no doubt where it ends.
+    fn loose(self, bytes: &[u8], at: usize, after: usize, ended: bool) -> Cut {
+        let blanks = bytes[after..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+        let end = after + blanks;
+        let whole = |end, next| Cut::Bad { end, next, problem: Problem::AfterQuote };
+        match (bytes.get(end), bytes.get(end + 1)) {
+            (None, _) if ended => whole(end, end),
+            (None, _) => more(bytes, at),
+            (Some(b'\n'), _) => whole(end, end + 1),
+            (Some(b'\r'), Some(b'\n')) => whole(end, end + 2),
+            (Some(b'\r'), None) if !ended => more(bytes, at),
+            (Some(&b), _) if b == self.delimiter && blanks > 0 => {
+                match self.cut(bytes, end + 1, ended, ignore) {
+                    Cut::Record { end, next } | Cut::Bad { end, next, .. } => whole(end, next),
+                    Cut::More => more(bytes, at),
+                }
+            }
+            _ => bad_or_more(bytes, at, ended, Problem::AfterQuote),
         }
     }
 
@@ -196,17 +279,19 @@ impl Dialect {
     }
 }
 
+fn ignore(_: Field) {}
+
 fn plain(start: usize, end: usize) -> Field {
     Field { start: start as u32, end: end as u32, quoted: false, doubled: false }
 }
 
-fn without_return(bytes: &[u8], from: usize, end: usize) -> usize {
+pub(super) fn without_return(bytes: &[u8], from: usize, end: usize) -> usize {
     end - usize::from(end > from && bytes[end - 1] == b'\r')
 }
 
-fn record(bytes: &[u8], at: usize, end: usize, next: usize) -> Cut {
+fn record(at: usize, end: usize, next: usize) -> Cut {
     if end - at > LONGEST {
-        return bad(bytes, at, Problem::TooLong);
+        return Cut::Bad { end, next, problem: Problem::TooLong };
     }
     Cut::Record { end, next }
 }
@@ -226,96 +311,15 @@ fn bad_or_more(bytes: &[u8], at: usize, ended: bool, problem: Problem) -> Cut {
 }
 
 fn more(bytes: &[u8], at: usize) -> Cut {
-    if bytes.len() - at <= LONGEST {
+    if bytes.len() - at <= FARTHEST {
         return Cut::More;
     }
     bad_or_more(bytes, at, false, Problem::TooLong)
 }
 
-/// One line of a file that is not blank.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Line {
-    /// First byte in the buffer.
-    pub(super) start: usize,
-    /// One behind the last byte, without the line's end.
-    pub(super) end: usize,
-    /// Line number.
-    pub(super) number: u64,
-    /// Why it is no record, where it is none.
-    pub(super) problem: Option<Problem>,
-}
-
-/// The records of a buffer that starts at a record and ends at one.
-#[derive(Debug)]
-pub(super) struct Records<'a> {
-    dialect: Dialect,
-    bytes: &'a [u8],
-    /// Fields in a record.
-    width: usize,
-    at: usize,
-    line: u64,
-    /// All of it is UTF-8 without NUL.
-    clean: bool,
-}
-
-impl<'a> Records<'a> {
-    /// `line` is the number of the first line.
-    pub(super) fn new(dialect: Dialect, bytes: &'a [u8], width: usize, line: u64) -> Self {
-        let clean = memchr(0, bytes).is_none() && std::str::from_utf8(bytes).is_ok();
-        Records { dialect, bytes, width, at: 0, line, clean }
-    }
-
-    /// The number of the line behind the last one given.
-    pub(super) fn line(&self) -> u64 {
-        self.line
-    }
-
-    /// The next line that is not blank, and its fields.
-    #[inline]
-    pub(super) fn next(&mut self, fields: &mut Vec<Field>) -> Option<Line> {
-        while self.at < self.bytes.len() {
-            let (start, number) = (self.at, self.line);
-            fields.clear();
-            let mut quoted = false;
-            let cut = self.dialect.cut(self.bytes, start, true, |f| {
-                quoted |= f.quoted;
-                fields.push(f);
-            });
-            let (end, next, problem) = match cut {
-                Cut::Record { end, next } => (end, next, None),
-                Cut::Bad { end, next, problem } => (end, next, Some(problem)),
-                Cut::More => unreachable!("a whole buffer needs no more bytes"),
-            };
-            self.at = next;
-            self.line += if quoted && problem.is_none() {
-                memchr::memchr_iter(b'\n', &self.bytes[start..next]).count() as u64
-            } else {
-                1
-            };
-            if end > start {
-                let problem = problem.or_else(|| self.check(start, end, fields.len()));
-                return Some(Line { start, end, number, problem });
-            }
-        }
-        None
-    }
-
-    fn check(&self, start: usize, end: usize, fields: usize) -> Option<Problem> {
-        if !self.clean {
-            let record = &self.bytes[start..end];
-            if std::str::from_utf8(record).is_err() {
-                return Some(Problem::Encoding);
-            }
-            if memchr(0, record).is_some() {
-                return Some(Problem::Nul);
-            }
-        }
-        (fields != self.width).then_some(Problem::Fields(fields, self.width))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::records::Records;
     use super::*;
 
     const COMMA: Dialect = Dialect { delimiter: b',', quote: b'"' };
@@ -325,7 +329,7 @@ mod tests {
         let mut records = Records::new(COMMA, text.as_bytes(), width, 1);
         let mut out = Vec::new();
         while let Some(line) = records.next(&mut fields) {
-            let values = fields.iter().map(|f| f.value(text.as_bytes(), b'"').into_owned());
+            let values = fields.iter().map(|f| f.value(text.as_bytes(), COMMA).into_owned());
             let values = values.map(|v| String::from_utf8(v).unwrap()).collect();
             out.push((line.number, line.problem.map_or(Ok(values), Err)));
         }

@@ -33,7 +33,7 @@ pub(super) fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Remark>> {
         };
         remarks.push(Remark::error("columns", found));
     }
-    if let Err(e) = shared.settings.check_types(&names) {
+    if let Err(e) = shared.settings.check_types(shared.format, &names) {
         remarks.push(refused(&e));
     }
     Ok(remarks)
@@ -73,7 +73,7 @@ mod tests {
     use retrofill_core::spec::{Mode, OnDuplicate, OnEmptySource, RowsSpec, WriteSpec};
 
     use super::*;
-    use crate::files::{CsvSettings, CsvSource};
+    use crate::files::{CsvSettings, FileSource};
     use crate::transform::Transform;
 
     fn wanted(time: &str, key: &str) -> Wanted {
@@ -102,7 +102,7 @@ mod tests {
         // A survey would list the second line; the head is all that is looked at.
         std::fs::write(dir.path().join("a.csv"), "t,k\nyesterday,1\n").unwrap();
         let settings = |path: &str| CsvSettings { path: path.into(), ..CsvSettings::default() };
-        let open = |path| CsvSource::open(settings(path), dir.path(), dir.path()).unwrap();
+        let open = |path| FileSource::open(settings(path), dir.path(), dir.path()).unwrap();
         let source = open("*.csv");
         let good = source.examine(&wanted("t", "k")).await.unwrap();
         assert!(good.iter().all(|r| r.verdict == Verdict::Ok), "{good:?}");
@@ -124,7 +124,7 @@ mod tests {
         let settings = CsvSettings { path: "*.csv".into(), ..CsvSettings::default() };
         let open = |sql| {
             let (settings, sql) = (settings.clone(), Transform::parse(sql).unwrap());
-            CsvSource::transformed(settings, sql, dir.path(), dir.path()).unwrap()
+            FileSource::transformed(settings, sql, dir.path(), dir.path()).unwrap()
         };
         let renamed = open("SELECT t AS at, k + 1 AS n FROM source");
         let good = renamed.examine(&wanted("at", "n")).await.unwrap();

@@ -7,10 +7,10 @@ use retrofill_core::error::{Error, Result};
 
 use super::Shared;
 use super::chunks::Chunk;
-use super::csv::Records;
 use super::header::Order;
 use super::open::unreadable;
 use super::read::{Assembler, Timekeeper, ordinal};
+use super::records::Records;
 
 /// Refused rows after which the look ends, whatever it has found.
 const MOST_REFUSED: usize = 1000;
@@ -68,7 +68,7 @@ fn take(
     found: &mut Vec<SourceBatch>,
 ) -> Result<u64> {
     let Stretch { file, offset, line, order, bytes } = *stretch;
-    let mut records = Records::new(shared.dialect, bytes, order.width(), line);
+    let mut records = Records::of(shared.format, bytes, order, line);
     let mut fields = Vec::new();
     let mut ended = false;
     while !ended && !is_enough(found, most) {

@@ -12,13 +12,14 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use super::Shared;
 use super::chunks::Chunks;
-use super::csv::{Cut, Field, LONGEST};
+use super::csv::{Cut, Dialect, Field, Format, LONGEST};
+use super::json::Keys;
 use super::names::list;
 use super::open::{Content, unreadable};
 use super::settings::{Encoding, Schema};
 
 /// The most columns a file may have.
-const MOST_COLUMNS: usize = 4096;
+pub(super) const MOST_COLUMNS: usize = 4096;
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What the start of a file says.
@@ -32,6 +33,8 @@ pub(super) struct Header {
     /// Hash of the bytes before `start`.
     pub(super) seed: u64,
     pub(super) encoding: Encoding,
+    /// Fields have keys, and `names` is empty unless someone looked for them.
+    pub(super) keyed: bool,
 }
 
 /// For each column of the source the field in a file, where the file has it.
@@ -41,12 +44,15 @@ pub(super) struct Order {
     /// Behind all fields where the file has none.
     fields: Vec<usize>,
     width: usize,
+    /// Where fields have keys: their places.
+    keys: Keys,
 }
 
 impl From<Vec<Option<usize>>> for Order {
     fn from(list: Vec<Option<usize>>) -> Self {
         let width = list.iter().flatten().count();
-        Order { fields: list.into_iter().map(|at| at.unwrap_or(usize::MAX)).collect(), width }
+        let fields = list.into_iter().map(|at| at.unwrap_or(usize::MAX)).collect();
+        Order { fields, width, keys: Keys::default() }
     }
 }
 
@@ -57,6 +63,17 @@ impl From<Order> for Vec<Option<usize>> {
 }
 
 impl Order {
+    /// Of files whose fields have keys: every record has a field for each column.
+    pub(super) fn keyed(names: &[String]) -> Self {
+        let order = Order::from((0..names.len()).map(Some).collect::<Vec<_>>());
+        Order { keys: Keys::new(names), ..order }
+    }
+
+    /// The keys of the columns.
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     /// Fields in a record: every field of a file is a column.
     pub(super) fn width(&self) -> usize {
         self.width
@@ -100,8 +117,28 @@ impl Header {
         format!("{:032x}", xxh3_128_with_seed(block, self.seed))
     }
 
+    /// Whether a file that begins so has not changed since it was seen to begin like `other`.
+    pub(super) fn is_still(&self, other: &Header) -> bool {
+        let rest = |h: &Header| (h.start, h.line, h.seed, h.encoding, h.keyed);
+        rest(self) == rest(other) && (self.keyed || self.names == other.names)
+    }
+
     /// For each of `names` its field here, or an error that tells the difference.
     pub(super) fn order(
+        &self,
+        schema: Schema,
+        names: &[String],
+        path: &str,
+        first: &str,
+    ) -> Result<Order> {
+        if self.keyed {
+            return Ok(Order::keyed(names));
+        }
+        self.check(schema, names, path, first)
+    }
+
+    /// The order of fields that have places; an error where the file has other columns.
+    pub(super) fn check(
         &self,
         schema: Schema,
         names: &[String],
@@ -142,17 +179,18 @@ impl Shared {
         done: Arc<AtomicU64>,
     ) -> Result<(Header, Chunks<Content>)> {
         let (content, encoding) = Content::open(&self.base, &self.settings, file, done)?;
-        let mut chunks = Chunks::new(content, self.dialect, self.sizes.chunk);
+        let mut chunks = Chunks::new(content, self.format, self.sizes.chunk);
         let header = Header { encoding, ..self.read_header(&mut chunks, &file.path)? };
         chunks.skip(header.start as usize);
         Ok((header, chunks))
     }
 
     fn read_header<R: Read>(&self, chunks: &mut Chunks<R>, path: &str) -> Result<Header> {
+        let Format::Csv(dialect) = self.format else { return keyed(chunks, path) };
         let mut wanted = 16 << 10;
         loop {
             let (bytes, ended) = chunks.peek(wanted).map_err(|e| unreadable(path, e))?;
-            if let Some(header) = self.parse_header(bytes, ended, path)? {
+            if let Some(header) = self.parse_header(dialect, bytes, ended, path)? {
                 return Ok(header);
             }
             if ended || bytes.len() > LONGEST {
@@ -164,13 +202,19 @@ impl Shared {
     }
 
     /// None where more bytes are needed.
-    fn parse_header(&self, bytes: &[u8], ended: bool, path: &str) -> Result<Option<Header>> {
+    fn parse_header(
+        &self,
+        dialect: Dialect,
+        bytes: &[u8],
+        ended: bool,
+        path: &str,
+    ) -> Result<Option<Header>> {
         let first = if bytes.starts_with(MARK) { MARK.len() } else { 0 };
         let (mut at, mut line) = (first, 1);
         let mut fields: Vec<Field> = Vec::new();
         loop {
             fields.clear();
-            match self.dialect.cut(bytes, at, ended, |f| fields.push(f)) {
+            match dialect.cut(bytes, at, ended, |f| fields.push(f)) {
                 Cut::More => return Ok(None),
                 Cut::Bad { problem, .. } => {
                     let what =
@@ -199,7 +243,7 @@ impl Shared {
 
     fn names(&self, bytes: &[u8], fields: &[Field], path: &str) -> Result<Vec<String>> {
         let name = |field: &Field| {
-            let value = field.value(bytes, self.dialect.quote).into_owned();
+            let value = field.value(bytes, self.format).into_owned();
             let name = String::from_utf8(value).map_err(|e| {
                 Error::config(format!("the header of `{path}` is not UTF-8"))
                     .because(e.utf8_error())
@@ -215,6 +259,14 @@ impl Shared {
         };
         fields.iter().map(name).collect()
     }
+}
+
+/// The start of a file whose fields have keys.
+fn keyed<R: Read>(chunks: &mut Chunks<R>, path: &str) -> Result<Header> {
+    let (bytes, _) = chunks.peek(MARK.len()).map_err(|e| unreadable(path, e))?;
+    let before = if bytes.starts_with(MARK) { MARK } else { &[] };
+    let header = check(path, Vec::new(), before, 1)?;
+    Ok(Header { keyed: true, ..header })
 }
 
 fn check(path: &str, names: Vec<String>, before: &[u8], line: u64) -> Result<Header> {
@@ -234,5 +286,5 @@ fn check(path: &str, names: Vec<String>, before: &[u8], line: u64) -> Result<Hea
         return Err(Error::config(what).hint(hint));
     }
     let (start, encoding) = (before.len() as u64, Encoding::default());
-    Ok(Header { names, start, line, seed: xxh3_64(before), encoding })
+    Ok(Header { names, start, line, seed: xxh3_64(before), encoding, keyed: false })
 }

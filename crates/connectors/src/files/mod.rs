@@ -1,4 +1,5 @@
-//! CSV files as a source.
+//! Files of text as a source: CSV and NDJSON, by one way of reading. They differ in how a line is
+//! cut into fields, `csv` and `json`.
 //!
 //! One pass over each file, on all cores, finds everything the plan needs: column types over all
 //! rows, rows and time range and hash per block, lines that belong to no slice. A slice then
@@ -19,11 +20,13 @@ mod first;
 mod guess;
 mod header;
 mod iso;
+mod json;
 mod names;
 mod nested;
 mod open;
 mod parallel;
 mod read;
+mod records;
 mod settings;
 mod stage;
 mod staging;
@@ -53,7 +56,7 @@ use tokio::sync::{Mutex, mpsc};
 
 pub use guess::{Ask, Guess, GuessedColumn, GuessedKey, GuessedTime, NullWord, guess};
 pub use names::{TYPE_NAMES, parse_type};
-pub use settings::{Compression, CsvSettings, Encoding, Schema};
+pub use settings::{Compression, CsvSettings, Encoding, NdjsonSettings, Schema};
 // What other sources of files need too.
 pub(crate) use checksums::trusted;
 pub(crate) use names::{list, nearest};
@@ -63,7 +66,8 @@ pub(crate) use stage::{disjoint, touched};
 pub(crate) use staging::{covers, disk, fingerprint, read_json, write_json};
 pub(crate) use time::{Clock, Form, Moment, in_zone};
 
-use csv::Dialect;
+use csv::{Dialect, Field, Format};
+use header::Order;
 use staging::Staging;
 
 use crate::transform::Transform;
@@ -71,9 +75,9 @@ use crate::transform::Transform;
 /// Batches that wait for the reader of a slice.
 const QUEUED: usize = 2;
 
-/// CSV files, read as one table.
+/// Files of lines, read as one table.
 #[derive(Debug, Clone)]
-pub struct CsvSource {
+pub struct FileSource {
     shared: Arc<Shared>,
     /// The sorted copy, where one was made. Locked while it is made.
     staging: Arc<Mutex<Option<Arc<Staging>>>>,
@@ -87,7 +91,7 @@ struct Shared {
     transform: Option<Transform>,
     /// The types that the settings give.
     types: BTreeMap<String, ColumnType>,
-    dialect: Dialect,
+    format: Format,
     zone: TimeZone,
     base: PathBuf,
     state: PathBuf,
@@ -113,7 +117,7 @@ impl Default for Sizes {
     }
 }
 
-impl CsvSource {
+impl FileSource {
     /// Checks the settings; looks at no file yet. `base_dir` is where relative paths start,
     /// `state_dir` where a sorted copy may be kept. An error of kind `Config` names the setting
     /// that is wrong.
@@ -131,6 +135,16 @@ impl CsvSource {
         Self::with(settings, Some(transform), base_dir, state_dir)
     }
 
+    /// NDJSON files: one object a line.
+    pub fn ndjson(
+        settings: NdjsonSettings,
+        transform: Option<Transform>,
+        base_dir: &Path,
+        state_dir: &Path,
+    ) -> Result<Self> {
+        Self::of(Format::Json, settings.into(), transform, base_dir, state_dir)
+    }
+
     fn with(
         settings: CsvSettings,
         transform: Option<Transform>,
@@ -146,7 +160,18 @@ impl CsvSource {
             return Err(Error::config(format!("`decimal: {:?}` cannot be used", settings.decimal))
                 .hint("it is `.` or `,`, and not the delimiter"));
         }
-        let types = settings.given_types()?;
+        let format = Format::Csv(Dialect { delimiter, quote });
+        Self::of(format, settings, transform, base_dir, state_dir)
+    }
+
+    fn of(
+        format: Format,
+        settings: CsvSettings,
+        transform: Option<Transform>,
+        base_dir: &Path,
+        state_dir: &Path,
+    ) -> Result<Self> {
+        let types = settings.given_types(format)?;
         let zone = TimeZone::get(&settings.timezone).map_err(|e| {
             Error::config(format!("`timezone: {}` is not a known zone", settings.timezone))
                 .because(e)
@@ -161,13 +186,13 @@ impl CsvSource {
             settings,
             transform,
             types,
-            dialect: Dialect { delimiter, quote },
+            format,
             zone,
             base: base_dir.to_owned(),
             state: state_dir.to_owned(),
             sizes: Sizes::default(),
         };
-        Ok(CsvSource { shared: Arc::new(shared), staging: Arc::default() })
+        Ok(FileSource { shared: Arc::new(shared), staging: Arc::default() })
     }
 }
 
@@ -184,6 +209,32 @@ impl Shared {
         Clock::new(form, self.zone.clone(), self.settings.time_format.clone())
     }
 
+    /// How CSV is written; the usual way where these files are not CSV.
+    fn csv(&self) -> Dialect {
+        match self.format {
+            Format::Csv(dialect) => dialect,
+            Format::Json => Dialect { delimiter: b',', quote: b'"' },
+        }
+    }
+
+    /// The order of columns in every file of a survey, where fields have keys.
+    fn keyed(&self, survey: &Survey) -> Option<Order> {
+        let names: Vec<_> = survey.source_columns().iter().map(|c| c.name.clone()).collect();
+        (self.format == Format::Json).then(|| Order::keyed(&names))
+    }
+
+    /// The fields of the one record from `start` to the end; false where that is none.
+    fn fields(&self, bytes: &[u8], start: usize, order: &Order, fields: &mut Vec<Field>) -> bool {
+        match self.format {
+            Format::Csv(dialect) => {
+                fields.clear();
+                let cut = dialect.cut(bytes, start, true, |f| fields.push(f));
+                matches!(cut, csv::Cut::Record { .. }) && fields.len() == order.width()
+            }
+            Format::Json => json::cut(&bytes[start..], start, order.keys(), fields).is_ok(),
+        }
+    }
+
     /// Whether an unquoted or quoted field means NULL.
     #[inline]
     fn is_null(&self, raw: &[u8], quoted: bool) -> bool {
@@ -192,7 +243,7 @@ impl Shared {
 }
 
 #[async_trait]
-impl Source for CsvSource {
+impl Source for FileSource {
     async fn survey(&self, request: &SurveyRequest) -> Result<Survey> {
         let (shared, request) = (Arc::clone(&self.shared), request.clone());
         blocking(move || {
@@ -282,7 +333,7 @@ impl Source for CsvSource {
     }
 }
 
-impl CsvSource {
+impl FileSource {
     async fn build(
         &self,
         survey: &Survey,
@@ -328,7 +379,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn panicked(e: tokio::task::JoinError) -> Error {
-    Error::bug("reading CSV files broke off").because(e)
+    Error::bug("reading the files broke off").because(e)
 }
 
 #[cfg(test)]
@@ -343,7 +394,7 @@ fn given() -> crate::testkit::source_suite::Given<tempfile::TempDir> {
     let text = format!("t,v,note\n{rows}gestern,1,x\n");
     std::fs::write(&path, &text).expect("written");
     let settings = CsvSettings { path: "*.csv".into(), ..CsvSettings::default() };
-    let source = CsvSource::open(settings, dir.path(), &dir.path().join("state")).expect("opened");
+    let source = FileSource::open(settings, dir.path(), &dir.path().join("state")).expect("opened");
     crate::testkit::source_suite::Given {
         source: Arc::new(source),
         time: "t",

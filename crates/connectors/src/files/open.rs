@@ -86,11 +86,12 @@ fn stamp(base: &Path, path: String) -> Result<FileStamp> {
     if meta.is_dir() {
         let name = path.trim_end_matches('/').to_owned();
         return Err(Error::config(format!("`{path}` is a directory"))
-            .hint(format!("name its files with a pattern: `{name}/*.csv`")));
+            .hint(format!("name its files with a pattern: `{name}/*`")));
     }
     if meta.len() == 0 {
-        return Err(Error::config(format!("`{path}` is empty"))
-            .hint("a CSV file has at least its header; narrow the pattern to leave it out"));
+        return Err(
+            Error::config(format!("`{path}` is empty")).hint("narrow the pattern to leave it out")
+        );
     }
     let changed = meta.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
     let stamp = changed.map_or_else(String::new, |d| d.as_nanos().to_string());

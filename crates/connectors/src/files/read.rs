@@ -7,7 +7,7 @@ use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use retrofill_core::columns::Columns;
+use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{ReadRequest, SourceBatch};
 use retrofill_core::error::{Error, Result};
 use retrofill_core::interval::Interval;
@@ -15,8 +15,9 @@ use retrofill_core::reject::{Place, Reject};
 use retrofill_core::survey::{Block, Survey};
 
 use super::Shared;
-use super::csv::{Field, Records};
+use super::csv::{Field, Format};
 use super::header::Order;
+use super::records::Records;
 use super::taker::Taker;
 use super::time::{Clock, Form, Moment};
 use super::values::{Cells, Column};
@@ -98,7 +99,7 @@ impl<'a> Timekeeper<'a> {
         if self.shared.is_null(field.raw(bytes), field.quoted) {
             return None;
         }
-        let value = field.value(bytes, self.shared.dialect.quote);
+        let value = field.value(bytes, self.shared.format);
         self.clock.read(&value).ok().map(|(moment, _)| moment)
     }
 }
@@ -219,7 +220,7 @@ impl<'a> Assembler<'a> {
             } else {
                 let fields = &self.fields[i.min(self.fields.len())..];
                 let width = self.sources.len();
-                let cells = ColumnCells { shared: self.shared, bytes, fields, width };
+                let cells = ColumnCells::new(self.shared, bytes, fields, width, column.ty());
                 column.append(cells, &self.keeper.clock, &mut refuse);
             }
         }
@@ -250,7 +251,7 @@ impl<'a> Assembler<'a> {
         if self.ordinals.is_empty() {
             return Ok(true);
         }
-        let broken = |e| Error::bug("cannot build a batch of CSV rows").because(e);
+        let broken = |e| Error::bug("cannot build a batch of rows").because(e);
         let arrays = self.columns.iter_mut().map(Column::finish).collect::<Result<_>>()?;
         let mut rows = RecordBatch::try_new(Arc::clone(&self.schema), arrays).map_err(broken)?;
         let mut ordinals = std::mem::take(&mut self.ordinals);
@@ -271,10 +272,26 @@ impl<'a> Assembler<'a> {
 
 /// Every `width`th field, from the first.
 pub(super) struct ColumnCells<'a> {
-    pub(super) shared: &'a Shared,
-    pub(super) bytes: &'a [u8],
-    pub(super) fields: &'a [Field],
-    pub(super) width: usize,
+    shared: &'a Shared,
+    bytes: &'a [u8],
+    fields: &'a [Field],
+    width: usize,
+    /// Texts keep their quotes.
+    quotes: bool,
+}
+
+impl<'a> ColumnCells<'a> {
+    /// For a column of this type. In a column of JSON, a text of NDJSON is itself JSON.
+    pub(super) fn new(
+        shared: &'a Shared,
+        bytes: &'a [u8],
+        fields: &'a [Field],
+        width: usize,
+        ty: ColumnType,
+    ) -> Self {
+        let quotes = shared.format == Format::Json && ty == ColumnType::Json;
+        ColumnCells { shared, bytes, fields, width, quotes }
+    }
 }
 
 impl Cells for ColumnCells<'_> {
@@ -284,8 +301,10 @@ impl Cells for ColumnCells<'_> {
             let raw = field.raw(self.bytes);
             if self.shared.is_null(raw, field.quoted) {
                 take(row, None);
+            } else if self.quotes && field.quoted {
+                take(row, Some(field.with_quotes(self.bytes)));
             } else if field.doubled {
-                take(row, Some(&field.value(self.bytes, self.shared.dialect.quote)));
+                take(row, Some(&field.value(self.bytes, self.shared.format)));
             } else {
                 take(row, Some(raw));
             }
@@ -363,7 +382,7 @@ pub(super) fn locate(
         let bytes = file.read(std::slice::from_ref(block))?;
         let asked: BTreeSet<u64> = list.iter().map(|i| ordinals[*i]).collect();
         let mut texts = BTreeMap::new();
-        let mut records = Records::new(shared.dialect, &bytes, file.order.width(), block.line);
+        let mut records = Records::of(shared.format, &bytes, &file.order, block.line);
         let mut fields = Vec::new();
         while let Some(line) = records.next(&mut fields) {
             let offset = block.offset + line.start as u64;

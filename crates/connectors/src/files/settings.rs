@@ -6,6 +6,7 @@ use retrofill_core::columns::ColumnType;
 use retrofill_core::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use super::csv::Format;
 use super::names::{self, nearest};
 
 /// How the files are compressed.
@@ -169,17 +170,18 @@ impl Default for CsvSettings {
 
 impl CsvSettings {
     /// The types that are given, ready to use.
-    pub(super) fn given_types(&self) -> Result<BTreeMap<String, ColumnType>> {
+    pub(super) fn given_types(&self, format: Format) -> Result<BTreeMap<String, ColumnType>> {
         let parsed = self.types.iter().map(|(name, word)| {
-            let ty = names::parse_type(word)
-                .map_err(|e| wrong_type(name, e.at(format!("`types`: `{name}: {word}`"))))?;
+            let ty = names::parse_type(word).map_err(|e| {
+                wrong_type(format, name, e.at(format!("`types`: `{name}: {word}`")))
+            })?;
             Ok((name.clone(), ty))
         });
         parsed.collect()
     }
 
     /// Fails where `types` names a column that no file has.
-    pub(super) fn check_types(&self, columns: &[String]) -> Result<()> {
+    pub(super) fn check_types(&self, format: Format, columns: &[String]) -> Result<()> {
         let Some(unknown) = self.types.keys().find(|name| !columns.contains(name)) else {
             return Ok(());
         };
@@ -188,11 +190,54 @@ impl CsvSettings {
             None => format!("the columns are {}", names::list(columns)),
         };
         let what = format!("`types` names `{unknown}`, a column that no file has");
-        Err(wrong_type(unknown, Error::config(what).hint(hint)))
+        Err(wrong_type(format, unknown, Error::config(what).hint(hint)))
     }
 }
 
 /// An error about the type that is given for a column.
-pub(super) fn wrong_type(column: &str, error: Error) -> Error {
-    error.about(format!("source.csv.types.{column}"))
+pub(super) fn wrong_type(format: Format, column: &str, error: Error) -> Error {
+    error.about(format!("source.{}.types.{column}", format.key()))
+}
+
+/// The settings of `ndjson`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NdjsonSettings {
+    /// See [`CsvSettings::path`].
+    pub path: String,
+    /// Default: `auto`.
+    #[serde(default)]
+    pub compression: Compression,
+    /// See [`CsvSettings::timezone`].
+    #[serde(default = "utc")]
+    pub timezone: String,
+    /// See [`CsvSettings::time_format`].
+    #[serde(default)]
+    pub time_format: Option<String>,
+    /// Default: `strict`: some object of each file has every key.
+    #[serde(default)]
+    pub schema: Schema,
+    /// See [`CsvSettings::types`].
+    #[serde(default)]
+    pub types: BTreeMap<String, String>,
+    /// See [`CsvSettings::checksums`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksums: Option<String>,
+}
+
+impl From<NdjsonSettings> for CsvSettings {
+    fn from(settings: NdjsonSettings) -> Self {
+        let NdjsonSettings { path, compression, timezone, time_format, schema, types, checksums } =
+            settings;
+        CsvSettings {
+            path,
+            compression,
+            timezone,
+            time_format,
+            schema,
+            types,
+            checksums,
+            ..CsvSettings::default()
+        }
+    }
 }

@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::Shared;
-use super::csv::Cut;
 use super::header::Order;
 use super::read::{Emit, file_of};
 use super::taker::Taker;
@@ -179,6 +178,9 @@ impl Staging {
         emit: &mut Emit<'_>,
     ) -> Result<()> {
         let Manifest::V1 { slices, buckets, pieces, orders, .. } = &self.manifest;
+        // Keys are not kept with an order.
+        let keyed = shared.keyed(&request.survey).map(|order| vec![order; orders.len()]);
+        let orders = keyed.as_ref().unwrap_or(orders);
         let Some(mut taker) = Taker::new(shared, request)? else { return Ok(()) };
         let mut open: Option<(usize, File)> = None;
         let first = slices.partition_point(|s| s.end() <= request.interval.start());
@@ -246,9 +248,7 @@ fn records(
         let (start, end) = (at + HEAD, at + HEAD + length);
         let content = bytes.get(..end).ok_or_else(broken)?;
         let order = orders.get(file_of(ordinal)).ok_or_else(broken)?;
-        fields.clear();
-        let cut = shared.dialect.cut(content, start, true, |f| fields.push(f));
-        if !matches!(cut, Cut::Record { .. }) || fields.len() != order.width() {
+        if !shared.fields(content, start, order, &mut fields) {
             return Err(broken());
         }
         taker.record(bytes, (start, end), line, ordinal, &fields, order);

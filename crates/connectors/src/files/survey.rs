@@ -13,12 +13,13 @@ use retrofill_core::survey::{Block, Survey, TimeUnitSeen};
 use super::Shared;
 use super::chunks::{Chunk, Chunks, KEPT_TEXT};
 use super::columns::{SurveyedFile, check_time, check_time_type, given_type, headers, no_time};
-use super::csv::{Field, Line, Records};
+use super::csv::{Field, Format};
 use super::header::{Header, Order};
 use super::iso::is_compact_date;
 use super::open::{Content, unreadable};
 use super::parallel::ordered;
 use super::read::MOST_BYTES;
+use super::records::{Line, Records};
 use super::time::{Clock, Form, Moment};
 use super::transformed;
 use super::types::Seen;
@@ -65,7 +66,7 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
         return transformed::survey(shared, request, transform);
     }
     let (names, files) = headers(shared)?;
-    shared.settings.check_types(&names)?;
+    shared.settings.check_types(shared.format, &names)?;
     check_time(&files, &request.time)?;
     let time = names.iter().position(|n| *n == request.time);
     let time = time.ok_or_else(|| no_time(&files[0].stamp, &names, &request.time))?;
@@ -150,10 +151,10 @@ fn find_form(
     let custom = shared.settings.time_format.as_ref().map(|_| shared.clock(Form::Custom));
     for file in files {
         let path = &file.stamp.path;
-        let (header, mut chunks) = shared.open_file(&file.stamp, Arc::default())?;
+        let (_, mut chunks) = shared.open_file(&file.stamp, Arc::default())?;
         while let Some(chunk) = chunks.next().map_err(|e| unreadable(path, e))? {
             let Chunk::Records { bytes, .. } = chunk else { continue };
-            let values = first_values(shared, &header, &bytes, &file.order, time);
+            let values = first_values(shared, &bytes, &file.order, time);
             let Some(first) = values.first() else { continue };
             let form = match &custom {
                 Some(clock) => values.iter().any(|v| clock.read(v).is_ok()).then_some(Form::Custom),
@@ -182,14 +183,8 @@ fn find_form(
     Ok(None)
 }
 
-fn first_values(
-    shared: &Shared,
-    header: &Header,
-    bytes: &[u8],
-    order: &Order,
-    time: usize,
-) -> Vec<Vec<u8>> {
-    let mut records = Records::new(shared.dialect, bytes, header.names.len(), 1);
+fn first_values(shared: &Shared, bytes: &[u8], order: &Order, time: usize) -> Vec<Vec<u8>> {
+    let mut records = Records::of(shared.format, bytes, order, 1);
     let (mut fields, mut values) = (Vec::new(), Vec::new());
     while let Some(line) = records.next(&mut fields)
         && values.len() < GUESS_FROM
@@ -199,7 +194,7 @@ fn first_values(
         }
         let field = order.field(&fields, time);
         if !shared.is_null(field.raw(bytes), field.quoted) {
-            values.push(field.value(bytes, shared.dialect.quote).into_owned());
+            values.push(field.value(bytes, shared.format).into_owned());
         }
     }
     values
@@ -226,7 +221,7 @@ impl AllChunks<'_> {
             let path = &file.stamp.path;
             let (header, chunks) =
                 self.look.shared.open_file(&file.stamp, Arc::clone(&self.done))?;
-            if header != file.header {
+            if !header.is_still(&file.header) {
                 return Err(Error::unavailable(format!("`{path}` changes while it is read")));
             }
             self.open = Some(chunks);
@@ -299,7 +294,7 @@ impl Look<'_> {
 
     fn records(&self, found: &mut Findings, offset: u64, bytes: &[u8]) {
         let file = &self.files[found.file];
-        let mut records = Records::new(self.shared.dialect, bytes, file.order.width(), 0);
+        let mut records = Records::of(self.shared.format, bytes, &file.order, 0);
         let mut fields = Vec::new();
         let mut seen = vec![Seen::default(); self.names.len()];
         let mut block = OpenBlock::new(0, 0);
@@ -349,7 +344,7 @@ impl Look<'_> {
         let field = file.order.field(fields, self.time);
         match &self.clock {
             Some(clock) if !self.shared.is_null(field.raw(bytes), field.quoted) => clock
-                .read(&field.value(bytes, self.shared.dialect.quote))
+                .read(&field.value(bytes, self.shared.format))
                 .map_err(|reason| (column(), reason.into_owned())),
             _ => Err((column(), "the time is NULL".into())),
         }
@@ -361,7 +356,10 @@ impl Look<'_> {
             let raw = field.raw(bytes);
             if self.shared.is_null(raw, field.quoted) {
                 seen.null();
-            } else if self.inferred[i] && i != self.time {
+            } else if !self.inferred[i] || i == self.time {
+            } else if self.shared.format == Format::Json {
+                seen.member(raw, field.quoted);
+            } else {
                 // A doubled quote is text in any case.
                 seen.value(raw, self.shared.settings.decimal);
             }

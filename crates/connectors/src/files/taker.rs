@@ -7,9 +7,10 @@ use retrofill_core::error::Result;
 use retrofill_core::survey::{Block, Survey};
 
 use super::Shared;
-use super::csv::{Field, Line, Records};
+use super::csv::Field;
 use super::header::Order;
 use super::read::{Assembler, Emit, Timekeeper};
+use super::records::{Line, Records};
 use super::time::Moment;
 use super::transformed::{Loom, Weaver};
 
@@ -42,7 +43,7 @@ impl<'a> Taker<'a> {
         order: &Order,
         emit: &mut Emit<'_>,
     ) -> Result<bool> {
-        let mut records = Records::new(self.shared().dialect, bytes, order.width(), block.line);
+        let mut records = Records::of(self.shared().format, bytes, order, block.line);
         let mut fields = Vec::new();
         while let Some(line) = records.next(&mut fields) {
             if line.problem.is_some() {
@@ -141,7 +142,7 @@ impl<'a> Placer<'a> {
     ) -> Result<()> {
         match self {
             Placer::Plain(shared, keeper) => {
-                let mut records = Records::new(shared.dialect, bytes, order.width(), block.line);
+                let mut records = Records::of(shared.format, bytes, order, block.line);
                 let mut fields = Vec::new();
                 while let Some(line) = records.next(&mut fields) {
                     if line.problem.is_some() {

@@ -1,5 +1,6 @@
 //! The source as a whole.
 
+mod objects;
 mod sorted;
 mod splitting;
 
@@ -19,7 +20,7 @@ use retrofill_core::interval::Interval;
 use retrofill_core::survey::{Survey, TimeUnitSeen};
 use tokio::runtime::Runtime;
 
-use super::{CsvSettings, CsvSource, Shared, Sizes};
+use super::{CsvSettings, FileSource, Shared, Sizes};
 
 const MICROS: ColumnType = ColumnType::Instant { unit: Precision::Microsecond };
 const INTEGER: ColumnType = ColumnType::Integer { bits: 64 };
@@ -28,7 +29,7 @@ const FLOAT: ColumnType = ColumnType::Float { bits: 64 };
 /// Files in a directory of their own, and a source over them.
 struct Fixture {
     dir: tempfile::TempDir,
-    source: CsvSource,
+    source: FileSource,
 }
 
 impl Fixture {
@@ -50,10 +51,15 @@ impl Fixture {
     }
 }
 
-fn open(base: &Path, path: &str, state: &Path, change: impl FnOnce(&mut CsvSettings)) -> CsvSource {
+fn open(
+    base: &Path,
+    path: &str,
+    state: &Path,
+    change: impl FnOnce(&mut CsvSettings),
+) -> FileSource {
     let mut settings = CsvSettings { path: path.into(), ..CsvSettings::default() };
     change(&mut settings);
-    CsvSource::open(settings, base, &state.join(".state")).unwrap()
+    FileSource::open(settings, base, &state.join(".state")).unwrap()
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -61,7 +67,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
 }
 
-fn survey(source: &CsvSource, time: &str) -> Result<Survey> {
+fn survey(source: &FileSource, time: &str) -> Result<Survey> {
     wait(source.survey(&SurveyRequest { time: time.into(), ..SurveyRequest::default() }))
 }
 
@@ -78,7 +84,7 @@ fn columns(survey: &Survey, time: &str) -> Columns {
 }
 
 fn read(
-    source: &CsvSource,
+    source: &FileSource,
     survey: &Survey,
     columns: &Columns,
     interval: Interval,
@@ -96,20 +102,20 @@ fn always() -> Interval {
 }
 
 /// The same source, handling tiny stretches at a time, and sorting whatever is out of order.
-fn tiny(source: &CsvSource, chunk: usize) -> CsvSource {
+fn tiny(source: &FileSource, chunk: usize) -> FileSource {
     let sizes = Sizes { chunk, block: 1 + chunk as u64 / 2, bucket: 200, cheap: 0 };
     let old = &source.shared;
     let shared = Shared {
         settings: old.settings.clone(),
         transform: old.transform.clone(),
         types: old.types.clone(),
-        dialect: old.dialect,
+        format: old.format,
         zone: old.zone.clone(),
         base: old.base.clone(),
         state: old.state.clone(),
         sizes,
     };
-    CsvSource { shared: Arc::new(shared), staging: Arc::default() }
+    FileSource { shared: Arc::new(shared), staging: Arc::default() }
 }
 
 fn gzip(content: &[u8]) -> Vec<u8> {
@@ -138,7 +144,7 @@ fn config_error<T: std::fmt::Debug>(result: Result<T>) -> String {
     error.to_string()
 }
 
-fn weather(state: &Path) -> CsvSource {
+fn weather(state: &Path) -> FileSource {
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/nyc-weather");
     open(&base, "data/*.csv", state, |s| s.null = vec!["NA".into()])
 }
@@ -278,7 +284,7 @@ fn settings_that_cannot_be_say_why() {
     for (change, what) in cases {
         let mut settings = CsvSettings::default();
         change(&mut settings);
-        let error = config_error(CsvSource::open(settings, Path::new("."), Path::new(".")));
+        let error = config_error(FileSource::open(settings, Path::new("."), Path::new(".")));
         assert!(error.starts_with(what), "{error}");
     }
 }

@@ -24,6 +24,8 @@ impl Seen {
     const BOOL: u8 = 8;
     const TEXT: u8 = 16;
     const NULL: u8 = 32;
+    /// An object or a list of JSON.
+    const NESTED: u8 = 64;
 
     /// Adds a NULL.
     #[inline]
@@ -36,6 +38,16 @@ impl Seen {
     pub(super) fn value(&mut self, value: &[u8], decimal: char) {
         if self.0 & Self::TEXT == 0 {
             self.0 |= if decimal == '.' { look(value) } else { look_for_comma(value) };
+        }
+    }
+
+    /// Adds a value of a JSON object that is not null: a text is one, whatever it looks like.
+    #[inline]
+    pub(super) fn member(&mut self, raw: &[u8], quoted: bool) {
+        match raw {
+            _ if quoted => self.0 |= Self::TEXT,
+            [b'{' | b'[', ..] => self.0 |= Self::NESTED,
+            _ => self.value(raw, '.'),
         }
     }
 
@@ -52,6 +64,9 @@ impl Seen {
     /// The narrowest type that holds every value; text where there was none.
     pub(super) fn column_type(self) -> ColumnType {
         let has = |bits| self.0 & bits != 0;
+        if has(Self::NESTED) {
+            return ColumnType::Json;
+        }
         if has(Self::TEXT) || has(Self::BOOL) && has(Self::INTEGER | Self::FLOAT) {
             return ColumnType::Text;
         }

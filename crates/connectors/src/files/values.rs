@@ -94,6 +94,11 @@ impl Column {
         Column { ty, comma, values }
     }
 
+    /// The type of its values.
+    pub(super) fn ty(&self) -> ColumnType {
+        self.ty
+    }
+
     /// Appends times that are read already; none is NULL.
     pub(super) fn moments(
         &mut self,

@@ -226,6 +226,10 @@ impl Target for PostgresTarget {
         self.shared.committed(plan, slice).await
     }
 
+    async fn commits_of_others(&self, plan: &PlanId) -> Result<u64> {
+        self.shared.commits_of_others(plan).await
+    }
+
     async fn grants(&self, role: Option<&str>, wanted: &Wanted) -> Result<Vec<String>> {
         grant::grants(&self.shared.settings, role, wanted)
     }

@@ -125,6 +125,23 @@ impl Shared {
         Ok(slices.any(|other| slice.is_kin(&SliceId::new(other))))
     }
 
+    /// How many receipts of other plans this table has.
+    pub(super) async fn commits_of_others(&self, plan: &PlanId) -> Result<u64> {
+        self.await_lost().await?;
+        let Some(table) = self.newest_table().await? else { return Ok(0) };
+        if !self.has_receipts().await? {
+            return Ok(0);
+        }
+        let sql = format!(
+            "SELECT pg_catalog.count(*) FROM {RECEIPTS} WHERE relation = {} AND plan <> {}",
+            table.oid,
+            literal(plan.as_str())?
+        );
+        let count = self.server.text(&sql, "cannot count the receipts").await?;
+        let count = count.and_then(|text| text.parse().ok());
+        count.ok_or_else(|| Error::bug("a count of receipts is no number"))
+    }
+
     /// Whether the table of receipts is there.
     pub(super) async fn has_receipts(&self) -> Result<bool> {
         let sql = format!("SELECT pg_catalog.to_regclass('{RECEIPTS}')");

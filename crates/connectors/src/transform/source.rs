@@ -311,7 +311,7 @@ fn broken(e: ArrowError) -> Error {
 
 #[cfg(test)]
 fn given() -> crate::testkit::source_suite::Given<tempfile::TempDir> {
-    use crate::files::{CsvSettings, CsvSource};
+    use crate::files::{CsvSettings, FileSource};
 
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("a.csv");
@@ -320,7 +320,7 @@ fn given() -> crate::testkit::source_suite::Given<tempfile::TempDir> {
     let text = format!("at,v\n{rows}gestern,1\n");
     std::fs::write(&path, &text).expect("written");
     let settings = CsvSettings { path: "*.csv".into(), ..CsvSettings::default() };
-    let inner = CsvSource::open(settings, dir.path(), &dir.path().join("state")).expect("opened");
+    let inner = FileSource::open(settings, dir.path(), &dir.path().join("state")).expect("opened");
     let sql = "SELECT at AS t, v * 2 AS w, v FROM source WHERE v % 10 <> 3";
     let transform = Transform::parse(sql).expect("well formed");
     crate::testkit::source_suite::Given {

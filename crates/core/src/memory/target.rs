@@ -243,6 +243,12 @@ impl Target for MemoryTable {
         Ok(all.any(|(p, s)| p == plan && slice.is_kin(s)))
     }
 
+    async fn commits_of_others(&self, plan: &PlanId) -> Result<u64> {
+        let now = self.newest();
+        let plans = now.receipts.iter().map(|r| &r.latest().plan);
+        Ok(plans.chain(now.lost.iter().map(|c| &c.plan)).filter(|p| *p != plan).count() as u64)
+    }
+
     async fn manifest(&self, receipt: &Receipt) -> Result<Option<Vec<u8>>> {
         let of = |c: &Commit| receipt.is_for(&c.plan, &c.slice, c.generation);
         let now = self.newest();

@@ -69,6 +69,9 @@ pub(super) struct Before {
     pub(super) newest: Newest,
     /// What the user wants beyond the plan's mode.
     pub(super) leave: Leave,
+    /// Mode append, unless the user wants it again: how many commits of other plans were known
+    /// when they were found not to have loaded the slice.
+    pub(super) commits_of_others: Option<u64>,
 }
 
 /// Drives one slice. An error means that the journal cannot be written.

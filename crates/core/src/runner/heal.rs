@@ -126,6 +126,13 @@ async fn changed_in(
         return refused("its source has changed since it was loaded".into());
     }
     let rows = match compare_all(shared, record, r, &hasher, 0).await {
+        Ok(Some(found)) if found.restorable == 0 && found.changed > 0 => {
+            return refused(
+                "rows that differ from the source's cannot be told from live ones: several have \
+                 their key, or `rows.compare` leaves out what differs"
+                    .into(),
+            );
+        }
         Ok(Some(found)) if found.restorable == 0 => return Ok(None),
         Ok(Some(found)) => found.restorable,
         Ok(None) => return refused("its list of rejects and conflicts is lost".into()),

@@ -22,7 +22,7 @@ pub(super) enum Standing {
     /// A row is equal.
     Present,
     /// No row is equal, but one is in the columns that are compared.
-    Alike,
+    Alike(u128),
     /// Rows have its key, none is alike. One of them.
     Conflict(u128),
 }
@@ -73,11 +73,12 @@ impl Held {
     pub(super) fn standing(&self, hashes: &RowHashes, compared: u128) -> Standing {
         let places = self.places(hashes.key);
         let alike = self.compared.get(places.clone()).unwrap_or_default();
-        match &self.rows[places] {
-            [] => Standing::New,
-            held if held.iter().any(|(_, row)| *row == hashes.row) => Standing::Present,
-            _ if alike.contains(&compared) => Standing::Alike,
-            [(_, live), ..] => Standing::Conflict(*live),
+        let alike = alike.iter().position(|other| *other == compared);
+        match (&self.rows[places], alike) {
+            ([], _) => Standing::New,
+            (held, _) if held.iter().any(|(_, row)| *row == hashes.row) => Standing::Present,
+            (held, Some(at)) => Standing::Alike(held[at].1),
+            ([(_, live), ..], None) => Standing::Conflict(*live),
         }
     }
 }
@@ -138,7 +139,7 @@ mod tests {
         let row = |key, row| RowHashes { key, row };
         let held = Held::new(vec![row(5, 2), row(3, 9), row(5, 1)], vec![70, 60, 80]);
         assert_eq!(held.standing(&row(5, 2), 70), Standing::Present);
-        assert_eq!(held.standing(&row(5, 3), 80), Standing::Alike);
+        assert_eq!(held.standing(&row(5, 3), 80), Standing::Alike(1));
         assert_eq!(held.standing(&row(5, 3), 60), Standing::Conflict(1));
         assert_eq!(held.standing(&row(3, 3), 70), Standing::Conflict(9));
         assert_eq!(held.standing(&row(4, 9), 60), Standing::New);

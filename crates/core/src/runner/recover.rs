@@ -39,6 +39,9 @@ pub(super) struct Receipts {
     lost: BTreeMap<SliceId, u64>,
     /// Commits of other plans whose receipt is lost.
     lost_others: Vec<Commit>,
+    /// How many commits of other plans there were, at least, when all this was read; mode append
+    /// asks for it.
+    pub(super) commits_of_others: Option<u64>,
 }
 
 impl Receipts {
@@ -81,6 +84,9 @@ pub(super) async fn receipts(shared: &Shared) -> Result<Receipts> {
     let plan = &shared.job.plan;
     let slices: HashSet<Interval> = plan.slices.iter().map(|s| s.interval).collect();
     let mut out = Receipts::default();
+    if plan.spec.write.mode == Mode::Append {
+        out.commits_of_others = Some(shared.job.target.commits_of_others(&plan.id).await?);
+    }
     let known = shared.job.target.receipts(&plan.range).await?;
     for commit in known.lost {
         if commit.plan == plan.id {
@@ -298,7 +304,7 @@ pub(super) async fn held_rows(
 pub(super) fn refuse_overlap(
     shared: &Shared,
     receipts: &Receipts,
-    todo: &[SliceRecord],
+    todo: &[(SliceId, Interval)],
 ) -> Result<()> {
     if shared.job.plan.spec.write.mode != Mode::Append {
         return Ok(());
@@ -312,11 +318,13 @@ pub(super) fn refuse_overlap(
     }
     for receipt in &receipts.others {
         let r = receipt.latest();
-        let hit = todo.iter().find(|s| s.interval.overlaps(&r.interval));
-        if let Some(slice) = hit.filter(|_| r.counts.written > 0) {
+        let hit = todo.iter().find(|(_, interval)| interval.overlaps(&r.interval));
+        // Rows that it found there already are rows of the source as well.
+        let landed = r.counts.written + r.counts.updated + r.counts.already_present;
+        if let Some((slice, _)) = hit.filter(|_| landed > 0 && r.undone().is_none()) {
             return Err(Error::config(format!(
-                "slice {} was loaded already by plan {} (its slice {})",
-                slice.id, r.plan, r.slice
+                "slice {slice} was loaded already by plan {} (its slice {})",
+                r.plan, r.slice
             ))
             .hint(
                 "mode append would write its rows a second time; `--again` does it all the same",

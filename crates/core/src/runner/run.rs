@@ -58,7 +58,8 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
     let todo = choose(job, options, all.values())?;
     let loads = options.undo.is_empty();
     if loads && !options.again {
-        recover::refuse_overlap(shared, &receipts, &todo)?;
+        let slices: Vec<_> = todo.iter().map(|r| (r.id.clone(), r.interval)).collect();
+        recover::refuse_overlap(shared, &receipts, &slices)?;
     }
     let mut report = Report::default();
     if !todo.is_empty() {
@@ -175,6 +176,7 @@ async fn slices(
                     overwrite: options.overwrite.get(&record.id).copied(),
                     undo: options.undo.get(&record.id).copied(),
                 },
+                commits_of_others: receipts.commits_of_others.filter(|_| !options.again),
             };
             work.push(spawn(job.env.as_ref(), drive(shared.clone(), record, rows, before)));
         }

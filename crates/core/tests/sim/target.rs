@@ -140,6 +140,10 @@ impl Target for FaultyTarget {
         self.caller.around(Point::Receipts, self.inner.is_committed(plan, slice)).await
     }
 
+    async fn commits_of_others(&self, plan: &PlanId) -> Result<u64> {
+        self.inner.commits_of_others(plan).await
+    }
+
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {
         let load = self.caller.around(Point::Begin, self.inner.begin(slice)).await?;
         self.caller.rules.begun(self.caller.process, &slice.slice);

@@ -4,7 +4,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use retrofill_core::error::Error;
+use retrofill_core::error::{Error, Kind};
+use retrofill_core::id::hex;
 use retrofill_core::plan::Plan;
 
 use super::output::Failure;
@@ -22,14 +23,23 @@ pub struct Opened {
 impl Opened {
     /// The plan that was run: the one named, else the one of the state directory.
     pub fn run_plan(&self, hint: &str) -> Result<Plan, Failure> {
-        if let Some(plan) = &self.plan {
-            return Ok(plan.clone());
-        }
-        let frozen = self.job.frozen()?.map(|plan| plan.with(&self.job.spec));
-        frozen.ok_or_else(|| {
+        let named = self.plan.clone().map_or_else(|| self.job.frozen(), |plan| Ok(Some(plan)));
+        let plan = named?.ok_or_else(|| {
             let name = &self.job.spec.name;
-            Error::config(format!("`{name}` was never run")).hint(hint).into()
-        })
+            Error::config(format!("`{name}` was never run")).hint(hint)
+        })?;
+        if plan.spec_hash != hex(&self.job.spec.hash()) {
+            // Else the plan's slices would be judged by another table, and journalled so.
+            let what = format!("the spec has changed since plan {} was frozen", plan.id);
+            let file = self.job.state_dir.join("plan.json");
+            let hint = format!(
+                "for what was run, name the plan itself: `{}`; for what is meant now, \
+                 `retrofill run` first",
+                file.display()
+            );
+            return Err(Error::new(Kind::Fenced, what).hint(hint).into());
+        }
+        Ok(plan.with(&self.job.spec))
     }
 }
 

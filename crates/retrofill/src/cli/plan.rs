@@ -71,7 +71,7 @@ pub async fn execute(ctx: &Context, args: &PlanArgs) -> Result<Exit, Failure> {
     };
     screen.finish();
     let Some(plan) = planned else {
-        ctx.output.result(&format!("{}: the source is empty; nothing to do", opened.job.spec.name));
+        empty(ctx, &opened.job.spec.name);
         return Ok(Exit::Done);
     };
     let standing = take_in(&parts, &plan).await?;
@@ -87,6 +87,16 @@ pub async fn execute(ctx: &Context, args: &PlanArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done.detailed(args.detailed_exitcode, done < standing.total()))
 }
 
+/// There is no plan of nothing.
+fn empty(ctx: &Context, name: &str) {
+    match ctx.output.format {
+        Format::Json => ctx.output.json(&serde_json::json!({ "v": 1, "plan": null })),
+        Format::Text => {
+            ctx.output.result(&format!("{name}: the source is empty; nothing to do"));
+        }
+    }
+}
+
 /// Plans the slices that have something to fill. The plan of the whole job stays the job's.
 async fn only_gaps(ctx: &Context, args: &PlanArgs, opened: Opened) -> Result<Exit, Failure> {
     let mode = opened.job.spec.write.mode;
@@ -100,7 +110,7 @@ async fn only_gaps(ctx: &Context, args: &PlanArgs, opened: Opened) -> Result<Exi
         Searched::Found(found) => *found,
         Searched::Stopped(exit) => return Ok(exit),
         Searched::Empty => {
-            ctx.output.result(&format!("{name}: the source is empty; nothing to do"));
+            empty(ctx, &name);
             return Ok(Exit::Done);
         }
     };

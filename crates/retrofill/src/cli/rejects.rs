@@ -296,6 +296,9 @@ fn csv(out: &mut Vec<u8>, slice: Option<&SliceId>, reject: &Reject) {
         if at > 0 {
             out.push(b',');
         }
+        // A spreadsheet would compute what begins so.
+        let formula = field.starts_with(['=', '+', '-', '@', '\t', '\r']);
+        let field = if formula { format!("'{field}") } else { (*field).to_owned() };
         if field.contains([',', '"', '\n', '\r']) {
             out.extend_from_slice(format!("\"{}\"", field.replace('"', "\"\"")).as_bytes());
         } else {

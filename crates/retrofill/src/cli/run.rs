@@ -20,7 +20,7 @@ use super::exit::Exit;
 use super::job::{JobArg, Opened};
 use super::output::Failure;
 use super::tell;
-use super::work::{May, finish, forget_summary, work};
+use super::work::{May, finish, finish_empty, forget_summary, work};
 use crate::config::Moment;
 
 /// Arguments of `run`.
@@ -171,8 +171,9 @@ pub(super) async fn load(
         }
     };
     let Some(mut done) = done else {
-        ctx.output.result(&format!("{name}: the source is empty; nothing to do"));
-        return Ok(Exit::Done.skipped(ending.skip_if_done, true));
+        let exit = Exit::Done.skipped(ending.skip_if_done, true);
+        finish_empty(ctx, &name, exit, ending.summary_file)?;
+        return Ok(exit);
     };
     after::follow(&mut done).await;
     let summary = &mut done.summary;

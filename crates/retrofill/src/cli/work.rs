@@ -198,10 +198,37 @@ pub(super) fn forget_summary(file: Option<&Path>) -> Result<(), Failure> {
 
 /// Writes the JSON line to the file of `--summary-file`.
 pub(super) fn write_summary(summary: &Summary, file: Option<&Path>) -> Result<(), Failure> {
+    write_line(&summary.json_line(), file)
+}
+
+fn write_line(line: &str, file: Option<&Path>) -> Result<(), Failure> {
     let Some(path) = file else { return Ok(()) };
-    std::fs::write(path, summary.json_line() + "\n").map_err(|e| {
+    std::fs::write(path, format!("{line}\n")).map_err(|e| {
         Error::config(format!("{} cannot be written", path.display())).because(e).into()
     })
+}
+
+/// Says that there is no plan because the source is empty.
+pub(super) fn finish_empty(
+    ctx: &Context,
+    name: &str,
+    exit: Exit,
+    file: Option<&Path>,
+) -> Result<(), Failure> {
+    let (rows, slices) = (Counts::default(), SliceCounts::default());
+    let line = serde_json::json!({
+        "v": 1, "plan": null, "status": slices.status(), "slices": slices, "rows": rows,
+        "plan_rows": rows, "digest": null, "verified_through": null, "verified_back_to": null,
+        "seconds": 0.0, "rows_per_second": 0, "exit": exit.code(), "report": null,
+    });
+    write_line(&line.to_string(), file)?;
+    match ctx.output.format {
+        Format::Json => ctx.output.json(&line),
+        Format::Text => {
+            ctx.output.result(&format!("{name}: the source is empty; nothing to do"));
+        }
+    }
+    Ok(())
 }
 
 /// Prints a summary in the way the user asked for, and writes it to the file where one is named.

@@ -13,8 +13,8 @@ use super::postgres;
 use super::problem::Problem;
 use super::raw::{RawSource, RawTarget};
 use super::raw_ends::{
-    RawCompression, RawCsv, RawDecimal, RawEncoding, RawParquet, RawSchema, RawSourceConnector,
-    RawTargetConnector,
+    RawCompression, RawCsv, RawDecimal, RawEncoding, RawNdjson, RawParquet, RawSchema,
+    RawSourceConnector, RawTargetConnector,
 };
 use super::read::Field;
 use super::resolve::check_zone;
@@ -27,38 +27,47 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
         RawSource::Url(text) if postgres::is_address(text) => {
             let problem = Problem::at(mark, "a PostgreSQL table cannot be a source yet");
             problems
-                .push(problem.hint("it can be a target; sources are `csv`, `delta` and `parquet`"));
+                .push(problem.hint(
+                    "it can be a target; sources are `csv`, `delta`, `ndjson` and `parquet`",
+                ));
             None
         }
         RawSource::Url(text) => {
             let (kind, path) = match text.split_once(':') {
-                Some((kind @ ("csv" | "delta" | "parquet"), path)) => (Some(kind), path),
+                Some((kind @ ("csv" | "delta" | "ndjson" | "parquet"), path)) => (Some(kind), path),
                 _ => (kind_of(text), text.as_str()),
             };
             let Some(kind) = kind else {
                 let problem = Problem::at(mark, "`source` does not tell what it is");
                 problems.push(problem.hint(
-                    "a path that ends with `.csv`, `.csv.gz` (or `.zst`, `.bz2`, `.xz`) or \
-                     `.parquet`, `csv:path`, `parquet:path`, `delta:path`, or \
-                     `{ csv: { path: ... } }`",
+                    "a path that ends with `.csv`, `.ndjson`, `.jsonl` (also with `.gz`, `.zst`, \
+                     `.bz2` or `.xz` behind) or `.parquet`, `csv:path`, `ndjson:path`, \
+                     `parquet:path`, `delta:path`, or `{ csv: { path: ... } }`",
                 ));
                 return None;
             };
             check_path(path, "source", mark, problems);
             Some(match kind {
                 "delta" => delta(path),
+                "ndjson" => ndjson(path, None, problems),
                 "parquet" => parquet(path, None, problems),
                 _ => csv(path, None, problems),
             })
         }
         RawSource::Connector(connectors) => {
-            let RawSourceConnector { csv: text, delta: table, parquet: files } = &**connectors;
-            let keys = [text.key, table.key, files.key];
-            one(keys, "source", "`csv`, `delta` or `parquet`", mark, problems)?;
+            let RawSourceConnector { csv: text, delta: table, ndjson: objects, parquet: files } =
+                &**connectors;
+            let keys = [text.key, table.key, objects.key, files.key];
+            one(keys, "source", "`csv`, `delta`, `ndjson` or `parquet`", mark, problems)?;
             if let Some(raw) = table.get() {
                 let path = raw.path.get()?;
                 check_path(path, "source.delta.path", raw.path.mark, problems);
                 return Some(delta(path));
+            }
+            if let Some(raw) = objects.get() {
+                let path = raw.path.get()?;
+                check_path(path, "source.ndjson.path", raw.path.mark, problems);
+                return Some(ndjson(path, Some(raw), problems));
             }
             if let Some(raw) = files.get() {
                 let path = raw.path.get()?;
@@ -79,6 +88,9 @@ fn kind_of(path: &str) -> Option<&'static str> {
     let ends = |text: &str, ending: &str| Path::new(text).extension() == Some(ending.as_ref());
     if ends(packed.unwrap_or(path), "csv") {
         return Some("csv");
+    }
+    if ["ndjson", "jsonl"].iter().any(|ending| ends(packed.unwrap_or(path), ending)) {
+        return Some("ndjson");
     }
     ends(path, "parquet").then_some("parquet")
 }
@@ -182,6 +194,31 @@ fn parquet(path: &str, raw: Option<&RawParquet>, problems: &mut Vec<Problem>) ->
     }
     let list = raw.and_then(|r| r.checksums.get());
     files("parquet", settings, list, format!("Parquet {path}"))
+}
+
+/// All settings of NDJSON files decide which rows are meant, and none is a secret.
+fn ndjson(path: &str, raw: Option<&RawNdjson>, problems: &mut Vec<Problem>) -> Endpoint {
+    let mut settings = json!({ "path": path });
+    if let Some(raw) = raw {
+        check_zone(&raw.timezone, "source.ndjson.timezone", problems);
+        check_format(&raw.time_format, "source.ndjson.time_format", problems);
+        let all = [
+            (
+                "compression",
+                json!(raw.compression.or(RawCompression::Auto).as_str()),
+                json!("auto"),
+            ),
+            ("timezone", json!(raw.timezone.or("UTC".into())), json!("UTC")),
+            ("time_format", json!(raw.time_format.get()), Value::Null),
+            ("schema", json!(raw.schema.or(RawSchema::Strict).as_str()), json!("strict")),
+            ("types", json!(words(&raw.types)), json!({})),
+        ];
+        for (name, value, _) in all.into_iter().filter(|(_, value, default)| value != default) {
+            settings[name] = value;
+        }
+    }
+    let list = raw.and_then(|r| r.checksums.get());
+    files("ndjson", settings, list, format!("NDJSON {path}"))
 }
 
 fn words(types: &Field<RawTypes>) -> BTreeMap<String, String> {

@@ -12,6 +12,8 @@ section! {
         pub(super) csv: RawCsv,
         /// A Delta Lake table.
         pub(super) delta: RawDelta,
+        /// NDJSON files.
+        pub(super) ndjson: RawNdjson,
         /// Parquet files.
         pub(super) parquet: RawParquet,
     }
@@ -68,6 +70,38 @@ section! {
         #[schemars(extend("default" = "."))]
         pub(super) decimal: RawDecimal,
         /// Which columns the files of a pattern may have; their order is always free. Default:
+        /// strict.
+        #[schemars(extend("default" = "strict"))]
+        pub(super) schema: RawSchema,
+        /// The types of some columns, by name. A value that does not fit is refused. The types of
+        /// a table that is there win. Default: found from all rows.
+        pub(super) types: RawTypes,
+        /// A list of checksums that every file must fit, as `sha256sum`, `sha512sum` or `md5sum`
+        /// writes it; names in it are relative to the list. A file that is altered, not listed, or
+        /// listed and missing ends the plan: nothing is loaded. Default: none.
+        pub(super) checksums: String,
+    }
+}
+
+section! {
+    /// NDJSON files (JSON lines): one object a line, whose keys are the columns. A key that an
+    /// object lacks, or has as null, is NULL. Types are found over all rows: whole numbers,
+    /// decimals, `true` and `false`, text; objects and lists stay JSON; the time column becomes an
+    /// instant. A text stays text, even where it looks like a number.
+    pub(super) struct RawNdjson needs ["path"] {
+        /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`. Files are read in the order
+        /// of their paths.
+        pub(super) path: String,
+        /// How the files are packed. Default: auto, by their names. A file may unpack to 512 MiB
+        /// or to 100 times its size, whichever is more; unpack larger ones yourself.
+        #[schemars(extend("default" = "auto"))]
+        pub(super) compression: RawCompression,
+        /// The time zone of times without one: an IANA name. Default: UTC.
+        #[schemars(extend("default" = "UTC"))]
+        pub(super) timezone: String,
+        /// How times are written, in strptime's words. Default: recognised, as in CSV files.
+        pub(super) time_format: String,
+        /// Which keys the files of a pattern may have, all lines of a file together. Default:
         /// strict.
         #[schemars(extend("default" = "strict"))]
         pub(super) schema: RawSchema,

@@ -43,6 +43,30 @@ fn parquet_files_are_loaded_whole() {
     job.nothing_to_do();
 }
 
+/// Another program writes the objects; half of the files are packed, and no row stands in order.
+#[test]
+fn ndjson_files_are_loaded_whole() {
+    if !judge::here("formats::ndjson_files_are_loaded_whole") {
+        return;
+    }
+    for (order, every) in [("time_hour", "1mo"), ("hash(time_hour, origin)", "1d")] {
+        let job = Job::example();
+        let dir = job.path("objects");
+        let mut made = judge(&["objects", dir.to_str().unwrap(), order]);
+        Ran::from(made.args(job.sources()).output().unwrap()).ended(0);
+        let spec = format!(
+            "name: objects\nsource: \"ndjson:objects/*\"\ntarget: delta:out\n\
+             rows: {{ time: time_hour, key: [origin] }}\nrange: {{ every: {every} }}\n"
+        );
+        fs::write(job.path("backfill.yaml"), spec).unwrap();
+        let last = job.run().ended(0).json();
+        assert_eq!(last["rows"]["written"], 26_115, "{last}");
+        assert_eq!(judge::equal(&job), 26_115);
+        job.call("verify", &[]).ended(0);
+        job.nothing_to_do();
+    }
+}
+
 /// Rows without order in few row groups, slices of a day: one pass sorts them.
 #[test]
 fn shuffled_parquet_files_are_loaded_whole() {

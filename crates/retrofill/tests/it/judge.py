@@ -137,6 +137,24 @@ def pack(directory, order, group, files):
         print(json.dumps({"file": to, "groups": pq.ParquetFile(to).num_row_groups}))
 
 
+def objects(directory, order, files):
+    """The rows of the files as NDJSON, every second file packed."""
+    con = duckdb.connect()
+    os.makedirs(directory, exist_ok=True)
+    for i, path in enumerate(files):
+        packed = ".gz" if i % 2 else ""
+        to = os.path.join(directory, pathlib.Path(path).stem + ".ndjson" + packed)
+        kind = ", COMPRESSION gzip" if packed else ""
+        con.execute(f"COPY (SELECT * FROM read_csv({literal(path)}, header = true, nullstr = 'NA', "
+                    "sample_size = -1, types = {'time_hour': 'VARCHAR'}) "
+                    f"ORDER BY {order}) TO {literal(to)} (FORMAT json{kind})")
+
+
+def doubled(table, column):
+    values = rows(table).column(column).to_pylist()
+    print(json.dumps({"doubled": len(values) - len(set(values))}))
+
+
 def sql(table, text, files):
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'")
@@ -269,6 +287,10 @@ def main(args):
         thin(args[1], args[2])
     elif len(args) >= 5 and args[0] == "pack":
         pack(args[1], args[2], int(args[3]), args[4:])
+    elif len(args) >= 4 and args[0] == "objects":
+        objects(args[1], args[2], args[3:])
+    elif len(args) == 3 and args[0] == "doubled":
+        doubled(args[1], args[2])
     elif len(args) == 2 and args[0] == "types":
         types(args[1])
     else:

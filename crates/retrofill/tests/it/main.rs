@@ -13,6 +13,7 @@ mod exec;
 mod formats;
 mod gaps;
 mod growth;
+mod guards;
 mod guide;
 mod harness;
 mod healing;

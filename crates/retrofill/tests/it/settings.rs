@@ -3,6 +3,7 @@
 use std::fs;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
 use crate::harness::Job;
 use crate::judge;
@@ -67,6 +68,10 @@ fn on_empty_source_decides_between_outage_and_nothing_to_do() {
     let ran = skips.call("run", &[]).ended(0);
     assert!(ran.stdout.contains("the source is empty; nothing to do"), "{ran:?}");
     skips.call("run", &["--skip-if-done"]).ended(99);
+    let last = skips.call("run", &["--output", "json", "--summary-file", "s.json"]).ended(0);
+    assert_eq!((&last.json()["plan"], &last.json()["exit"]), (&Value::Null, &0.into()));
+    assert_eq!(fs::read_to_string(skips.path("s.json")).unwrap(), last.stdout);
+    assert_eq!(skips.call("plan", &["--output", "json"]).ended(0).json()["plan"], Value::Null);
     for job in [&fails, &skips] {
         assert!(!job.table().exists(), "there is a table");
     }
@@ -179,4 +184,31 @@ fn compare_tells_conflicts_from_rows_that_are_present() {
         let ran = job.call("verify", &[]).ended(3);
         assert!(ran.stdout.contains("1 are changed since load"), "{ran:?}");
     }
+}
+
+#[test]
+fn what_is_compared_decides_over_what_is_told_and_restored() {
+    if !judge::here("settings::what_is_compared_decides_over_what_is_told_and_restored") {
+        return;
+    }
+    let rows = "t,site,v,note\n2020-01-01T06:00:00Z,a,1,x\n2020-01-01T07:00:00Z,a,2,x\n";
+    // No row is only alike when it is loaded: one that is so later is ours, and can be restored.
+    let job = job(", compare: [v]", "", "");
+    fs::write(job.path("data/a.csv"), rows).unwrap();
+    job.run().ended(0);
+    judge::ask(&job, "update", &["v = 2", "note", "'changed'"]);
+    job.call("verify", &[]).ended(3);
+    job.call("run", &["--select", "mismatched", "--overwrite-changed", "--yes"]).ended(0);
+    job.holds(rows);
+
+    // Where rows of others are only alike, one that goes is missing, and the rest is not accused.
+    let job = self::job(", compare: [v]", "", "");
+    fs::write(job.path("data/a.csv"), rows.replace(",x", ",live")).unwrap();
+    job.run().ended(0);
+    fs::write(job.path("data/a.csv"), rows).unwrap();
+    let last = job.call("run", &["--replan", "--output", "json"]).ended(0).json();
+    assert_eq!(last["rows"]["already_present"], 2, "{last}");
+    judge::ask(&job, "delete", &["v = 1"]);
+    let ran = job.call("verify", &[]).ended(3);
+    assert!(ran.stdout.contains("1 rows of the source are missing in the target, 0"), "{ran:?}");
 }

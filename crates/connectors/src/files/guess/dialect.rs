@@ -84,7 +84,7 @@ fn merit(dialect: Dialect, starts: &[Start]) -> Merit {
         records += list.len();
         even += list.iter().filter(|r| r.len() == usual).count();
         for field in list.iter().skip(1).flatten() {
-            let value = field.value(&start.bytes, dialect.quote);
+            let value = field.value(&start.bytes, dialect);
             fields += 1;
             typed += usize::from(is_typed(&value));
             quoted |= field.quoted;
@@ -131,7 +131,7 @@ fn cut(dialect: Dialect, start: &Start) -> Vec<Vec<Field>> {
 fn has_header(dialect: Dialect, start: &Start) -> bool {
     let list = cut(dialect, start);
     let Some(first) = list.first() else { return true };
-    let names: Vec<_> = first.iter().map(|f| f.value(&start.bytes, dialect.quote)).collect();
+    let names: Vec<_> = first.iter().map(|f| f.value(&start.bytes, dialect)).collect();
     let is_name = |(i, name): (usize, &std::borrow::Cow<'_, [u8]>)| {
         !name.trim_ascii().is_empty() && !is_typed(name) && !names[..i].contains(name)
     };

@@ -83,7 +83,7 @@ pub(super) fn candidates(input: &Input) -> Result<Vec<Vec<Candidate>>> {
             if let Ok(fields) = record {
                 for (at, list) in values.iter_mut().enumerate() {
                     let field = stretch.order.field(fields, at);
-                    let value = field.value(stretch.bytes, shared.dialect.quote);
+                    let value = field.value(stretch.bytes, shared.format);
                     if !value.is_empty() {
                         list.push(value.into_owned());
                     }

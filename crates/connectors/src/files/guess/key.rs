@@ -228,7 +228,7 @@ impl Look<'_> {
             let Ok(fields) = record else { return true };
             let value = |at: usize| {
                 let field = stretch.order.field(fields, at);
-                (field.value(stretch.bytes, shared.dialect.quote), field.quoted)
+                (field.value(stretch.bytes, shared.format), field.quoted)
             };
             let (text, quoted) = value(self.time);
             if shared.is_null(&text, quoted) {

@@ -21,7 +21,7 @@ use retrofill_core::columns::ColumnType;
 use retrofill_core::error::{Error, Result};
 use retrofill_core::survey::TimeUnitSeen;
 
-use super::CsvSource;
+use super::FileSource;
 use super::settings::{CsvSettings, Schema};
 use records::Input;
 
@@ -177,7 +177,7 @@ pub fn guess(ask: &Ask) -> Result<Guess> {
 fn open(base: &Path, settings: &CsvSettings, most: Option<u64>) -> Result<Input> {
     // Nothing is ever kept for a guess.
     let nowhere = Path::new("");
-    Input::open(CsvSource::open(settings.clone(), base, nowhere)?.shared, most)
+    Input::open(FileSource::open(settings.clone(), base, nowhere)?.shared, most)
 }
 
 #[cfg(test)]

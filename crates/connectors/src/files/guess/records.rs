@@ -7,10 +7,11 @@ use retrofill_core::survey::FileStamp;
 
 use super::super::Shared;
 use super::super::chunks::{Chunk, Chunks};
-use super::super::csv::{Cut, Field, Records};
+use super::super::csv::{Cut, Field};
 use super::super::header::{Header, Order, columns};
 use super::super::open::{Content, find, unreadable};
 use super::super::parallel::ordered;
+use super::super::records::Records;
 use super::super::settings::{Encoding, Schema};
 
 /// A file, and where its columns stand.
@@ -109,7 +110,7 @@ impl Stretch<'_> {
         shared: &Shared,
         mut take: impl FnMut(Result<&[Field], String>) -> bool,
     ) {
-        let mut records = Records::new(shared.dialect, self.bytes, self.width, 1);
+        let mut records = Records::new(shared.csv(), self.bytes, self.width, 1);
         let mut fields = Vec::new();
         while let Some(line) = records.next(&mut fields) {
             let more = match line.problem {
@@ -160,7 +161,7 @@ impl Stretches<'_> {
         let Some(left) = &mut self.left else { return bytes };
         let mut at = 0;
         while at < bytes.len() && *left > 0 {
-            match self.input.shared.dialect.cut(&bytes, at, true, |_| ()) {
+            match self.input.shared.csv().cut(&bytes, at, true, |_| ()) {
                 Cut::Record { end, next } => {
                     *left -= u64::from(end > at);
                     at = next;

@@ -7,7 +7,7 @@ use retrofill_core::interval::Interval;
 use retrofill_core::reject::Reject;
 use retrofill_core::survey::Survey;
 
-use super::{CsvSource, Fixture, columns, gzip, read, rows, survey, tiny, wait, weather};
+use super::{FileSource, Fixture, columns, gzip, read, rows, survey, tiny, wait, weather};
 
 /// Ten days, each row in another order, from another file; `v` of day 7 does not fit.
 fn shuffled() -> Vec<(String, Vec<u8>)> {
@@ -44,7 +44,7 @@ fn with_rejects(survey: &Survey) -> Columns {
 
 type Read = (Vec<(u64, Vec<String>)>, Vec<Reject>);
 
-fn all(source: &CsvSource, survey: &Survey, slice: Interval) -> Result<Read> {
+fn all(source: &FileSource, survey: &Survey, slice: Interval) -> Result<Read> {
     let batches: Vec<SourceBatch> = read(source, survey, &with_rejects(survey), slice)?;
     let rejects = batches.iter().flat_map(|b| b.rejects.clone()).collect();
     Ok((rows(&batches), rejects))

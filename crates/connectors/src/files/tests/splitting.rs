@@ -56,7 +56,17 @@ fn line(text: &[char], from: usize) -> (Option<Vec<Option<String>>>, usize) {
             (Some('\n'), _) => return (Some(fields), at + 1),
             (Some('\r'), Some('\n')) => return (Some(fields), at + 2),
             (Some('\r'), None) => return (Some(fields), at + 1),
-            _ => return give_up(),
+            _ => {
+                let blanks = text[at..].iter().take_while(|c| matches!(c, ' ' | '\t')).count();
+                let end = at + blanks;
+                return match (text.get(end), text.get(end + 1)) {
+                    (None, _) => (None, end),
+                    (Some('\n'), _) => (None, end + 1),
+                    (Some('\r'), Some('\n')) => (None, end + 2),
+                    (Some(','), _) if blanks > 0 => (None, line(text, end + 1).1),
+                    _ => give_up(),
+                };
+            }
         }
     }
 }

@@ -21,9 +21,10 @@ use retrofill_core::error::{Error, Result};
 use retrofill_core::survey::{Block, Survey};
 
 use super::Shared;
-use super::csv::{Field, Line, Records};
+use super::csv::Field;
 use super::header::Order;
 use super::read::{BATCH_BYTES, BATCH_ROWS, ColumnCells};
+use super::records::{Line, Records};
 use super::time::{Clock, Form, Moment, Reason, in_range};
 use super::values::Column;
 use crate::transform::{Bound, Origin, Program, Ran, Room, Transform, Wiring, bind};
@@ -162,9 +163,9 @@ impl<'a> Loom<'a> {
         let Time::PassedOn(index, clock) = &self.time else { return None };
         let field = order.field(fields, *index);
         Some(match clock {
-            Some(clock) if !self.shared.is_null(field.raw(bytes), field.quoted) => clock
-                .read(&field.value(bytes, self.shared.dialect.quote))
-                .map(|(moment, _)| Some(moment)),
+            Some(clock) if !self.shared.is_null(field.raw(bytes), field.quoted) => {
+                clock.read(&field.value(bytes, self.shared.format)).map(|(moment, _)| Some(moment))
+            }
             _ => Ok(None),
         })
     }
@@ -193,7 +194,7 @@ impl<'a> Loom<'a> {
         order: &Order,
         take: &mut dyn FnMut(&[Line], &Judged) -> Result<()>,
     ) -> Result<()> {
-        let mut records = Records::new(self.shared.dialect, bytes, order.width(), block.line);
+        let mut records = Records::of(self.shared.format, bytes, order, block.line);
         let (mut fields, mut lines) = (Vec::new(), Vec::new());
         let mut untyped = Untyped::default();
         while let Some(line) = records.next(&mut fields) {
@@ -274,7 +275,8 @@ impl<'a> Loom<'a> {
                 }
                 _ => {
                     let fields = &untyped.fields[i.min(untyped.fields.len())..];
-                    let cells = ColumnCells { shared: self.shared, bytes, fields, width };
+                    let ty = self.columns[*index].ty;
+                    let cells = ColumnCells::new(self.shared, bytes, fields, width, ty);
                     let mut refuse = |row: usize, reason: Reason| {
                         refused.insert(row, reason);
                     };
@@ -291,7 +293,7 @@ impl<'a> Loom<'a> {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let schema = std::sync::Arc::clone(&self.bound.schema);
         RecordBatch::try_new_with_options(schema, arrays, &options)
-            .map_err(|e| Error::bug("cannot build a batch of CSV rows").because(e))
+            .map_err(|e| Error::bug("cannot build a batch of rows").because(e))
     }
 
     fn times(
@@ -371,7 +373,7 @@ fn is_time(ty: ColumnType) -> bool {
 
 #[cfg(test)]
 fn given() -> crate::testkit::source_suite::Given<tempfile::TempDir> {
-    use super::{CsvSettings, CsvSource};
+    use super::{CsvSettings, FileSource};
 
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("a.csv");
@@ -384,7 +386,7 @@ fn given() -> crate::testkit::source_suite::Given<tempfile::TempDir> {
                WHERE v % 10 <> 3";
     let transform = Transform::parse(sql).expect("well formed");
     let state = dir.path().join("state");
-    let source = CsvSource::transformed(settings, transform, dir.path(), &state).expect("opened");
+    let source = FileSource::transformed(settings, transform, dir.path(), &state).expect("opened");
     crate::testkit::source_suite::Given {
         source: std::sync::Arc::new(source),
         time: "t",

@@ -180,7 +180,11 @@ impl<'a> Weaver<'a> {
         let mut failed: BTreeMap<usize, Failure> = BTreeMap::new();
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.plan.len());
         let rows: UInt64Array = stay.iter().map(|(row, _)| *row as u64).collect();
-        let inputs = take_record_batch(&judged.inputs, &rows).map_err(broken)?;
+        // A transform that computes nothing has no inputs.
+        let inputs = match judged.inputs.num_columns() {
+            0 => judged.inputs.slice(0, stay.len()),
+            _ => take_record_batch(&judged.inputs, &rows).map_err(broken)?,
+        };
         let mut room = Room::default();
         for (column, thread) in self.plan.iter().zip(&self.threads) {
             let fail = |column: String, reason: String| Failure { column: Some(column), reason };
@@ -198,7 +202,7 @@ impl<'a> Weaver<'a> {
                 Thread::PassedOn(at) => {
                     let fields = self.picked(*at, stay);
                     let shared = self.loom.shared;
-                    let cells = ColumnCells { shared, bytes, fields: &fields, width: 1 };
+                    let cells = ColumnCells::new(shared, bytes, &fields, 1, column.ty);
                     values.append(cells, &self.loom.clock, &mut refuse);
                     values.finish()?
                 }

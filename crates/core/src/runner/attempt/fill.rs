@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use super::super::Happening;
 use super::super::held::{Copies, Held, Standing};
 use super::super::ours::{Basis, common};
+use super::super::recover;
 use super::super::repeats::{Fate, prefix, repeated, row_prefix};
 use super::super::sinks::{Hashed, Taken, hash};
 use super::replace::Change;
@@ -61,6 +62,7 @@ impl Attempt<'_> {
         let plan = &self.shared.job.plan;
         let append = self.mode == Mode::Append;
         if append {
+            self.refuse_others().await?;
             // Asked after `begin`: what the load stands on cannot be older than the answer. What
             // was known when the run began can be: a table may have been put back since.
             self.again = self.loaded_before().await?;
@@ -115,6 +117,20 @@ impl Attempt<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// Mode append: an error where another plan has loaded rows of the slice since the run began.
+    /// Asked for after `begin`, and again when rows have arrived since: what is committed between
+    /// the two is either seen in the table's state or arrives.
+    pub(super) async fn refuse_others(&self) -> Result<()> {
+        let (shared, slice) = (self.shared, self.slice);
+        let known = self.before.commits_of_others.filter(|_| self.undo().is_none());
+        let Some(known) = known else { return Ok(()) };
+        if shared.job.target.commits_of_others(&slice.plan).await? == known {
+            return Ok(());
+        }
+        let receipts = recover::receipts(shared).await?;
+        recover::refuse_overlap(shared, &receipts, &[(slice.slice.clone(), slice.interval)])
     }
 
     async fn take(&mut self, load: &mut dyn Load, batch: SourceBatch) -> Result<()> {
@@ -202,10 +218,18 @@ impl Attempt<'_> {
         match self.held.standing(hashes, compared) {
             Standing::New => Ok(Act::Write),
             Standing::Present => Ok(self.present(hashes)),
-            Standing::Alike => Ok(self.alike(hashes)),
+            Standing::Alike(live) if self.restores_alike() => self.differs(hashed, row, live),
+            Standing::Alike(_) => Ok(self.alike(hashes)),
             Standing::Conflict(_) if planted::is(Bug::ConflictOverwritten) => Ok(Act::Write),
             Standing::Conflict(live) => self.differs(hashed, row, live),
         }
+    }
+
+    /// Whether a held row that is only alike is one of ours that was changed, and is to get the
+    /// source's values again: no row was only alike when it was loaded.
+    fn restores_alike(&self) -> bool {
+        let receipt = self.evidence.receipt.as_ref();
+        self.before.leave.overwrite.is_some() && receipt.is_some_and(|r| r.digests.alike.count == 0)
     }
 
     /// Mode fill-missing: a held row has the key and another value. It stays, unless the user

@@ -172,6 +172,9 @@ impl Attempt<'_> {
             return Ok(true);
         }
         let append = self.mode == Mode::Append && self.undo().is_none();
+        if append {
+            self.refuse_others().await?;
+        }
         if append && !self.again && self.loaded_before().await? {
             // The table was put back to a state that has this slice: its rows are among these.
             return Ok(true);

@@ -101,7 +101,7 @@ impl Changes {
             }
             return match held.standing(hashes, compared) {
                 Standing::New => Change::New,
-                Standing::Conflict(_) | Standing::Alike => Change::Successor,
+                Standing::Conflict(_) | Standing::Alike(_) => Change::Successor,
                 Standing::Present => {
                     self.stay.add(hashes.row);
                     self.stays += 1;
@@ -113,7 +113,7 @@ impl Changes {
         match held.standing(hashes, compared) {
             Standing::New => Change::New,
             Standing::Present if alone => Change::Present,
-            Standing::Alike if alone => Change::Alike,
+            Standing::Alike(_) if alone => Change::Alike,
             _ => {
                 self.replaced.insert(hashes.key);
                 Change::Successor
@@ -190,6 +190,18 @@ impl Attempt<'_> {
                 "mode replace commits nothing while rows are refused: {rows}, the first {first}"
             ))
             .hint("mend those rows, or use mode `upsert`"));
+        }
+        let unplaced = self.shared.job.plan.survey.unplaced;
+        if unplaced > 0 && held > self.changes.stays {
+            let lines = if unplaced == 1 { "line" } else { "lines" };
+            let what = format!(
+                "{unplaced} {lines} of the source have no time that can be read, and may belong \
+                 to rows that would go"
+            );
+            return Err(refused(what).hint(
+                "mode replace takes nothing out while lines are refused: mend them \
+                 (`retrofill rejects list` shows them), or use mode `upsert`",
+            ));
         }
         if counts.read == 0 {
             return match write.on_empty_source {

@@ -77,7 +77,8 @@ pub(in super::super) async fn compare_all(
     while let Some(interval) = todo.pop() {
         let halves = interval.halves();
         let most = if halves.is_some() { most } else { usize::MAX };
-        let stretch = Stretch { shared, record, interval: &interval, hasher, most };
+        let lenient = receipt.digests.alike.count > 0;
+        let stretch = Stretch { shared, record, interval: &interval, hasher, most, lenient };
         if !stretch.compare(&listed, &mut all).await? {
             todo.extend(halves.into_iter().flat_map(|(early, late)| [late, early]));
         }
@@ -88,12 +89,15 @@ pub(in super::super) async fn compare_all(
 
 impl Differences {
     /// Rows that are alike only were so when they were loaded, or were changed since. Nobody knows
-    /// of a single row which it is, but the receipt knows their sum.
+    /// of a single row which it is, but the receipt knows their sum. Fewer of them than then are no
+    /// change by themselves: those that are missing or changed elsewhere were counted already.
     fn judge_alike(&mut self, then: &Digest) {
-        if self.alike.matches(then) {
+        let more = self.alike.count.saturating_sub(then.count);
+        let counted = self.missing + self.changed > 0;
+        if self.alike.matches(then) || (more == 0 && counted) {
             return;
         }
-        self.changed += self.alike.count.saturating_sub(then.count).max(1);
+        self.changed += more.max(1);
         let rows = std::mem::take(&mut self.sample.alike);
         add(&mut self.sample.changed, rows, self.sample.most);
     }
@@ -132,13 +136,15 @@ struct Stretch<'a> {
     interval: &'a Interval,
     hasher: &'a Hasher,
     most: usize,
+    /// Some rows were alike only when they were loaded.
+    lenient: bool,
 }
 
 impl Stretch<'_> {
     /// Compares; false where there are too many rows for one step. Rows that were listed as
     /// conflicts or rejects when they were loaded are in order.
     async fn compare(&self, listed: &Listed, all: &mut Differences) -> Result<bool> {
-        let Stretch { shared, record, interval, hasher, most } = *self;
+        let Stretch { shared, record, interval, hasher, most, .. } = *self;
         let Some(mut target) = target_rows(shared, interval, hasher, most).await? else {
             return Ok(false);
         };
@@ -146,6 +152,8 @@ impl Stretch<'_> {
             return Ok(false);
         };
         let keyed = shared.job.plan.spec.rows.key.is_some();
+        // Where no row was only alike when it was loaded, none may be now.
+        let lenient = self.lenient;
         let (mut missing, mut changed) = (Vec::new(), Vec::new());
         let (mut seen, mut alone) = (HashSet::new(), HashSet::new());
         for Given { hashes, compared, ordinal } in source {
@@ -162,7 +170,7 @@ impl Stretch<'_> {
                     all.doubled += rows.iter().filter(|r| r.0 == hashes.row).count() as u64 - 1;
                 }
                 None if listed.conflicts.contains(&hashes.key) => {}
-                None if rows.iter().any(|(_, other)| *other == compared) => {
+                None if lenient && rows.iter().any(|(_, other)| *other == compared) => {
                     all.alike.add_row(&hashes);
                     add(&mut all.sample.alike, [(hashes, ordinal)], all.sample.most);
                 }
