@@ -255,8 +255,7 @@ pub struct SliceLoad {
     pub manners: Manners,
 }
 
-/// How a load behaves towards others who use the table meanwhile. Only targets with transactions
-/// that others can wait for have a use for it.
+/// How a load behaves towards others who use the table meanwhile, where they can wait for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Manners {
     /// A transaction that is open longer is given up with an error of kind `Overloaded`, so that
@@ -283,6 +282,11 @@ pub trait Target: Source {
     /// before anything is planned; a table that is not there yet is none.
     async fn accepts(&self, columns: &Columns, mode: Mode, manners: Manners) -> Result<()> {
         let _ = (columns, mode, manners);
+        Ok(())
+    }
+
+    /// An error of kind `Config` where rows cannot go at the user's wish without harm to others.
+    async fn lets_go(&self) -> Result<()> {
         Ok(())
     }
 
@@ -351,6 +355,16 @@ pub struct Refused {
     pub reason: String,
 }
 
+/// Takes what the slice of a load that gives way would hold after the commit.
+pub struct Look<'a> {
+    /// Rows that the load did not write.
+    pub others: &'a mut dyn RowSink,
+    /// Rows that it wrote.
+    pub ours: &'a mut dyn RowSink,
+    /// Rows that it was to write, and that gave way to one of the others with the same key.
+    pub gave_way: &'a mut dyn RowSink,
+}
+
 /// Says which held rows go.
 #[async_trait]
 pub trait RowPicker: Send {
@@ -400,6 +414,19 @@ pub trait Load: Send {
 
     /// Every row the slice would hold after the commit, read from where they are stored.
     async fn read_back(&mut self, sink: &mut dyn RowSink) -> Result<()>;
+
+    /// Whether the load stands on no single state of the table: a row of ours that met a live one
+    /// with its key gave way, and `look` takes the place of `read_back`. Only in fill-missing.
+    fn gives_way(&self) -> bool {
+        false
+    }
+
+    /// After `seal`, where the load gives way: all of the slice in one look at one state. Until the
+    /// commit no other row can take a key of ours.
+    async fn look(&mut self, look: Look<'_>) -> Result<()> {
+        let _ = look;
+        Err(Error::bug("a load that does not give way was asked what gave way"))
+    }
 
     /// The rows that arrived in the slice since the last look, after `CommitOutcome::Moved`. The
     /// load then stands on the newest state.

@@ -27,6 +27,8 @@ pub(super) struct Table {
     pub(super) triggers: Vec<Trigger>,
     /// Names of rewrite rules on INSERT.
     pub(super) rules: Vec<String>,
+    /// Foreign keys of others that point here.
+    pub(super) referrers: Vec<String>,
 }
 
 /// A column.
@@ -118,7 +120,9 @@ pub(super) fn query(table: &TableName) -> Result<String> {
     FROM pg_catalog.pg_trigger g
     WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
   'rules', (SELECT COALESCE(pg_catalog.json_agg(r.rulename ORDER BY r.rulename), '[]')
-    FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '3')
+    FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '3'),
+  'referrers', (SELECT COALESCE(pg_catalog.json_agg(f.conname ORDER BY f.conname), '[]')
+    FROM pg_catalog.pg_constraint f WHERE f.confrelid = c.oid AND f.contype = 'f')
 ) FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
 WHERE s.nspname = {schema} AND c.relname = {name}"
@@ -182,6 +186,21 @@ impl Table {
     pub(super) fn has_unique(&self, key: &[&str]) -> bool {
         let part = |c: &Option<String>| c.as_deref().is_some_and(|c| key.contains(&c));
         self.indexes.iter().any(|i| i.unique && !i.partial && i.columns.iter().all(part))
+    }
+
+    /// Whether such an index is over exactly this key.
+    pub(super) fn has_unique_of(&self, key: &[&str]) -> bool {
+        let part = |c: &Option<String>| c.as_deref().is_some_and(|c| key.contains(&c));
+        let all = |i: &Index| i.columns.len() == key.len() && i.columns.iter().all(part);
+        self.indexes.iter().any(|i| i.unique && !i.partial && all(i))
+    }
+
+    /// Whether a unique index of this name is over something else than this key: a row that it
+    /// refuses has met no row of its own key.
+    pub(super) fn is_other_index(&self, name: &str, key: &[&str]) -> bool {
+        let part = |c: &Option<String>| c.as_deref().is_some_and(|c| key.contains(&c));
+        let index = self.indexes.iter().find(|i| i.name == name);
+        index.is_some_and(|i| i.columns.len() != key.len() || !i.columns.iter().all(part))
     }
 
     /// The column of this name.

@@ -219,8 +219,10 @@ fn columns(wanted: &Wanted, table: &Table) -> Vec<Remark> {
 fn writing(shared: &Shared, wanted: &Wanted, table: &Table) -> Result<Vec<Remark>> {
     let mut remarks: Vec<Remark> =
         fit::flaws(&shared.name, table)?.iter().map(|flaw| refused("table", flaw)).collect();
-    if let Err(e) = fit::accepts_mode(wanted.write.mode) {
-        remarks.push(refused("mode", &e));
+    if let Some(key) = table.referrers.first().filter(|_| wanted.write.replaces()) {
+        let found = format!("rows of other tables point at it by `{key}`");
+        let hint = "mode fill-missing takes no row out";
+        remarks.push(Remark::error("foreign keys", found).hint(hint));
     }
     for trigger in table.triggers.iter().filter(|t| t.changes_rows()) {
         let found = format!("`{}` runs before each insert and can change rows", trigger.name);

@@ -5,19 +5,27 @@ use retrofill_core::connector::Manners;
 use retrofill_core::error::{Error, Result};
 use retrofill_core::spec::Mode;
 
-use super::catalog::Table;
+use super::catalog::{Table, TableColumn};
+use super::ddl;
 use super::sql::TableName;
-use super::{MODES, ddl};
 
-/// An error where rows that are held would have to go.
-pub(super) fn accepts_mode(mode: Mode) -> Result<()> {
-    if MODES.contains(&mode) {
-        return Ok(());
-    }
-    Err(Error::config("a PostgreSQL table is only added to: its rows are not taken out yet").hint(
-        "`write: { mode: fill-missing }` or `append`; `undo`, `overwrite` and `restate` too \
-               would take rows out",
+/// An error where a row that takes the place of another would lose values.
+pub(super) fn keeps_all(name: &TableName, table: &Table, columns: &Columns) -> Result<()> {
+    let planned = |column: &&TableColumn| columns.iter().any(|c| c.name == column.name);
+    let lost = table.columns.iter().filter(|c| !c.generated).find(|c| !planned(c));
+    let Some(lost) = lost else { return Ok(()) };
+    let what = format!("column `{}` of {name} is not in the source", lost.name);
+    Err(Error::config(format!("{what}: a replaced row would lose its value"))
+        .hint("take it into the source, or use mode fill-missing, which replaces nothing"))
+}
+
+/// An error where rows of others are bound to rows of this table.
+pub(super) fn lets_go(name: &TableName, table: &Table) -> Result<()> {
+    let Some(key) = table.referrers.first() else { return Ok(()) };
+    Err(Error::config(format!(
+        "rows of other tables point at {name} by `{key}`: they hold what is to go, or go with it"
     ))
+    .hint("mode fill-missing takes no row out"))
 }
 
 /// An error where the table would change, hide or double rows.
@@ -28,6 +36,9 @@ pub(super) fn accepts(
 ) -> Result<()> {
     if let Some(flaw) = flaws(name, table)?.into_iter().next() {
         return Err(flaw);
+    }
+    if matches!(mode, Mode::Upsert | Mode::Replace) {
+        lets_go(name, table)?;
     }
     let generated = |c: &&Column| table.column(&c.name).is_some_and(|there| there.generated);
     if let Some(column) = columns.iter().find(generated) {

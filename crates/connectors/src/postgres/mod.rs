@@ -24,15 +24,18 @@ mod numeric;
 mod prepare;
 mod read;
 mod receipts;
+mod remove;
 mod session;
 mod settings;
 mod sql;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod yielding;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +50,7 @@ use retrofill_core::error::{Error, Result};
 use retrofill_core::examine::{Remark, Wanted};
 use retrofill_core::id::{PlanId, SliceId};
 use retrofill_core::interval::Interval;
+use retrofill_core::receipt::Receipt;
 use retrofill_core::reject::Place;
 use retrofill_core::spec::Mode;
 use retrofill_core::survey::Survey;
@@ -66,9 +70,7 @@ pub use sql::TableName;
 /// How long a load waits for another one of the same slice to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Rows that are there are never touched: a DELETE would run the triggers and the foreign keys of
-/// others.
-const MODES: [Mode; 2] = [Mode::FillMissing, Mode::Append];
+const MODES: [Mode; 4] = [Mode::FillMissing, Mode::Append, Mode::Upsert, Mode::Replace];
 
 /// What all loads of one table share.
 #[derive(Debug)]
@@ -82,6 +84,8 @@ struct Shared {
     lost: Mutex<Vec<Lost>>,
     /// How often other writers came first, by plan and slice (halves count for the whole).
     contended: Mutex<HashMap<(PlanId, String), u32>>,
+    /// The user may not create temporary tables.
+    no_temporary: AtomicBool,
     /// Slices with rows that the table refuses.
     careful: Mutex<HashSet<(PlanId, String)>>,
     patience: Duration,
@@ -104,6 +108,12 @@ impl Shared {
     fn contended(&self, slice: &SliceLoad) {
         let mut all = self.contended.lock().unwrap_or_else(PoisonError::into_inner);
         *all.entry(whole(slice)).or_default() += 1;
+    }
+
+    /// How often that has happened to the slice.
+    fn times_contended(&self, slice: &SliceLoad) -> u32 {
+        let all = self.contended.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&whole(slice)).copied().unwrap_or(0)
     }
 
     /// The table refused a row of the slice.
@@ -154,6 +164,7 @@ impl PostgresTarget {
             table: Mutex::default(),
             lost: Mutex::default(),
             contended: Mutex::default(),
+            no_temporary: AtomicBool::new(false),
             careful: Mutex::default(),
             patience: PATIENCE,
         };
@@ -207,11 +218,16 @@ impl Target for PostgresTarget {
     }
 
     async fn accepts(&self, columns: &Columns, mode: Mode, manners: Manners) -> Result<()> {
-        fit::accepts_mode(mode)?;
-        match self.shared.newest_table().await? {
-            Some(table) => fit::accepts(&self.shared.name, &table, (columns, mode, manners)),
-            None => Ok(()),
+        let Some(table) = self.shared.newest_table().await? else { return Ok(()) };
+        if matches!(mode, Mode::Upsert | Mode::Replace) {
+            fit::keeps_all(&self.shared.name, &table, columns)?;
         }
+        fit::accepts(&self.shared.name, &table, (columns, mode, manners))
+    }
+
+    async fn lets_go(&self) -> Result<()> {
+        let table = self.shared.newest_table().await?;
+        table.map_or(Ok(()), |table| fit::lets_go(&self.shared.name, &table))
     }
 
     async fn prepare(&self, columns: &Columns) -> Result<()> {
@@ -232,6 +248,10 @@ impl Target for PostgresTarget {
 
     async fn follow(&self, action: &After, loaded: Option<&Interval>) -> Result<()> {
         follow::follow(&self.shared.server, action, loaded).await
+    }
+
+    async fn manifest(&self, receipt: &Receipt) -> Result<Option<Vec<u8>>> {
+        self.shared.kept_manifest(receipt).await
     }
 
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {

@@ -51,6 +51,9 @@ pub(super) async fn finish(shared: &Shared) {
 
 async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
     let job = &shared.job;
+    if options.restate || !options.overwrite.is_empty() || !options.undo.is_empty() {
+        job.target.lets_go().await?;
+    }
     let (records, receipts) = recovered(shared).await?;
     let mut all: BTreeMap<SliceId, SliceRecord> =
         records.into_iter().map(|r| (r.id.clone(), r)).collect();
@@ -63,7 +66,7 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
     let mut report = Report::default();
     if !todo.is_empty() {
         if loads {
-            job.target.prepare(&job.plan.columns).await?;
+            prepared(shared).await?;
             let intervals: Vec<Interval> = job.plan.slices.iter().map(|s| s.interval).collect();
             job.source.stage(&job.plan.survey, &job.plan.columns, &intervals).await?;
         }
@@ -99,6 +102,23 @@ pub(super) async fn recovered(
             Err(e) if e.kind().is_transient() && tries < retry.attempts => {
                 let note = format!("ledger and target are compared again: {e}");
                 shared.job.watch.on(&Happening::Note(note));
+                drive::back_off(shared, tries).await;
+                shared.go_on()?;
+                tries += 1;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Prepares the target; what is unavailable for a moment is asked again.
+async fn prepared(shared: &Shared) -> Result<()> {
+    let Job { plan, target, watch, .. } = &shared.job;
+    let mut tries = 1;
+    loop {
+        match target.prepare(&plan.columns).await {
+            Err(e) if e.kind().is_transient() && tries < plan.spec.retry.attempts => {
+                watch.on(&Happening::Note(format!("the target is prepared again: {e}")));
                 drive::back_off(shared, tries).await;
                 shared.go_on()?;
                 tries += 1;

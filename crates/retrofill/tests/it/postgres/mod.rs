@@ -7,6 +7,7 @@ mod faults;
 mod kill;
 mod live;
 mod loads;
+mod modes;
 
 use std::fs;
 
