@@ -13,6 +13,7 @@ use retrofill_core::connector::{ProgressFn, Source, SurveyRequest, Target};
 use retrofill_core::env::{Env, Scratch};
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::id::hex;
+use retrofill_core::interval::Interval;
 use retrofill_core::ledger::{Event, EventV1, Journal as _, State};
 use retrofill_core::plan::{Frozen, Inputs, Plan, freeze, resolve_columns};
 use retrofill_core::receipt::ReceiptV1;
@@ -247,6 +248,9 @@ impl Job {
         let (source, target) = (parts.source.as_ref(), parts.target.as_ref());
         let drafted = self.draft(source, target, parts.env.now(), progress).await?;
         let Some(mut plan) = drafted else { return Ok(None) };
+        let used = |i: &Interval| plan.survey.overlapping(i).next().is_some();
+        let slices: Vec<_> = plan.slices.iter().map(|s| s.interval).filter(used).collect();
+        target.room(&plan.columns, &slices, false).await?;
         if let Some(salt) = known_salt(Some(&parts.journal), target, &plan).await? {
             plan.salt = salt;
         }

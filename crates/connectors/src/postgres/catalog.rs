@@ -27,6 +27,8 @@ pub(super) struct Table {
     pub(super) triggers: Vec<Trigger>,
     /// Names of rewrite rules on INSERT.
     pub(super) rules: Vec<String>,
+    /// The columns by whose ranges rows find their partition.
+    pub(super) partitioned_by: Option<Vec<String>>,
     /// Foreign keys of others that point here.
     pub(super) referrers: Vec<String>,
 }
@@ -121,6 +123,11 @@ pub(super) fn query(table: &TableName) -> Result<String> {
     WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
   'rules', (SELECT COALESCE(pg_catalog.json_agg(r.rulename ORDER BY r.rulename), '[]')
     FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '3'),
+  'partitioned_by', (SELECT pg_catalog.json_agg(k.attname ORDER BY n.place)
+    FROM pg_catalog.pg_partitioned_table p
+    CROSS JOIN pg_catalog.unnest(p.partattrs::pg_catalog.int2[]) WITH ORDINALITY AS n(num, place)
+    JOIN pg_catalog.pg_attribute k ON k.attrelid = c.oid AND k.attnum = n.num
+    WHERE p.partrelid = c.oid AND p.partstrat = 'r' AND p.partexprs IS NULL),
   'referrers', (SELECT COALESCE(pg_catalog.json_agg(f.conname ORDER BY f.conname), '[]')
     FROM pg_catalog.pg_constraint f WHERE f.confrelid = c.oid AND f.contype = 'f')
 ) FROM pg_catalog.pg_class c

@@ -21,6 +21,7 @@ mod grant;
 mod kind;
 mod load;
 mod numeric;
+mod partitions;
 mod prepare;
 mod read;
 mod receipts;
@@ -232,6 +233,10 @@ impl Target for PostgresTarget {
 
     async fn prepare(&self, columns: &Columns) -> Result<()> {
         self.shared.prepare(columns).await
+    }
+
+    async fn room(&self, columns: &Columns, slices: &[Interval], make: bool) -> Result<()> {
+        self.shared.room(columns, slices, make).await
     }
 
     async fn receipts(&self, within: &Interval) -> Result<Known> {

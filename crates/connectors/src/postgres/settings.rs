@@ -26,6 +26,9 @@ pub struct PostgresSettings {
     /// A file with the certificates that the server's is checked against, instead of the system's.
     #[serde(default)]
     pub sslrootcert: Option<String>,
+    /// Partitions that the rows need are created, one for each month.
+    #[serde(default)]
+    pub create_partitions: bool,
 }
 
 impl fmt::Debug for PostgresSettings {
@@ -106,7 +109,13 @@ impl PostgresSettings {
     /// Settings with everything else at its default. An error of kind `Config` for an address or
     /// a table that cannot be one.
     pub fn new(url: String, table: String) -> Result<Self> {
-        let settings = PostgresSettings { url, table, insecure: false, sslrootcert: None };
+        let settings = PostgresSettings {
+            url,
+            table,
+            insecure: false,
+            sslrootcert: None,
+            create_partitions: false,
+        };
         settings.check()?;
         Ok(settings)
     }

@@ -66,8 +66,8 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
     let mut report = Report::default();
     if !todo.is_empty() {
         if loads {
-            prepared(shared).await?;
             let intervals: Vec<Interval> = job.plan.slices.iter().map(|s| s.interval).collect();
+            prepared(shared, &todo).await?;
             job.source.stage(&job.plan.survey, &job.plan.columns, &intervals).await?;
         }
         let holder = format!("{}/{}", job.holder.host, job.holder.pid);
@@ -112,11 +112,18 @@ pub(super) async fn recovered(
 }
 
 /// Prepares the target; what is unavailable for a moment is asked again.
-async fn prepared(shared: &Shared) -> Result<()> {
+async fn prepared(shared: &Shared, todo: &[SliceRecord]) -> Result<()> {
     let Job { plan, target, watch, .. } = &shared.job;
+    let used = |r: &&SliceRecord| plan.survey.overlapping(&r.interval).next().is_some();
+    let mut slices: Vec<_> = todo.iter().filter(used).map(|r| r.interval).collect();
+    slices.sort_by_key(Interval::start);
+    let work = || async {
+        target.prepare(&plan.columns).await?;
+        target.room(&plan.columns, &slices, true).await
+    };
     let mut tries = 1;
     loop {
-        match target.prepare(&plan.columns).await {
+        match work().await {
             Err(e) if e.kind().is_transient() && tries < plan.spec.retry.attempts => {
                 watch.on(&Happening::Note(format!("the target is prepared again: {e}")));
                 drive::back_off(shared, tries).await;

@@ -30,6 +30,7 @@ pub(super) fn target(raw: &RawPostgresTarget, problems: &mut Vec<Problem>) -> Op
     };
     let mut settings = told(settings, raw.url.mark, problems)?;
     settings.insecure = raw.insecure.or(false);
+    settings.create_partitions = raw.create_partitions.or(false);
     settings.sslrootcert = raw.sslrootcert.get().cloned();
     told(endpoint(&settings), raw.url.mark, problems)
 }

@@ -133,6 +133,10 @@ section! {
         pub(super) insecure: bool,
         /// A file with the certificates of the server's authority. Default: those of the system.
         pub(super) sslrootcert: String,
+        /// Create the partitions that old rows need, one for each month, where the table is
+        /// partitioned by ranges of the time. Default: false; what is missing is told by `plan`.
+        #[schemars(extend("default" = false))]
+        pub(super) create_partitions: bool,
     }
 }
 

@@ -8,6 +8,7 @@ mod kill;
 mod live;
 mod loads;
 mod modes;
+mod partitions;
 
 use std::fs;
 
