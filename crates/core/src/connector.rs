@@ -13,6 +13,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::after::After;
@@ -267,6 +268,8 @@ pub struct Manners {
     pub longest: Option<Duration>,
     /// Other writers are kept out while the transaction is open.
     pub locks: bool,
+    /// The user asserts that there are no other writers.
+    pub alone: bool,
 }
 
 /// Where rows go: a source that can be loaded.
@@ -292,6 +295,13 @@ pub trait Target: Source {
     /// An error of kind `Config` where rows cannot go at the user's wish without harm to others.
     async fn lets_go(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// Times of keys that the table holds more than once. Asked once a run where no unique index
+    /// keeps doubles out, after all commits.
+    async fn doubled(&self, columns: &Columns, within: &Interval) -> Result<Vec<Timestamp>> {
+        let _ = (columns, within);
+        Ok(Vec::new())
     }
 
     /// Creates the table or checks that it fits. Idempotent.

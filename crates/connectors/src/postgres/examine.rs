@@ -254,12 +254,12 @@ fn indexes(shared: &Shared, wanted: &Wanted, table: &Table) -> Result<Vec<Remark
         columns.iter().all(|c| c.as_deref().is_some_and(|c| key.contains(&c)))
     };
     let unique = table.indexes.iter().find(|i| i.unique && !i.partial && inside(&i.columns));
-    let locks = wanted.write.lock.is_some();
+    let locks = wanted.write.lock.is_some() || wanted.write.live_writers.is_some();
     remarks.push(match (fit::accepts_key(&shared.name, table, &key, locks), unique) {
         (Err(e), _) => refused("unique index", &e),
         (Ok(()), Some(index)) => Remark::ok("unique index", format!("`{}`", index.name)),
         (Ok(()), None) => {
-            let found = "none of key and time: others wait while a slice is loaded";
+            let found = "none of key and time: nothing in the table keeps doubles out";
             Remark::warning("unique index", found)
                 .hint(format!("{};", ddl::unique_index_ddl(&shared.name, &key)?))
         }

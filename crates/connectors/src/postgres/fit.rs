@@ -6,8 +6,8 @@ use retrofill_core::error::{Error, Result};
 use retrofill_core::spec::Mode;
 
 use super::catalog::{Table, TableColumn};
-use super::ddl;
 use super::sql::TableName;
+use super::{copy, ddl};
 
 /// An error where a row that takes the place of another would lose values.
 pub(super) fn keeps_all(name: &TableName, table: &Table, columns: &Columns) -> Result<()> {
@@ -40,6 +40,7 @@ pub(super) fn accepts(
     if matches!(mode, Mode::Upsert | Mode::Replace) {
         lets_go(name, table)?;
     }
+    copy::kinds(table, columns)?;
     let generated = |c: &&Column| table.column(&c.name).is_some_and(|there| there.generated);
     if let Some(column) = columns.iter().find(generated) {
         return Err(Error::config(format!(
@@ -49,10 +50,11 @@ pub(super) fn accepts(
         .hint("leave it out of the source"));
     }
     let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
-    match mode {
-        Mode::Append => Ok(()),
-        _ => accepts_key(name, table, &names[..columns.key_width()], manners.locks),
+    if mode == Mode::Append {
+        return Ok(());
     }
+    let guarded = manners.locks || manners.alone;
+    accepts_key(name, table, &names[..columns.key_width()], guarded)
 }
 
 /// What keeps any load out of the table.
@@ -94,7 +96,7 @@ pub(super) fn accepts_key(
     name: &TableName,
     table: &Table,
     key: &[&str],
-    locks: bool,
+    guarded: bool,
 ) -> Result<()> {
     if let Some(part) = key.iter().find(|n| table.column(n).is_some_and(|c| !c.can_be_key())) {
         return Err(Error::config(format!(
@@ -102,11 +104,12 @@ pub(super) fn accepts_key(
         ))
         .hint("a type with exact comparison is needed, such as text with its usual collation"));
     }
-    if locks || table.has_unique(key) {
+    if guarded || table.has_unique(key) {
         return Ok(());
     }
     Err(Error::config(format!("{name} has no unique index on the key")).hint(format!(
-        "run: {}; or let others wait with `write: {{ lock: share-row-exclusive }}`",
+        "run: {}; or let others wait with `write: {{ lock: share-row-exclusive }}`, or assert that \
+         there are none with `live_writers: none`",
         ddl::unique_index_ddl(name, key)?
     )))
 }

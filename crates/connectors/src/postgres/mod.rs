@@ -41,6 +41,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use retrofill_core::after::After;
 use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{
@@ -224,6 +225,10 @@ impl Target for PostgresTarget {
             fit::keeps_all(&self.shared.name, &table, columns)?;
         }
         fit::accepts(&self.shared.name, &table, (columns, mode, manners))
+    }
+
+    async fn doubled(&self, columns: &Columns, within: &Interval) -> Result<Vec<Timestamp>> {
+        self.shared.doubled(columns, within).await
     }
 
     async fn lets_go(&self) -> Result<()> {

@@ -385,6 +385,7 @@ fn write(dice: &mut Dice, mode: Mode) -> WriteSpec {
         on_empty_source: if replaces { *dice.pick(&[Clear, Skip]) } else { Fail },
         scope: replaces.then(|| dice.pick(&[Scope::All, some.clone(), some]).clone()),
         min_keep: replaces.then_some(0.0),
+        live_writers: None,
         lock: None,
     }
 }

@@ -3,12 +3,14 @@
 mod after;
 mod basics;
 mod connect;
+mod example;
 mod faults;
 mod kill;
 mod live;
 mod loads;
 mod modes;
 mod partitions;
+mod types;
 
 use std::fs;
 
