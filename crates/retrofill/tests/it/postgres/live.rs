@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -96,7 +96,12 @@ impl Writers {
         assert!(self.child.try_wait().unwrap().is_none(), "the writers ended by themselves");
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-        self.child.wait().unwrap();
+        // Whoever started this test may have had the signal ignored, by all its children too.
+        let told = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(told.elapsed() < Duration::from_secs(30), "the writers do not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let errors = fs::read_to_string(self.job.join("live.err")).unwrap();
         assert!(!errors.contains("ERROR") && !errors.contains("aborted"), "{errors}");
         // client, transaction, microseconds, ...; the last line may be cut.
