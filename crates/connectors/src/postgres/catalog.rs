@@ -1,11 +1,12 @@
 //! What the server's catalog says about a table.
 
+use retrofill_core::columns::ColumnType;
 use retrofill_core::connector::FieldType;
 use retrofill_core::error::{Error, Result};
 use serde::Deserialize;
 
-use super::kind::Kind;
-use super::sql::{TableName, literal};
+use super::kind::{Base, Kind};
+use super::sql::{TableName, ident, literal};
 
 /// A table as it is.
 #[derive(Debug, Clone, Deserialize)]
@@ -220,8 +221,18 @@ impl Table {
     pub(super) fn fields(&self) -> Vec<FieldType> {
         let field = |c: &TableColumn| FieldType {
             name: c.name.clone(),
-            ty: c.kind().map_or(retrofill_core::columns::ColumnType::Text, |k| k.column_type()),
+            ty: c.kind().map_or(ColumnType::Text, |k| k.column_type()),
             nullable: !c.not_null || c.filled || c.generated,
+        };
+        self.columns.iter().map(field).collect()
+    }
+
+    /// The same for somebody who only reads: whatever has no exact counterpart is had as text.
+    pub(super) fn read_fields(&self) -> Vec<FieldType> {
+        let field = |c: &TableColumn| FieldType {
+            name: c.name.clone(),
+            ty: c.read_kind().map_or(ColumnType::Text, |k| k.column_type()),
+            nullable: !c.not_null,
         };
         self.columns.iter().map(field).collect()
     }
@@ -240,6 +251,36 @@ impl TableColumn {
             .hint("leave the column out, or change its type")
         })?;
         Ok(Kind { base, element: self.element })
+    }
+
+    /// How its values travel to somebody who only reads them: how a type rounds what is written
+    /// does not matter. None where they can only be had as text.
+    pub(super) fn read_kind(&self) -> Option<Kind> {
+        if let Ok(kind) = self.kind() {
+            return Some(kind);
+        }
+        let rounds = ["timestamp", "timestamptz", "time", "numeric"].contains(&self.base.as_str());
+        let base = Kind::base(&self.base, -1, None).filter(|_| self.builtin && rounds)?;
+        Some(Kind { base, element: self.element })
+    }
+
+    /// Its values, as text where they cannot be had otherwise.
+    pub(super) fn read_sql(&self) -> Result<String> {
+        let name = ident(&self.name)?;
+        let text = self.read_kind().is_none();
+        Ok(if text { format!("{name}::pg_catalog.text") } else { name })
+    }
+
+    /// Something the server can hash that differs wherever values do.
+    pub(super) fn hashed_sql(&self) -> Result<String> {
+        let name = ident(&self.name)?;
+        Ok(if self.folds {
+            format!("{name}::pg_catalog.text COLLATE pg_catalog.\"C\"")
+        } else if self.read_kind().is_none_or(|k| k.base == Base::Json) {
+            format!("{name}::pg_catalog.text")
+        } else {
+            name
+        })
     }
 
     /// Whether rows with equal keys by the server are those with equal keys by us.

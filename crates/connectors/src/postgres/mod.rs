@@ -1,4 +1,4 @@
-//! PostgreSQL tables as targets.
+//! PostgreSQL tables as targets and sources.
 //!
 //! A load is one transaction: it takes the receipt's row as its lock, looks at what the slice
 //! holds, writes by binary COPY, reads back inside of the transaction, and commits rows and receipt
@@ -28,6 +28,7 @@ mod receipts;
 mod remove;
 mod session;
 mod settings;
+mod source;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -67,6 +68,7 @@ pub use ddl::{
     unique_index_ddl,
 };
 pub use settings::PostgresSettings;
+pub use source::PostgresSource;
 pub use sql::TableName;
 
 /// How long a load waits for another one of the same slice to end.
@@ -106,6 +108,21 @@ fn whole(slice: &SliceLoad) -> (PlanId, String) {
 }
 
 impl Shared {
+    fn open(settings: PostgresSettings, base_dir: &Path) -> Result<Self> {
+        let settings = settings.based_at(base_dir)?;
+        Ok(Shared {
+            server: Server::open(&settings)?,
+            name: settings.table()?,
+            settings,
+            table: Mutex::default(),
+            lost: Mutex::default(),
+            contended: Mutex::default(),
+            no_temporary: AtomicBool::new(false),
+            careful: Mutex::default(),
+            patience: PATIENCE,
+        })
+    }
+
     /// Another writer came first.
     fn contended(&self, slice: &SliceLoad) {
         let mut all = self.contended.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,6 +157,11 @@ impl Shared {
         Ok(table)
     }
 
+    /// Remembers the table as it was just seen.
+    fn know(&self, table: &Arc<Table>) {
+        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = Some(table.clone());
+    }
+
     /// The table as it was last seen.
     async fn known_table(&self) -> Result<Arc<Table>> {
         let known = self.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -158,25 +180,13 @@ impl PostgresTarget {
     /// The table that the settings name, which need not be there yet. Nothing is connected before
     /// it is needed. `base_dir` is the spec's directory.
     pub fn open(settings: PostgresSettings, base_dir: &Path) -> Result<Self> {
-        let settings = settings.based_at(base_dir)?;
-        let shared = Shared {
-            server: Server::open(&settings)?,
-            name: settings.table()?,
-            settings,
-            table: Mutex::default(),
-            lost: Mutex::default(),
-            contended: Mutex::default(),
-            no_temporary: AtomicBool::new(false),
-            careful: Mutex::default(),
-            patience: PATIENCE,
-        };
-        Ok(PostgresTarget { shared: Arc::new(shared) })
+        Ok(PostgresTarget { shared: Arc::new(Shared::open(settings, base_dir)?) })
     }
 }
 
-/// Nobody plans over a table yet; only loads look into it.
+/// A target is never planned over: [`PostgresSource`] is the source.
 fn no_source() -> Error {
-    Error::config("a PostgreSQL table cannot be a source yet").hint("it can be a target")
+    Error::bug("a PostgreSQL target was taken for a source")
 }
 
 #[async_trait]

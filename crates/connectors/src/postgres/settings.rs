@@ -29,6 +29,9 @@ pub struct PostgresSettings {
     /// Partitions that the rows need are created, one for each month.
     #[serde(default)]
     pub create_partitions: bool,
+    /// As a source: all reads of a run look at one state of the table.
+    #[serde(default)]
+    pub snapshot: bool,
 }
 
 impl fmt::Debug for PostgresSettings {
@@ -115,6 +118,7 @@ impl PostgresSettings {
             insecure: false,
             sslrootcert: None,
             create_partitions: false,
+            snapshot: false,
         };
         settings.check()?;
         Ok(settings)

@@ -25,10 +25,7 @@ use super::types::RawTypes;
 pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -> Option<Endpoint> {
     match raw {
         RawSource::Url(text) if postgres::is_address(text) => {
-            let problem = Problem::at(mark, "a PostgreSQL table cannot be a source yet");
-            problems
-                .push(problem.hint("it can be a target; sources are `csv`, `delta` and `parquet`"));
-            None
+            postgres::from_url(text, mark, problems)
         }
         RawSource::Url(text) => {
             let (kind, path) = match text.split_once(':') {
@@ -39,8 +36,8 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
                 let problem = Problem::at(mark, "`source` does not tell what it is");
                 problems.push(problem.hint(
                     "a path that ends with `.csv`, `.csv.gz` (or `.zst`, `.bz2`, `.xz`) or \
-                     `.parquet`, `csv:path`, `parquet:path`, `delta:path`, or \
-                     `{ csv: { path: ... } }`",
+                     `.parquet`, `csv:path`, `parquet:path`, `delta:path`, \
+                     `postgres://host/db?table=...`, or `{ csv: { path: ... } }`",
                 ));
                 return None;
             };
@@ -52,9 +49,13 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
             })
         }
         RawSource::Connector(connectors) => {
-            let RawSourceConnector { csv: text, delta: table, parquet: files } = &**connectors;
-            let keys = [text.key, table.key, files.key];
-            one(keys, "source", "`csv`, `delta` or `parquet`", mark, problems)?;
+            let RawSourceConnector { csv: text, delta: table, parquet: files, postgres: server } =
+                &**connectors;
+            let keys = [text.key, table.key, files.key, server.key];
+            one(keys, "source", "`csv`, `delta`, `parquet` or `postgres`", mark, problems)?;
+            if let Some(raw) = server.get() {
+                return postgres::source(raw, problems);
+            }
             if let Some(raw) = table.get() {
                 let path = raw.path.get()?;
                 check_path(path, "source.delta.path", raw.path.mark, problems);

@@ -14,6 +14,8 @@ section! {
         pub(super) delta: RawDelta,
         /// Parquet files.
         pub(super) parquet: RawParquet,
+        /// A PostgreSQL table.
+        pub(super) postgres: RawPostgresSource,
     }
 }
 
@@ -114,6 +116,30 @@ section! {
         /// writes it; names in it are relative to the list. A file that is altered, not listed, or
         /// listed and missing ends the plan: nothing is loaded. Default: none.
         pub(super) checksums: String,
+    }
+}
+
+section! {
+    /// A PostgreSQL table (14 or newer) as a source. It is only read: times by server-side counts,
+    /// slices by binary COPY. Values of other types than a target keeps are had as text.
+    pub(super) struct RawPostgresSource needs ["url"] {
+        /// The address of server and database, `postgres://user@host:5432/database`; with
+        /// `?table=` it may name the table too. The password is best `${VAR}`: it is shown nowhere.
+        pub(super) url: String,
+        /// The table, `schema.table`; without a schema one of `public`. Names are taken byte for
+        /// byte; one that holds a dot stands in `"`.
+        pub(super) table: String,
+        /// Allow a connection over a network without TLS, or to a server that does not prove who
+        /// it is. Default: false; this machine needs no TLS.
+        #[schemars(extend("default" = false))]
+        pub(super) insecure: bool,
+        /// A file with the certificates of the server's authority. Default: those of the system.
+        pub(super) sslrootcert: String,
+        /// Read everything of a run from one state of the table, which one transaction holds from
+        /// beginning to end; the server cannot clean up meanwhile. Default: false; each slice is
+        /// read as it is then, and is stale where that is not what the plan saw.
+        #[schemars(extend("default" = false))]
+        pub(super) snapshot: bool,
     }
 }
 

@@ -10,6 +10,7 @@ mod live;
 mod loads;
 mod modes;
 mod partitions;
+mod source;
 mod types;
 
 use std::fs;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const TYPES: &str = "
+pub(super) const TYPES: &str = "
 CREATE TYPE mood AS ENUM ('sad', 'so so', 'Happy');
 CREATE DOMAIN percent AS numeric(5, 2) CHECK (VALUE <= 100);
 CREATE TABLE \"All Types\" (
@@ -15,11 +15,12 @@ CREATE TABLE \"All Types\" (
   made text DEFAULT 'made',
   PRIMARY KEY (\"ID\", \"Time\"));";
 
-const COLUMNS: &str = "\"Time\", \"ID\", flag, small, middle, large, single, double, free, money, \
-    note, short, fixed, raw, day, clock, plain, doc, docb, feeling, share, list, words";
+pub(super) const COLUMNS: &str = "\"Time\", \"ID\", flag, small, middle, large, single, double, \
+    free, money, note, short, fixed, raw, day, clock, plain, doc, docb, feeling, share, list, \
+    words";
 
 /// A header and rows that are as hostile as each type allows.
-const FILE: &str = include_str!("types.csv");
+pub(super) const FILE: &str = include_str!("types.csv");
 
 #[test]
 fn every_common_type_arrives_as_the_server_itself_reads_it() {
