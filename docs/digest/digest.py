@@ -12,6 +12,7 @@ import hashlib
 import json
 import struct
 import sys
+from decimal import Decimal
 
 MASK = (1 << 64) - 1
 
@@ -50,6 +51,56 @@ def sip128(key, data):
     return int.from_bytes(struct.pack("<QQ", first, second), "big")
 
 
+class Number(str):
+    """A number of a JSON document, as it is written there."""
+
+
+def number(text):
+    """As ECMAScript writes it; with all its digits and an exponent where no 64-bit float is it."""
+    exact = Decimal(text)
+    sign, digits, power = exact.as_tuple()
+    shown = "".join(map(str, digits)).lstrip("0")
+    power += len(shown) - len(shown.rstrip("0"))
+    shown = shown.rstrip("0")
+    if not shown:
+        return "0"
+    minus, count = "-" if sign else "", len(shown)
+    point, near = count + power, float(text)
+    if abs(near) < float("inf") and Decimal(repr(near)) == exact and -5 <= point <= 21:
+        if point <= 0:
+            return minus + "0." + "0" * -point + shown
+        if point >= count:
+            return minus + shown + "0" * (point - count)
+        return minus + shown[:point] + "." + shown[point:]
+    rest = "." + shown[1:] if count > 1 else ""
+    return f"{minus}{shown[0]}{rest}e{point - 1:+d}"
+
+
+def quoted(text):
+    short = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r",
+             "\t": "\\t"}
+    plain = lambda c: short.get(c) or (
+        f"\\u{ord(c):04x}" if c < " " or 0xD800 <= ord(c) < 0xE000 else c)
+    return '"' + "".join(map(plain, text)) + '"'
+
+
+def canonical(text):
+    """The one text of a JSON document: RFC 8785, and what `number` says."""
+    def write(value):
+        if isinstance(value, Number):
+            return number(value)
+        if isinstance(value, str):
+            return quoted(value)
+        if isinstance(value, dict):
+            units = lambda name: name.encode("utf-16-be", "surrogatepass")
+            return "{" + ",".join(
+                quoted(n) + ":" + write(value[n]) for n in sorted(value, key=units)) + "}"
+        if isinstance(value, list):
+            return "[" + ",".join(map(write, value)) + "]"
+        return {None: "null", True: "true", False: "false"}[value]
+    return write(json.loads(text, parse_int=Number, parse_float=Number))
+
+
 def encode(kind, value, unit):
     if value is None:
         return b"\x00"
@@ -76,6 +127,16 @@ def encode(kind, value, unit):
         return b"\x05" + struct.pack(">I", len(raw)) + raw
     if kind == "bytes":
         return b"\x06" + struct.pack(">I", len(value)) + value
+    if kind == "time":
+        return b"\x09" + struct.pack(">q", int(value) * 1000)
+    if kind == "uuid":
+        return b"\x0a" + value
+    if kind == "json":
+        raw = canonical(value).encode()
+        return b"\x0b" + struct.pack(">I", len(raw)) + raw
+    if kind == "array":
+        return b"\x0c" + struct.pack(">I", len(value)) + b"".join(
+            encode(unit[0], item, unit[1]) for item in value)
     if kind == "date":
         return b"\x07" + struct.pack(">i", value)
     if kind == "instant":
@@ -107,16 +168,18 @@ def vectors(path):
     row_hashes.key_width = sum(c["role"] in ("time", "key") for c in columns)
     types = [(c["type"], c["unit"]) for c in columns]
 
-    def cell(kind, value):
+    def cell(kind, value, unit):
         if value is None:
             return None
+        if kind == "array":
+            return [cell(unit[0], item, unit[1]) for item in value]
         if kind == "float":
             return struct.unpack(">d", bytes.fromhex(value))[0]
-        return bytes.fromhex(value) if kind == "bytes" else value
+        return bytes.fromhex(value) if kind in ("bytes", "uuid") else value
 
     keys = rows = 0
     for line in book["rows"]:
-        cells = [cell(t, v) for (t, _), v in zip(types, line["row"])]
+        cells = [cell(t, v, u) for (t, u), v in zip(types, line["row"])]
         k, r = row_hashes(key, types, cells)
         if (f"{k:032x}", f"{r:032x}") != (line["key_hash"], line["row_hash"]):
             sys.exit(f"row {line['row']}: {k:032x} {r:032x}, published {line['key_hash']} "

@@ -83,7 +83,7 @@ pub fn open_source(
             Arc::new(columnar::ParquetSource::open(settings(endpoint)?, base_dir, state_dir)?)
         }
         (Connector::Postgres, _) => {
-            Arc::new(postgres::PostgresTarget::open(settings(endpoint)?, base_dir)?)
+            Arc::new(postgres::PostgresSource::open(settings(endpoint)?, base_dir)?)
         }
     };
     Ok(match transform {

@@ -3,6 +3,8 @@
 //! A target is a source that can also be loaded. [`crate::memory`] shows the whole contract in
 //! one screen.
 
+mod load;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::after::After;
@@ -23,6 +26,8 @@ use crate::receipt::Receipt;
 use crate::reject::{Place, Reject};
 use crate::spec::Mode;
 use crate::survey::{FileStamp, Survey};
+
+pub use load::{CommitOutcome, Load, Look, Refused, RowPicker, RowSink};
 
 /// A column as a source or a table has it, before the plan gives it a role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -255,8 +260,7 @@ pub struct SliceLoad {
     pub manners: Manners,
 }
 
-/// How a load behaves towards others who use the table meanwhile. Only targets with transactions
-/// that others can wait for have a use for it.
+/// How a load behaves towards others who use the table meanwhile, where they can wait for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Manners {
     /// A transaction that is open longer is given up with an error of kind `Overloaded`, so that
@@ -264,6 +268,8 @@ pub struct Manners {
     pub longest: Option<Duration>,
     /// Other writers are kept out while the transaction is open.
     pub locks: bool,
+    /// The user asserts that there are no other writers.
+    pub alone: bool,
 }
 
 /// Where rows go: a source that can be loaded.
@@ -286,8 +292,27 @@ pub trait Target: Source {
         Ok(())
     }
 
+    /// An error of kind `Config` where rows cannot go at the user's wish without harm to others.
+    async fn lets_go(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Times of keys that the table holds more than once. Asked once a run where no unique index
+    /// keeps doubles out, after all commits.
+    async fn doubled(&self, columns: &Columns, within: &Interval) -> Result<Vec<Timestamp>> {
+        let _ = (columns, within);
+        Ok(Vec::new())
+    }
+
     /// Creates the table or checks that it fits. Idempotent.
     async fn prepare(&self, columns: &Columns) -> Result<()>;
+
+    /// Whether the table has a place for rows of these slices, in order; an error of kind `Config`
+    /// that names where it has none. With `make`, after `prepare`, it is made if the spec says so.
+    async fn room(&self, columns: &Columns, slices: &[Interval], make: bool) -> Result<()> {
+        let _ = (columns, slices, make);
+        Ok(())
+    }
 
     /// What the target knows of commits in this interval. It tells how every commit that was
     /// asked for before ended: one that may still be under way is waited for, else an unknown
@@ -335,99 +360,4 @@ pub trait Target: Source {
 
     /// Starts the load of a slice.
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>>;
-}
-
-/// Takes rows that a target holds, in plan order of columns.
-#[async_trait]
-pub trait RowSink: Send {
-    /// Takes some rows.
-    async fn push(&mut self, rows: RecordBatch) -> Result<()>;
-}
-
-/// A row of a batch that the target does not take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// Index of the row in the batch.
-    pub row: usize,
-    /// The column, where it was one.
-    pub column: Option<String>,
-    /// Why.
-    pub reason: String,
-}
-
-/// Says which held rows go.
-#[async_trait]
-pub trait RowPicker: Send {
-    /// For rows that the slice holds, in plan order of columns: whether each goes.
-    async fn pick(&mut self, rows: RecordBatch) -> Result<Vec<bool>>;
-}
-
-/// How a commit ended.
-pub enum CommitOutcome {
-    /// The rows and the receipt are there, durably.
-    Committed,
-    /// Rows arrived in the slice since `held`. Nothing was committed; the load is handed back,
-    /// `arrivals` gives the new rows, and the commit can be asked for again.
-    Moved(Box<dyn Load>),
-    /// Nothing was committed, certainly.
-    NotCommitted(Error),
-    /// It cannot be known from here. The receipts tell.
-    Unknown(Error),
-}
-
-/// One slice being loaded. The phases come in this order: `held`, any number of `write` and
-/// `write_successors`, `remove` in the modes that replace, `seal`, `read_back`, then `commit` (and
-/// `arrivals` between two commits) or `abort`. Nothing is visible before `commit` where the
-/// capabilities say atomic. A load that is dropped has committed nothing.
-#[async_trait]
-pub trait Load: Send {
-    /// The rows the slice holds now. Drained before the first write.
-    async fn held(&mut self, sink: &mut dyn RowSink) -> Result<()>;
-
-    /// Writes new rows. What the target refuses is named, and not written.
-    async fn write(&mut self, rows: RecordBatch) -> Result<Vec<Refused>>;
-
-    /// Writes rows whose held predecessors `remove` will take out.
-    async fn write_successors(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
-        self.write(rows).await
-    }
-
-    /// Takes held rows out, once, after all writes: those that `picker` picks. It is shown every
-    /// row that `held` gave exactly once, and no other.
-    async fn remove(&mut self, picker: &mut dyn RowPicker) -> Result<()> {
-        let _ = picker;
-        Err(Error::bug("this target does not take rows out"))
-    }
-
-    /// Everything written is durable and can be read back.
-    async fn seal(&mut self) -> Result<()>;
-
-    /// Every row the slice would hold after the commit, read from where they are stored.
-    async fn read_back(&mut self, sink: &mut dyn RowSink) -> Result<()>;
-
-    /// The rows that arrived in the slice since the last look, after `CommitOutcome::Moved`. The
-    /// load then stands on the newest state.
-    async fn arrivals(&mut self, sink: &mut dyn RowSink) -> Result<()> {
-        let _ = sink;
-        Ok(())
-    }
-
-    /// Takes the manifest that is kept with the receipt, before the first commit; a later one takes
-    /// the place of an earlier one. It counts only if the commit does.
-    async fn keep_manifest(&mut self, bytes: Vec<u8>) -> Result<()> {
-        let _ = bytes;
-        Err(Error::config("this target keeps no manifest")
-            .hint("leave `verify.manifest` out")
-            .about("verify.manifest"))
-    }
-
-    /// Makes rows and receipt visible in one step; the target fills in the receipt's anchor.
-    async fn commit(self: Box<Self>, receipt: Receipt) -> CommitOutcome;
-
-    /// Leaves nothing behind.
-    async fn abort(self: Box<Self>) -> Result<()>;
-
-    /// Ends a load that only looked: `held` gave exactly what this receipt says. The receipt is
-    /// put on the rows as they lie now, so that the next run need not look again.
-    async fn refresh(self: Box<Self>, receipt: Receipt) -> Result<()>;
 }

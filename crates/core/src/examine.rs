@@ -151,6 +151,7 @@ mod tests {
                 on_empty_source: OnEmptySource::Fail,
                 scope: Some(Scope::Where(scope)),
                 min_keep: None,
+                live_writers: None,
                 lock: None,
             },
             after: Vec::new(),

@@ -34,10 +34,11 @@ pub enum Bug {
     OldValuesLost,
     OverwritesListed,
     CompareIgnored,
+    GaveWayForgotten,
 }
 
 /// All of them.
-pub const ALL: [Bug; 28] = [
+pub const ALL: [Bug; 29] = [
     Bug::SkipReadBack,
     Bug::SkipHeld,
     Bug::LedgerBeforeCommit,
@@ -66,6 +67,7 @@ pub const ALL: [Bug; 28] = [
     Bug::OldValuesLost,
     Bug::OverwritesListed,
     Bug::CompareIgnored,
+    Bug::GaveWayForgotten,
 ];
 
 #[cfg(feature = "planted")]

@@ -144,9 +144,20 @@ pub struct WriteSpec {
     /// holds in the scope; none = 0.9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_keep: Option<f64>,
+    /// What the user asserts of other writers; none = nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live_writers: Option<LiveWriters>,
     /// How others are kept out while a slice is loaded; none = they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<Lock>,
+}
+
+/// What a user asserts of other writers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LiveWriters {
+    /// There are none while the job runs.
+    None,
 }
 
 /// How others are kept from writing while a slice is loaded.
@@ -325,7 +336,9 @@ impl Spec {
 
     /// How loads behave towards others who use the table.
     pub fn manners(&self) -> Manners {
-        Manners { longest: Some(self.limits.max_transaction), locks: self.write.lock.is_some() }
+        let alone = self.write.live_writers.is_some();
+        let longest = (!alone).then_some(self.limits.max_transaction);
+        Manners { longest, locks: self.write.lock.is_some(), alone }
     }
 
     /// Refuses combinations that cannot be kept, before anything is opened.

@@ -13,6 +13,7 @@ use retrofill_core::connector::{ProgressFn, Source, SurveyRequest, Target};
 use retrofill_core::env::{Env, Scratch};
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::id::hex;
+use retrofill_core::interval::Interval;
 use retrofill_core::ledger::{Event, EventV1, Journal as _, State};
 use retrofill_core::plan::{Frozen, Inputs, Plan, freeze, resolve_columns};
 use retrofill_core::receipt::ReceiptV1;
@@ -247,12 +248,15 @@ impl Job {
         let (source, target) = (parts.source.as_ref(), parts.target.as_ref());
         let drafted = self.draft(source, target, parts.env.now(), progress).await?;
         let Some(mut plan) = drafted else { return Ok(None) };
+        let used = |i: &Interval| plan.survey.overlapping(i).next().is_some();
+        let slices: Vec<_> = plan.slices.iter().map(|s| s.interval).filter(used).collect();
+        target.room(&plan.columns, &slices, false).await?;
         if let Some(salt) = known_salt(Some(&parts.journal), target, &plan).await? {
             plan.salt = salt;
         }
         let scratch = parts.env.scratch();
         write_unplaced(scratch.as_ref(), &plan).await?;
-        put(scratch.as_ref(), PLAN_FILE, &plan.to_json()?).await?;
+        lists::put(scratch.as_ref(), PLAN_FILE, &plan.to_json()?).await?;
         Ok(Some((plan, Origin::Fresh)))
     }
 
@@ -382,16 +386,7 @@ async fn write_unplaced(scratch: &dyn Scratch, plan: &Plan) -> Result<()> {
     if scratch.read(&name).await?.as_ref() == Some(&lines) {
         return Ok(());
     }
-    put(scratch, &name, &lines).await
-}
-
-/// Puts a file in place as a whole. Runners that start at once may do so at the same time.
-async fn put(scratch: &dyn Scratch, name: &str, bytes: &[u8]) -> Result<()> {
-    let mut word = [0; 8];
-    getrandom::fill(&mut word).map_err(|e| Error::unavailable("no random numbers").because(e))?;
-    let part = format!("{name}.{}.part", hex(&word));
-    scratch.write(&part, bytes).await?;
-    scratch.rename(&part, name).await
+    lists::put(scratch, &name, &lines).await
 }
 
 /// Slices at a time, at most, where the spec leaves it to us.

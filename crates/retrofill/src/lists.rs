@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use retrofill_core::env::Scratch;
 use retrofill_core::error::{Error, Result};
-use retrofill_core::id::{PlanId, SliceId};
+use retrofill_core::id::{PlanId, SliceId, hex};
 use retrofill_core::ledger::SliceRecord;
 use retrofill_core::reject::Exception;
 
@@ -66,6 +66,15 @@ fn load_of(name: &str) -> Option<(SliceId, u64)> {
     attempt.parse::<u32>().ok()?;
     let (slice, generation) = rest.rsplit_once('.')?;
     Some((SliceId::new(slice), generation.parse().ok()?))
+}
+
+/// Puts a file in place as a whole. Runners that start at once may do so at the same time.
+pub async fn put(scratch: &dyn Scratch, name: &str, bytes: &[u8]) -> Result<()> {
+    let mut word = [0; 8];
+    getrandom::fill(&mut word).map_err(|e| Error::unavailable("no random numbers").because(e))?;
+    let part = format!("{name}.{}.part", hex(&word));
+    scratch.write(&part, bytes).await?;
+    scratch.rename(&part, name).await
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod generate;
 mod generate_compat;
 mod generate_csv;
 mod release_check;
+mod server;
 mod sim;
 mod test;
 
@@ -22,6 +23,7 @@ cargo xtask COMMAND
   generate compat-fixture vN   what this version leaves on the disk, into tests/compat
   generate-csv FILE --rows N [--hosts N] [--seed N] [--shuffled] [--gzip]
   bench trunk|plan|postgres [--rows N] [--runs N] [--no-big]
+  server [--yes]           a PostgreSQL to throw away, while the command runs
   ci [--yes]               what .ci/run does
   release-check [--yes] [--only NAME,NAME] [--seeds N] [--kills N] [--rows N]
 
@@ -40,6 +42,7 @@ pub fn dispatch(args: &[String]) -> Done {
         "generate" => generate::run(rest),
         "generate-csv" => generate_csv::run(rest),
         "bench" => bench::run(rest),
+        "server" => server::run(rest),
         "ci" => ci::run(rest),
         "release-check" => release_check::run(rest),
         "help" | "--help" | "-h" => {

@@ -21,10 +21,10 @@ use retrofill_core::error::{Error, Result};
 use crate::files::in_zone;
 
 /// Rows of a column that were refused, with the reason.
-pub(super) type Bad = Vec<(usize, String)>;
+pub(crate) type Bad = Vec<(usize, String)>;
 
 /// The column in this type; refused values are NULL in it.
-pub(super) fn column(array: &ArrayRef, to: ColumnType, zone: &TimeZone) -> Result<(ArrayRef, Bad)> {
+pub(crate) fn column(array: &ArrayRef, to: ColumnType, zone: &TimeZone) -> Result<(ArrayRef, Bad)> {
     let broken = |e: ArrowError| Error::bug("a column cannot be converted").because(e);
     let (array, mut bad) = match array.data_type() {
         DataType::Timestamp(_, None) => zoned(array, zone),

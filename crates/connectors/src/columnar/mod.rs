@@ -31,6 +31,7 @@ use retrofill_core::reject::Place;
 use retrofill_core::survey::{FileStamp, Survey};
 use tokio::sync::{Mutex, mpsc};
 
+pub(crate) use convert::column as converted;
 pub use settings::ParquetSettings;
 
 use crate::files::{Clock, Form, find, trusted};

@@ -90,6 +90,7 @@ mod tests {
                 on_empty_source: OnEmptySource::Fail,
                 scope: None,
                 min_keep: None,
+                live_writers: None,
                 lock: None,
             },
             after: Vec::new(),

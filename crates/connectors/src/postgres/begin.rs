@@ -11,21 +11,25 @@ use super::catalog::{self, Table};
 use super::load::PostgresLoad;
 use super::session::{Opening, Refusal, Texts};
 use super::sql::{instant_literal, literal};
-use super::{Shared, ddl, fault, fit};
+use super::{Shared, ddl, fault, fit, yielding};
 
 /// Between two tries at a slice that another load has in hand.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// A key that a live transaction is about to insert is waited for no longer than this: others may
+/// wait for rows of ours meanwhile, and after a second a server looks for whom to break off.
+const KEY_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// Begins a load. A slice that another load has in hand is waited for.
 pub(super) async fn begin(shared: &Arc<Shared>, slice: &SliceLoad) -> Result<Box<dyn Load>> {
-    fit::accepts_mode(slice.mode)?;
     let first = Instant::now();
     loop {
         let table = shared.known_table().await?;
         fit::accepts(&shared.name, &table, (&slice.columns, slice.mode, slice.manners))?;
         let began = Instant::now();
+        let gives_way = yielding::is_due(shared, slice, &table);
         let opening = Opening {
-            isolation: "REPEATABLE READ",
+            isolation: if gives_way { "READ COMMITTED" } else { "REPEATABLE READ" },
             read_only: false,
             longest: slice.manners.longest,
         };
@@ -44,8 +48,14 @@ pub(super) async fn begin(shared: &Arc<Shared>, slice: &SliceLoad) -> Result<Box
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
+                if gives_way && !yielding::make_room(shared, slice, &client).await? {
+                    shared.server.roll_back(client).await;
+                    continue;
+                }
+                let moving = gives_way.then(|| yielding::moving(shared, slice)).transpose()?;
                 let parts = (shared.clone(), slice.clone(), table);
-                let load = PostgresLoad::new(parts, client, (claim.claimed, claim.xid), began)?;
+                let claim = (claim.claimed, claim.xid);
+                let load = PostgresLoad::new(parts, client, claim, (began, moving))?;
                 return Ok(Box::new(load));
             }
             Err(Refusal::Way(e)) => return Err(e),
@@ -97,13 +107,14 @@ fn claim(shared: &Shared, slice: &SliceLoad, table: &Table) -> Result<String> {
         "{lock}INSERT INTO {} (relation, plan, slice, generation, table_name, from_time, to_time) \
          VALUES ({}, {plan}, {id}, {}, {}, {}, {}) ON CONFLICT DO NOTHING RETURNING 1;\
          SELECT pg_catalog.pg_try_advisory_xact_lock({key}), pg_catalog.pg_current_xact_id(), \
-         pg_catalog.pg_is_in_recovery();{}",
+         pg_catalog.set_config('lock_timeout', '{}', true);{}",
         ddl::RECEIPTS,
         table.oid,
         slice.generation,
         literal(&shared.name.to_string())?,
         instant_literal(slice.interval.start(), true),
         instant_literal(slice.interval.end(), true),
+        KEY_TIMEOUT.as_millis(),
         catalog::standing_query(&shared.name)?
     ))
 }

@@ -24,7 +24,7 @@ impl PostgresLoad {
                 continue;
             }
             let Err(e) = self.piece(rows, &some).await? else { continue };
-            if !fault::is_about_data(&e) {
+            if !self.is_about_data(&e) {
                 return Err(self.broken(&e));
             }
             // The server counts from 1; where it names no line, halves find the row.
@@ -59,8 +59,12 @@ impl PostgresLoad {
         let mut copying = self.start_copy().await?;
         // What breaks off a COPY is told at its end.
         let _ = copying.send(Bytes::from(bytes)).await;
-        let (end, result) = match copying.as_mut().finish().await {
-            Ok(_) => ("RELEASE rows", Ok(())),
+        let mut ended = copying.as_mut().finish().await.map(drop);
+        if let (Ok(()), Some(moving)) = (&ended, &self.moving) {
+            ended = client.batch_execute(moving).await;
+        }
+        let (end, result) = match ended {
+            Ok(()) => ("RELEASE rows", Ok(())),
             Err(e) if e.as_db_error().is_some() => ("ROLLBACK TO rows; RELEASE rows", Err(e)),
             Err(e) => return Ok(Err(e)),
         };

@@ -1,11 +1,12 @@
 //! What the server's catalog says about a table.
 
+use retrofill_core::columns::ColumnType;
 use retrofill_core::connector::FieldType;
 use retrofill_core::error::{Error, Result};
 use serde::Deserialize;
 
-use super::kind::Kind;
-use super::sql::{TableName, literal};
+use super::kind::{Base, Kind};
+use super::sql::{TableName, ident, literal};
 
 /// A table as it is.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +28,10 @@ pub(super) struct Table {
     pub(super) triggers: Vec<Trigger>,
     /// Names of rewrite rules on INSERT.
     pub(super) rules: Vec<String>,
+    /// The columns by whose ranges rows find their partition.
+    pub(super) partitioned_by: Option<Vec<String>>,
+    /// Foreign keys of others that point here.
+    pub(super) referrers: Vec<String>,
 }
 
 /// A column.
@@ -118,7 +123,14 @@ pub(super) fn query(table: &TableName) -> Result<String> {
     FROM pg_catalog.pg_trigger g
     WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
   'rules', (SELECT COALESCE(pg_catalog.json_agg(r.rulename ORDER BY r.rulename), '[]')
-    FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '3')
+    FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '3'),
+  'partitioned_by', (SELECT pg_catalog.json_agg(k.attname ORDER BY n.place)
+    FROM pg_catalog.pg_partitioned_table p
+    CROSS JOIN pg_catalog.unnest(p.partattrs::pg_catalog.int2[]) WITH ORDINALITY AS n(num, place)
+    JOIN pg_catalog.pg_attribute k ON k.attrelid = c.oid AND k.attnum = n.num
+    WHERE p.partrelid = c.oid AND p.partstrat = 'r' AND p.partexprs IS NULL),
+  'referrers', (SELECT COALESCE(pg_catalog.json_agg(f.conname ORDER BY f.conname), '[]')
+    FROM pg_catalog.pg_constraint f WHERE f.confrelid = c.oid AND f.contype = 'f')
 ) FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
 WHERE s.nspname = {schema} AND c.relname = {name}"
@@ -184,6 +196,21 @@ impl Table {
         self.indexes.iter().any(|i| i.unique && !i.partial && i.columns.iter().all(part))
     }
 
+    /// Whether such an index is over exactly this key.
+    pub(super) fn has_unique_of(&self, key: &[&str]) -> bool {
+        let part = |c: &Option<String>| c.as_deref().is_some_and(|c| key.contains(&c));
+        let all = |i: &Index| i.columns.len() == key.len() && i.columns.iter().all(part);
+        self.indexes.iter().any(|i| i.unique && !i.partial && all(i))
+    }
+
+    /// Whether a unique index of this name is over something else than this key: a row that it
+    /// refuses has met no row of its own key.
+    pub(super) fn is_other_index(&self, name: &str, key: &[&str]) -> bool {
+        let part = |c: &Option<String>| c.as_deref().is_some_and(|c| key.contains(&c));
+        let index = self.indexes.iter().find(|i| i.name == name);
+        index.is_some_and(|i| i.columns.len() != key.len() || !i.columns.iter().all(part))
+    }
+
     /// The column of this name.
     pub(super) fn column(&self, name: &str) -> Option<&TableColumn> {
         self.columns.iter().find(|c| c.name == name)
@@ -194,8 +221,18 @@ impl Table {
     pub(super) fn fields(&self) -> Vec<FieldType> {
         let field = |c: &TableColumn| FieldType {
             name: c.name.clone(),
-            ty: c.kind().map_or(retrofill_core::columns::ColumnType::Text, |k| k.column_type()),
+            ty: c.kind().map_or(ColumnType::Text, |k| k.column_type()),
             nullable: !c.not_null || c.filled || c.generated,
+        };
+        self.columns.iter().map(field).collect()
+    }
+
+    /// The same for somebody who only reads: whatever has no exact counterpart is had as text.
+    pub(super) fn read_fields(&self) -> Vec<FieldType> {
+        let field = |c: &TableColumn| FieldType {
+            name: c.name.clone(),
+            ty: c.read_kind().map_or(ColumnType::Text, |k| k.column_type()),
+            nullable: !c.not_null,
         };
         self.columns.iter().map(field).collect()
     }
@@ -214,6 +251,36 @@ impl TableColumn {
             .hint("leave the column out, or change its type")
         })?;
         Ok(Kind { base, element: self.element })
+    }
+
+    /// How its values travel to somebody who only reads them: how a type rounds what is written
+    /// does not matter. None where they can only be had as text.
+    pub(super) fn read_kind(&self) -> Option<Kind> {
+        if let Ok(kind) = self.kind() {
+            return Some(kind);
+        }
+        let rounds = ["timestamp", "timestamptz", "time", "numeric"].contains(&self.base.as_str());
+        let base = Kind::base(&self.base, -1, None).filter(|_| self.builtin && rounds)?;
+        Some(Kind { base, element: self.element })
+    }
+
+    /// Its values, as text where they cannot be had otherwise.
+    pub(super) fn read_sql(&self) -> Result<String> {
+        let name = ident(&self.name)?;
+        let text = self.read_kind().is_none();
+        Ok(if text { format!("{name}::pg_catalog.text") } else { name })
+    }
+
+    /// Something the server can hash that differs wherever values do.
+    pub(super) fn hashed_sql(&self) -> Result<String> {
+        let name = ident(&self.name)?;
+        Ok(if self.folds {
+            format!("{name}::pg_catalog.text COLLATE pg_catalog.\"C\"")
+        } else if self.read_kind().is_none_or(|k| k.base == Base::Json) {
+            format!("{name}::pg_catalog.text")
+        } else {
+            name
+        })
     }
 
     /// Whether rows with equal keys by the server are those with equal keys by us.

@@ -21,6 +21,7 @@ pub fn receipts_ddl() -> Vec<String> {
              generation bigint NOT NULL, table_name text NOT NULL, \
              from_time timestamptz NOT NULL, to_time timestamptz NOT NULL, \
              proven_at timestamptz NOT NULL DEFAULT pg_catalog.now(), body text, \
+             manifest bytea, \
              PRIMARY KEY (relation, plan, slice, generation))"
         ),
     ]

@@ -177,6 +177,7 @@ enum Values {
     Int2(PrimitiveBuilder<Int16Type>),
     Int4(PrimitiveBuilder<Int32Type>),
     Int8(PrimitiveBuilder<Int64Type>),
+    Spot(PrimitiveBuilder<Int64Type>),
     Float4(PrimitiveBuilder<Float32Type>),
     Float8(PrimitiveBuilder<Float64Type>),
     Numeric(PrimitiveBuilder<Decimal128Type>, u8, i8),
@@ -218,6 +219,7 @@ impl Values {
             Base::Int2 => Values::Int2(PrimitiveBuilder::with_capacity(ROWS)),
             Base::Int4 => Values::Int4(PrimitiveBuilder::with_capacity(ROWS)),
             Base::Int8 => Values::Int8(PrimitiveBuilder::with_capacity(ROWS)),
+            Base::Spot => Values::Spot(PrimitiveBuilder::with_capacity(ROWS)),
             Base::Float4 => Values::Float4(PrimitiveBuilder::with_capacity(ROWS)),
             Base::Float8 => Values::Float8(PrimitiveBuilder::with_capacity(ROWS)),
             Base::Numeric(_) => match kind.column_type() {
@@ -248,6 +250,7 @@ impl Values {
             Values::Int2(b) => number(b, value, |v| Ok(i16::from_be_bytes(fixed(v)?))),
             Values::Int4(b) => number(b, value, |v| Ok(i32::from_be_bytes(fixed(v)?))),
             Values::Int8(b) => number(b, value, |v| Ok(i64::from_be_bytes(fixed(v)?))),
+            Values::Spot(b) => number(b, value, spot),
             Values::Float4(b) => number(b, value, |v| Ok(f32::from_be_bytes(fixed(v)?))),
             Values::Float8(b) => number(b, value, |v| Ok(f64::from_be_bytes(fixed(v)?))),
             Values::Numeric(b, precision, scale) => {
@@ -273,7 +276,7 @@ impl Values {
             Values::Bool(b) => Arc::new(b.finish()),
             Values::Int2(b) => Arc::new(b.finish()),
             Values::Int4(b) => Arc::new(b.finish()),
-            Values::Int8(b) => Arc::new(b.finish()),
+            Values::Int8(b) | Values::Spot(b) => Arc::new(b.finish()),
             Values::Float4(b) => Arc::new(b.finish()),
             Values::Float8(b) => Arc::new(b.finish()),
             Values::Numeric(b, precision, scale) => {
@@ -368,6 +371,12 @@ fn number<T: ArrowPrimitiveType>(
 #[inline]
 fn fixed<const N: usize>(value: &[u8]) -> std::result::Result<[u8; N], &'static str> {
     value.try_into().map_err(|_| "has an unexpected length")
+}
+
+/// Four bytes of block, two of the place in it.
+fn spot(value: &[u8]) -> std::result::Result<i64, &'static str> {
+    let bytes: [u8; 6] = fixed(value)?;
+    Ok(bytes.iter().fold(0, |number, byte| number << 8 | i64::from(*byte)))
 }
 
 fn utf8(value: &[u8]) -> std::result::Result<&str, &'static str> {

@@ -105,7 +105,7 @@ impl<'a> Cell<'a> {
             Base::Bool => Cell::Bool(array.as_boolean()),
             Base::Int2 => Cell::Int2(array.as_primitive()),
             Base::Int4 => Cell::Int4(array.as_primitive()),
-            Base::Int8 => Cell::Int8(array.as_primitive()),
+            Base::Int8 | Base::Spot => Cell::Int8(array.as_primitive()),
             Base::Float4 => Cell::Float4(array.as_primitive()),
             Base::Float8 => Cell::Float8(array.as_primitive()),
             Base::Numeric(digits) => {

@@ -38,9 +38,16 @@ pub(super) async fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Rema
         return Ok(remarks);
     };
     remarks.extend(columns(wanted, &table));
-    if wanted.end == End::Target {
-        remarks.extend(writing(shared, wanted, &table)?);
-        remarks.extend(indexes(shared, wanted, &table)?);
+    match wanted.end {
+        End::Source => {
+            remarks.extend(reading(shared, &table).await?);
+            remarks.push(time_index(shared, wanted, &table)?);
+        }
+        End::Target => {
+            remarks.extend(writing(shared, wanted, &table)?);
+            remarks.push(time_index(shared, wanted, &table)?);
+            remarks.extend(unique_index(shared, wanted, &table)?);
+        }
     }
     Ok(remarks)
 }
@@ -199,6 +206,14 @@ async fn disk(shared: &Shared) -> Result<Remark> {
 
 /// The columns that the spec names, and every type.
 fn columns(wanted: &Wanted, table: &Table) -> Vec<Remark> {
+    if wanted.end == End::Source {
+        let mut remarks = examine::table(wanted, &table.read_fields());
+        let texts = table.columns.iter().filter(|c| c.read_kind().is_none());
+        let found =
+            texts.map(|c| format!("`{}`, which is {}, is read as text", c.name, c.type_name));
+        remarks.extend(found.map(|found| Remark::warning("types", found)));
+        return remarks;
+    }
     let mut remarks = examine::table(wanted, &table.fields());
     let mut exact = 0;
     for column in &table.columns {
@@ -215,12 +230,34 @@ fn columns(wanted: &Wanted, table: &Table) -> Vec<Remark> {
     remarks
 }
 
+/// Whether the user may read, and sees every row.
+async fn reading(shared: &Shared, table: &Table) -> Result<Vec<Remark>> {
+    let sql =
+        format!("SELECT pg_catalog.has_table_privilege({}, 'SELECT'), current_user", table.oid);
+    let row = shared.row(&sql).await?;
+    let mut remarks = vec![if is_true(&row, 0) {
+        Remark::ok("rights", "SELECT")
+    } else {
+        let found = format!("the user lacks SELECT on {}", shared.name);
+        let grants = ddl::read_grants(&shared.name, text(&row, 1))?;
+        Remark::error("rights", found).hint(statements(&grants))
+    }];
+    if table.hides_rows {
+        let found = format!("row-level security of {} hides rows from this user", shared.name);
+        let hint = "read as the table's owner, or as a role with BYPASSRLS";
+        remarks.push(Remark::error("row security", found).hint(hint));
+    }
+    Ok(remarks)
+}
+
 /// What happens to rows on their way in and out.
 fn writing(shared: &Shared, wanted: &Wanted, table: &Table) -> Result<Vec<Remark>> {
     let mut remarks: Vec<Remark> =
         fit::flaws(&shared.name, table)?.iter().map(|flaw| refused("table", flaw)).collect();
-    if let Err(e) = fit::accepts_mode(wanted.write.mode) {
-        remarks.push(refused("mode", &e));
+    if let Some(key) = table.referrers.first().filter(|_| wanted.write.replaces()) {
+        let found = format!("rows of other tables point at it by `{key}`");
+        let hint = "mode fill-missing takes no row out";
+        remarks.push(Remark::error("foreign keys", found).hint(hint));
     }
     for trigger in table.triggers.iter().filter(|t| t.changes_rows()) {
         let found = format!("`{}` runs before each insert and can change rows", trigger.name);
@@ -230,39 +267,39 @@ fn writing(shared: &Shared, wanted: &Wanted, table: &Table) -> Result<Vec<Remark
     Ok(remarks)
 }
 
-/// The index that keeps doubles out, and the one that makes a look at a slice quick.
-fn indexes(shared: &Shared, wanted: &Wanted, table: &Table) -> Result<Vec<Remark>> {
-    let mut remarks = Vec::new();
+/// The index that makes a look at a slice quick.
+fn time_index(shared: &Shared, wanted: &Wanted, table: &Table) -> Result<Remark> {
     let time = wanted.rows.time.as_str();
     let leads = |columns: &[Option<String>]| columns.first() == Some(&Some(time.to_owned()));
-    let led = table.indexes.iter().find(|i| !i.partial && leads(&i.columns));
-    remarks.push(if let Some(index) = led {
-        Remark::ok("time index", format!("`{}`", index.name))
-    } else {
-        let found = format!("no index begins with `{time}`: each look reads the whole table");
-        Remark::warning("time index", found)
-            .hint(format!("{};", ddl::time_index_ddl(&shared.name, time)?))
-    });
+    if let Some(index) = table.indexes.iter().find(|i| !i.partial && leads(&i.columns)) {
+        return Ok(Remark::ok("time index", format!("`{}`", index.name)));
+    }
+    let found = format!("no index begins with `{time}`: each look reads the whole table");
+    let ddl = ddl::time_index_ddl(&shared.name, time)?;
+    Ok(Remark::warning("time index", found).hint(format!("{ddl};")))
+}
+
+/// The index that keeps doubles out.
+fn unique_index(shared: &Shared, wanted: &Wanted, table: &Table) -> Result<Option<Remark>> {
     if wanted.write.mode == Mode::Append {
-        return Ok(remarks);
+        return Ok(None);
     }
     let mut key: Vec<&str> = wanted.rows.key.iter().flatten().map(String::as_str).collect();
-    key.push(time);
+    key.push(&wanted.rows.time);
     let inside = |columns: &[Option<String>]| {
         columns.iter().all(|c| c.as_deref().is_some_and(|c| key.contains(&c)))
     };
     let unique = table.indexes.iter().find(|i| i.unique && !i.partial && inside(&i.columns));
-    let locks = wanted.write.lock.is_some();
-    remarks.push(match (fit::accepts_key(&shared.name, table, &key, locks), unique) {
+    let locks = wanted.write.lock.is_some() || wanted.write.live_writers.is_some();
+    Ok(Some(match (fit::accepts_key(&shared.name, table, &key, locks), unique) {
         (Err(e), _) => refused("unique index", &e),
         (Ok(()), Some(index)) => Remark::ok("unique index", format!("`{}`", index.name)),
         (Ok(()), None) => {
-            let found = "none of key and time: others wait while a slice is loaded";
+            let found = "none of key and time: nothing in the table keeps doubles out";
             Remark::warning("unique index", found)
                 .hint(format!("{};", ddl::unique_index_ddl(&shared.name, &key)?))
         }
-    });
-    Ok(remarks)
+    }))
 }
 
 #[cfg(test)]

@@ -47,6 +47,11 @@ pub(super) fn code(error: &tokio_postgres::Error) -> Option<&str> {
     error.as_db_error().map(|db| db.code().code())
 }
 
+/// The constraint or index that the server names.
+pub(super) fn constraint(error: &tokio_postgres::Error) -> Option<&str> {
+    error.as_db_error()?.constraint()
+}
+
 /// Another writer came first, or holds what is needed: a new snapshot helps.
 pub(super) fn is_contention(error: &tokio_postgres::Error) -> bool {
     matches!(code(error), Some("23505" | "40001" | "40P01" | "55P03"))

@@ -5,19 +5,27 @@ use retrofill_core::connector::Manners;
 use retrofill_core::error::{Error, Result};
 use retrofill_core::spec::Mode;
 
-use super::catalog::Table;
+use super::catalog::{Table, TableColumn};
 use super::sql::TableName;
-use super::{MODES, ddl};
+use super::{copy, ddl};
 
-/// An error where rows that are held would have to go.
-pub(super) fn accepts_mode(mode: Mode) -> Result<()> {
-    if MODES.contains(&mode) {
-        return Ok(());
-    }
-    Err(Error::config("a PostgreSQL table is only added to: its rows are not taken out yet").hint(
-        "`write: { mode: fill-missing }` or `append`; `undo`, `overwrite` and `restate` too \
-               would take rows out",
+/// An error where a row that takes the place of another would lose values.
+pub(super) fn keeps_all(name: &TableName, table: &Table, columns: &Columns) -> Result<()> {
+    let planned = |column: &&TableColumn| columns.iter().any(|c| c.name == column.name);
+    let lost = table.columns.iter().filter(|c| !c.generated).find(|c| !planned(c));
+    let Some(lost) = lost else { return Ok(()) };
+    let what = format!("column `{}` of {name} is not in the source", lost.name);
+    Err(Error::config(format!("{what}: a replaced row would lose its value"))
+        .hint("take it into the source, or use mode fill-missing, which replaces nothing"))
+}
+
+/// An error where rows of others are bound to rows of this table.
+pub(super) fn lets_go(name: &TableName, table: &Table) -> Result<()> {
+    let Some(key) = table.referrers.first() else { return Ok(()) };
+    Err(Error::config(format!(
+        "rows of other tables point at {name} by `{key}`: they hold what is to go, or go with it"
     ))
+    .hint("mode fill-missing takes no row out"))
 }
 
 /// An error where the table would change, hide or double rows.
@@ -29,6 +37,10 @@ pub(super) fn accepts(
     if let Some(flaw) = flaws(name, table)?.into_iter().next() {
         return Err(flaw);
     }
+    if matches!(mode, Mode::Upsert | Mode::Replace) {
+        lets_go(name, table)?;
+    }
+    copy::kinds(table, columns)?;
     let generated = |c: &&Column| table.column(&c.name).is_some_and(|there| there.generated);
     if let Some(column) = columns.iter().find(generated) {
         return Err(Error::config(format!(
@@ -38,10 +50,11 @@ pub(super) fn accepts(
         .hint("leave it out of the source"));
     }
     let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
-    match mode {
-        Mode::Append => Ok(()),
-        _ => accepts_key(name, table, &names[..columns.key_width()], manners.locks),
+    if mode == Mode::Append {
+        return Ok(());
     }
+    let guarded = manners.locks || manners.alone;
+    accepts_key(name, table, &names[..columns.key_width()], guarded)
 }
 
 /// What keeps any load out of the table.
@@ -83,7 +96,7 @@ pub(super) fn accepts_key(
     name: &TableName,
     table: &Table,
     key: &[&str],
-    locks: bool,
+    guarded: bool,
 ) -> Result<()> {
     if let Some(part) = key.iter().find(|n| table.column(n).is_some_and(|c| !c.can_be_key())) {
         return Err(Error::config(format!(
@@ -91,11 +104,12 @@ pub(super) fn accepts_key(
         ))
         .hint("a type with exact comparison is needed, such as text with its usual collation"));
     }
-    if locks || table.has_unique(key) {
+    if guarded || table.has_unique(key) {
         return Ok(());
     }
     Err(Error::config(format!("{name} has no unique index on the key")).hint(format!(
-        "run: {}; or let others wait with `write: {{ lock: share-row-exclusive }}`",
+        "run: {}; or let others wait with `write: {{ lock: share-row-exclusive }}`, or assert that \
+         there are none with `live_writers: none`",
         ddl::unique_index_ddl(name, key)?
     )))
 }

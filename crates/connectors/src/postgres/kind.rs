@@ -37,6 +37,8 @@ pub(super) enum Base {
     Uuid,
     Json,
     Jsonb,
+    /// Where a row stands in its table: block and place in one number. No column has it.
+    Spot,
 }
 
 /// A type of a column.
@@ -84,7 +86,7 @@ impl Kind {
             Base::Bool => ColumnType::Bool,
             Base::Int2 => ColumnType::Integer { bits: 16 },
             Base::Int4 => ColumnType::Integer { bits: 32 },
-            Base::Int8 => ColumnType::Integer { bits: 64 },
+            Base::Int8 | Base::Spot => ColumnType::Integer { bits: 64 },
             Base::Float4 => ColumnType::Float { bits: 32 },
             Base::Float8 => ColumnType::Float { bits: 64 },
             Base::Numeric(Some((precision, scale))) => {

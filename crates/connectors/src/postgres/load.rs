@@ -4,13 +4,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::SinkExt as _;
-use retrofill_core::connector::{CommitOutcome, Load, Refused, RowPicker, RowSink, SliceLoad};
+use retrofill_core::connector::{
+    CommitOutcome, Load, Look, Refused, RowPicker, RowSink, SliceLoad,
+};
 use retrofill_core::error::{Error, Kind as ErrorKind, Result};
 use retrofill_core::receipt::Receipt;
+use retrofill_core::spec::Mode;
 use tokio_postgres::{Client, CopyInSink};
 
 use super::catalog::Table;
@@ -19,8 +23,9 @@ use super::decode::{Decoder, HEADER};
 use super::encode::{self, TRAILER, Written};
 use super::kind::Kind;
 use super::receipts::{self, Anchor, Lost};
+use super::remove::Spot;
 use super::sql::{idents, literal};
-use super::{Shared, ddl, fault, session};
+use super::{Shared, ddl, fault, fit, session, yielding};
 
 /// Bytes that are sent at once.
 const CHUNK: usize = 128 << 10;
@@ -41,10 +46,17 @@ pub(super) struct PostgresLoad {
     /// The receipt's row is ours; else the slice has one already, and can only be looked at.
     pub(super) claimed: bool,
     pub(super) xid: String,
+    /// The statement that moves rows in which were copied aside, where the load gives way.
+    pub(super) moving: Option<String>,
     copying: Option<Copying>,
     buffer: Vec<u8>,
     /// Rows sent.
     sent: u64,
+    /// Where the rows stand that were held, in order, in modes that take rows out.
+    pub(super) held: Vec<Spot>,
+    /// Rows that go in after `remove`.
+    successors: Vec<RecordBatch>,
+    manifest: Option<Vec<u8>>,
     sealed: bool,
 }
 
@@ -54,7 +66,7 @@ impl PostgresLoad {
         (shared, slice, table): (Arc<Shared>, SliceLoad, Arc<Table>),
         client: Client,
         (claimed, xid): (bool, String),
-        began: Instant,
+        (began, moving): (Instant, Option<String>),
     ) -> Result<Self> {
         let kinds = copy::kinds(&table, &slice.columns)?;
         Ok(PostgresLoad {
@@ -66,9 +78,13 @@ impl PostgresLoad {
             began,
             claimed,
             xid,
+            moving,
             copying: None,
             buffer: Vec::new(),
             sent: 0,
+            held: Vec::new(),
+            successors: Vec::new(),
+            manifest: None,
             sealed: false,
         })
     }
@@ -125,7 +141,10 @@ impl PostgresLoad {
 
     pub(super) async fn start_copy(&self) -> Result<Copying> {
         let list = idents(self.slice.columns.iter().map(|c| c.name.as_str()))?;
-        let name = self.shared.name.sql()?;
+        let name = match self.moving {
+            Some(_) => yielding::COMING.to_owned(),
+            None => self.shared.name.sql()?,
+        };
         let sql = format!("COPY {name} ({list}) FROM STDIN (FORMAT binary)");
         let sink = self.client()?.copy_in(&sql).await.map_err(|e| self.fault(&e))?;
         Ok(Box::pin(sink))
@@ -169,11 +188,11 @@ impl PostgresLoad {
 
     /// Writing failed: by other writers, by a row, or by the server.
     pub(super) fn broken(&self, e: &tokio_postgres::Error) -> Error {
-        if fault::is_contention(e) {
+        if fault::is_contention(e) && !self.is_about_data(e) {
             self.shared.contended(&self.slice);
             return self.fault(e);
         }
-        if fault::is_about_data(e) {
+        if self.is_about_data(e) {
             self.shared.be_careful(&self.slice);
             let (_, why) = fault::refusal(e);
             let row = fault::line(e).map_or(String::new(), |n| format!(" {n}"));
@@ -181,6 +200,15 @@ impl PostgresLoad {
                 .hint("it is found and listed by the next try");
         }
         self.fault(e)
+    }
+
+    /// The row cannot be taken, whatever others do meanwhile.
+    pub(super) fn is_about_data(&self, e: &tokio_postgres::Error) -> bool {
+        let key: Vec<&str> = self.slice.columns.iter().map(|c| c.name.as_str()).collect();
+        let key = &key[..self.slice.columns.key_width()];
+        let other = |index: &str| self.table.is_other_index(index, key);
+        fault::is_about_data(e)
+            || (fault::code(e) == Some("23505") && fault::constraint(e).is_some_and(other))
     }
 
     /// Where the rows lie, by oid and file.
@@ -213,10 +241,11 @@ impl PostgresLoad {
         let body = serde_json::to_string(receipt)
             .map_err(|e| Error::bug("a receipt cannot be written as JSON").because(e))?;
         let sql = format!(
-            "UPDATE {} SET body = {}, proven_at = pg_catalog.clock_timestamp() \
+            "UPDATE {} SET body = {}{}, proven_at = pg_catalog.clock_timestamp() \
              WHERE relation = {} AND plan = {} AND slice = {} AND generation = {} RETURNING 1",
             ddl::RECEIPTS,
             literal(&body)?,
+            self.manifest.as_ref().map_or_else(String::new, |bytes| receipts::set_manifest(bytes)),
             self.table.oid,
             literal(self.slice.plan.as_str())?,
             literal(self.slice.slice.as_str())?,
@@ -255,12 +284,15 @@ impl PostgresLoad {
 #[async_trait]
 impl Load for PostgresLoad {
     async fn held(&mut self, sink: &mut dyn RowSink) -> Result<()> {
-        self.rows(sink).await
+        match self.slice.mode {
+            Mode::Upsert | Mode::Replace => self.rows_with_spots(sink).await,
+            Mode::FillMissing | Mode::Append => self.rows(sink).await,
+        }
     }
 
     async fn write(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
         self.may_write()?;
-        if self.shared.is_careful(&self.slice) {
+        if self.moving.is_some() || self.shared.is_careful(&self.slice) {
             return self.write_careful(&rows).await;
         }
         if self.copying.is_none() {
@@ -276,17 +308,38 @@ impl Load for PostgresLoad {
         Ok(refused)
     }
 
-    async fn write_successors(&mut self, _: RecordBatch) -> Result<Vec<Refused>> {
-        Err(Error::bug("a PostgreSQL table was to replace rows"))
+    async fn write_successors(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
+        // Their predecessors are still there: they go in once those are out.
+        self.may_write()?;
+        fit::keeps_all(&self.shared.name, &self.table, &self.slice.columns)?;
+        let refused = encode::encode(&self.written(), &rows, &mut Vec::new())?;
+        let kept: BooleanArray =
+            (0..rows.num_rows()).map(|i| Some(refused.iter().all(|r| r.row != i))).collect();
+        let kept = filter_record_batch(&rows, &kept)
+            .map_err(|e| Error::bug("rows cannot be filtered").because(e))?;
+        self.successors.push(kept);
+        Ok(refused)
     }
 
-    async fn remove(&mut self, _: &mut dyn RowPicker) -> Result<()> {
-        Err(Error::bug("a PostgreSQL table was to take rows out"))
+    async fn remove(&mut self, picker: &mut dyn RowPicker) -> Result<()> {
+        self.may_write()?;
+        self.end_copy().await?;
+        self.take_out(picker).await?;
+        for rows in std::mem::take(&mut self.successors) {
+            if let Some(refused) = self.write(rows).await?.first() {
+                let what = format!("a row that replaces another is refused: {}", refused.reason);
+                return Err(Error::new(ErrorKind::Refused, what));
+            }
+        }
+        Ok(())
     }
 
     async fn seal(&mut self) -> Result<()> {
         self.in_time()?;
         self.claim()?;
+        if !self.successors.is_empty() {
+            return Err(Error::bug("rows were written whose predecessors are not out"));
+        }
         self.end_copy().await?;
         self.sealed = true;
         Ok(())
@@ -298,6 +351,20 @@ impl Load for PostgresLoad {
         }
         self.in_time()?;
         self.rows(sink).await
+    }
+
+    async fn keep_manifest(&mut self, bytes: Vec<u8>) -> Result<()> {
+        self.manifest = Some(bytes);
+        Ok(())
+    }
+
+    fn gives_way(&self) -> bool {
+        self.moving.is_some()
+    }
+
+    async fn look(&mut self, look: Look<'_>) -> Result<()> {
+        self.in_time()?;
+        self.look_apart(look).await
     }
 
     async fn commit(self: Box<Self>, mut receipt: Receipt) -> CommitOutcome {

@@ -1,4 +1,4 @@
-//! PostgreSQL tables as targets.
+//! PostgreSQL tables as targets and sources.
 //!
 //! A load is one transaction: it takes the receipt's row as its lock, looks at what the slice
 //! holds, writes by binary COPY, reads back inside of the transaction, and commits rows and receipt
@@ -21,22 +21,28 @@ mod grant;
 mod kind;
 mod load;
 mod numeric;
+mod partitions;
 mod prepare;
 mod read;
 mod receipts;
+mod remove;
 mod session;
 mod settings;
+mod source;
 mod sql;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod yielding;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use retrofill_core::after::After;
 use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{
@@ -47,6 +53,7 @@ use retrofill_core::error::{Error, Result};
 use retrofill_core::examine::{Remark, Wanted};
 use retrofill_core::id::{PlanId, SliceId};
 use retrofill_core::interval::Interval;
+use retrofill_core::receipt::Receipt;
 use retrofill_core::reject::Place;
 use retrofill_core::spec::Mode;
 use retrofill_core::survey::Survey;
@@ -61,14 +68,13 @@ pub use ddl::{
     unique_index_ddl,
 };
 pub use settings::PostgresSettings;
+pub use source::PostgresSource;
 pub use sql::TableName;
 
 /// How long a load waits for another one of the same slice to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Rows that are there are never touched: a DELETE would run the triggers and the foreign keys of
-/// others.
-const MODES: [Mode; 2] = [Mode::FillMissing, Mode::Append];
+const MODES: [Mode; 4] = [Mode::FillMissing, Mode::Append, Mode::Upsert, Mode::Replace];
 
 /// What all loads of one table share.
 #[derive(Debug)]
@@ -82,6 +88,8 @@ struct Shared {
     lost: Mutex<Vec<Lost>>,
     /// How often other writers came first, by plan and slice (halves count for the whole).
     contended: Mutex<HashMap<(PlanId, String), u32>>,
+    /// The user may not create temporary tables.
+    no_temporary: AtomicBool,
     /// Slices with rows that the table refuses.
     careful: Mutex<HashSet<(PlanId, String)>>,
     patience: Duration,
@@ -100,10 +108,31 @@ fn whole(slice: &SliceLoad) -> (PlanId, String) {
 }
 
 impl Shared {
+    fn open(settings: PostgresSettings, base_dir: &Path) -> Result<Self> {
+        let settings = settings.based_at(base_dir)?;
+        Ok(Shared {
+            server: Server::open(&settings)?,
+            name: settings.table()?,
+            settings,
+            table: Mutex::default(),
+            lost: Mutex::default(),
+            contended: Mutex::default(),
+            no_temporary: AtomicBool::new(false),
+            careful: Mutex::default(),
+            patience: PATIENCE,
+        })
+    }
+
     /// Another writer came first.
     fn contended(&self, slice: &SliceLoad) {
         let mut all = self.contended.lock().unwrap_or_else(PoisonError::into_inner);
         *all.entry(whole(slice)).or_default() += 1;
+    }
+
+    /// How often that has happened to the slice.
+    fn times_contended(&self, slice: &SliceLoad) -> u32 {
+        let all = self.contended.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&whole(slice)).copied().unwrap_or(0)
     }
 
     /// The table refused a row of the slice.
@@ -128,6 +157,11 @@ impl Shared {
         Ok(table)
     }
 
+    /// Remembers the table as it was just seen.
+    fn know(&self, table: &Arc<Table>) {
+        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = Some(table.clone());
+    }
+
     /// The table as it was last seen.
     async fn known_table(&self) -> Result<Arc<Table>> {
         let known = self.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -146,24 +180,13 @@ impl PostgresTarget {
     /// The table that the settings name, which need not be there yet. Nothing is connected before
     /// it is needed. `base_dir` is the spec's directory.
     pub fn open(settings: PostgresSettings, base_dir: &Path) -> Result<Self> {
-        let settings = settings.based_at(base_dir)?;
-        let shared = Shared {
-            server: Server::open(&settings)?,
-            name: settings.table()?,
-            settings,
-            table: Mutex::default(),
-            lost: Mutex::default(),
-            contended: Mutex::default(),
-            careful: Mutex::default(),
-            patience: PATIENCE,
-        };
-        Ok(PostgresTarget { shared: Arc::new(shared) })
+        Ok(PostgresTarget { shared: Arc::new(Shared::open(settings, base_dir)?) })
     }
 }
 
-/// Nobody plans over a table yet; only loads look into it.
+/// A target is never planned over: [`PostgresSource`] is the source.
 fn no_source() -> Error {
-    Error::config("a PostgreSQL table cannot be a source yet").hint("it can be a target")
+    Error::bug("a PostgreSQL target was taken for a source")
 }
 
 #[async_trait]
@@ -207,15 +230,28 @@ impl Target for PostgresTarget {
     }
 
     async fn accepts(&self, columns: &Columns, mode: Mode, manners: Manners) -> Result<()> {
-        fit::accepts_mode(mode)?;
-        match self.shared.newest_table().await? {
-            Some(table) => fit::accepts(&self.shared.name, &table, (columns, mode, manners)),
-            None => Ok(()),
+        let Some(table) = self.shared.newest_table().await? else { return Ok(()) };
+        if matches!(mode, Mode::Upsert | Mode::Replace) {
+            fit::keeps_all(&self.shared.name, &table, columns)?;
         }
+        fit::accepts(&self.shared.name, &table, (columns, mode, manners))
+    }
+
+    async fn doubled(&self, columns: &Columns, within: &Interval) -> Result<Vec<Timestamp>> {
+        self.shared.doubled(columns, within).await
+    }
+
+    async fn lets_go(&self) -> Result<()> {
+        let table = self.shared.newest_table().await?;
+        table.map_or(Ok(()), |table| fit::lets_go(&self.shared.name, &table))
     }
 
     async fn prepare(&self, columns: &Columns) -> Result<()> {
         self.shared.prepare(columns).await
+    }
+
+    async fn room(&self, columns: &Columns, slices: &[Interval], make: bool) -> Result<()> {
+        self.shared.room(columns, slices, make).await
     }
 
     async fn receipts(&self, within: &Interval) -> Result<Known> {
@@ -236,6 +272,10 @@ impl Target for PostgresTarget {
 
     async fn follow(&self, action: &After, loaded: Option<&Interval>) -> Result<()> {
         follow::follow(&self.shared.server, action, loaded).await
+    }
+
+    async fn manifest(&self, receipt: &Receipt) -> Result<Option<Vec<u8>>> {
+        self.shared.kept_manifest(receipt).await
     }
 
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {

@@ -13,6 +13,9 @@ const NEGATIVE: u16 = 0x4000;
 pub(super) fn write(unscaled: i128, scale: i8, shown: Option<i8>, out: &mut Vec<u8>) {
     let sign = if unscaled < 0 { NEGATIVE } else { 0 };
     let (mut rest, mut scale) = (unscaled.unsigned_abs(), i32::from(scale));
+    if rest == 0 {
+        scale = 0;
+    }
     while rest != 0 && rest.is_multiple_of(10) && (scale > 0 || scale % STEP != 0) {
         rest /= 10;
         scale -= 1;

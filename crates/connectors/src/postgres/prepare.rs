@@ -3,10 +3,14 @@
 use retrofill_core::columns::Columns;
 use retrofill_core::error::{Error, Kind, Result};
 
-use super::{Shared, copy, ddl, kind, session};
+use super::session::{self, Opening};
+use super::{Shared, copy, ddl, kind};
 
 /// One preparation at a time, over all runners of a database.
 const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(7310594182661459488)";
+
+/// Names mean the same whatever the session is set to, and nobody waits at length.
+const OPENING: Opening = Opening { isolation: "READ COMMITTED", read_only: false, longest: None };
 
 impl Shared {
     /// Creates the table and the receipts, or checks that they fit.
@@ -36,10 +40,10 @@ impl Shared {
         copy::kinds(&table, columns).map(drop)
     }
 
-    async fn create(&self, missing: &[String]) -> Result<()> {
+    pub(super) async fn create(&self, missing: &[String]) -> Result<()> {
         let what = format!("cannot create what is missing in {}", self.server.label());
         let client = self.server.fresh().await?;
-        let sql = format!("BEGIN; {LOCK}; {}; COMMIT", missing.join("; "));
+        let sql = format!("{}{LOCK}; {}; COMMIT", OPENING.sql(), missing.join("; "));
         match session::ask(&client, &sql).await {
             Ok(_) => {
                 self.server.keep(client);

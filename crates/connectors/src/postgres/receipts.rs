@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use retrofill_core::connector::{Commit, Found, Known, Standing};
 use retrofill_core::error::{Error, Kind, Result};
-use retrofill_core::id::{PlanId, SliceId};
+use retrofill_core::id::{PlanId, SliceId, hex};
 use retrofill_core::interval::Interval;
 use retrofill_core::receipt::Receipt;
 use serde::{Deserialize, Serialize};
@@ -62,7 +62,35 @@ fn standing(anchor: &serde_json::Value, files: &[(u32, u32)]) -> Standing {
     Standing::Sound
 }
 
+/// The part of an UPDATE that keeps a manifest.
+pub(super) fn set_manifest(bytes: &[u8]) -> String {
+    format!(", manifest = pg_catalog.decode('{}', 'hex')", hex(bytes))
+}
+
 impl Shared {
+    /// The manifest beside a receipt.
+    pub(super) async fn kept_manifest(&self, receipt: &Receipt) -> Result<Option<Vec<u8>>> {
+        let Some(table) = self.newest_table().await? else { return Ok(None) };
+        if !self.has_receipts().await? {
+            return Ok(None);
+        }
+        let r = receipt.latest();
+        let sql = format!(
+            "SELECT pg_catalog.encode(manifest, 'hex') FROM {RECEIPTS} WHERE relation = {} \
+             AND plan = {} AND slice = {} AND generation = {}",
+            table.oid,
+            literal(r.plan.as_str())?,
+            literal(r.slice.as_str())?,
+            r.generation
+        );
+        let Some(text) = self.server.text(&sql, "cannot read a manifest").await? else {
+            return Ok(None);
+        };
+        let byte = |i: usize| u8::from_str_radix(text.get(i..i + 2)?, 16).ok();
+        let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
+        bytes.map(Some).ok_or_else(|| Error::bug("a manifest came as something else than hex"))
+    }
+
     /// Everything known of commits in this interval.
     pub(super) async fn find(&self, within: &Interval) -> Result<Known> {
         self.await_lost().await?;

@@ -26,6 +26,12 @@ pub struct PostgresSettings {
     /// A file with the certificates that the server's is checked against, instead of the system's.
     #[serde(default)]
     pub sslrootcert: Option<String>,
+    /// Partitions that the rows need are created, one for each month.
+    #[serde(default)]
+    pub create_partitions: bool,
+    /// As a source: all reads of a run look at one state of the table.
+    #[serde(default)]
+    pub snapshot: bool,
 }
 
 impl fmt::Debug for PostgresSettings {
@@ -106,7 +112,14 @@ impl PostgresSettings {
     /// Settings with everything else at its default. An error of kind `Config` for an address or
     /// a table that cannot be one.
     pub fn new(url: String, table: String) -> Result<Self> {
-        let settings = PostgresSettings { url, table, insecure: false, sslrootcert: None };
+        let settings = PostgresSettings {
+            url,
+            table,
+            insecure: false,
+            sslrootcert: None,
+            create_partitions: false,
+            snapshot: false,
+        };
         settings.check()?;
         Ok(settings)
     }

@@ -2,6 +2,7 @@
 //! connector, read `target.rs`, copy it and rename.
 
 mod journal;
+mod load;
 mod snapshot;
 mod source;
 mod target;

@@ -4,22 +4,21 @@
 //! load stands on the version that was the newest at `begin` and is committed only where no other
 //! writer touched its slice since.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 
+use super::load::MemoryLoad;
 use super::snapshot::Snapshot;
-use super::value::{Row, from_batch, to_batch};
+use super::value::{Row, to_batch};
 use crate::columns::{ColumnType, Columns};
 use crate::connector::{
-    Capabilities, Commit, CommitOutcome, FieldType, Found, Known, Load, ReadRequest, Refused,
-    RowPicker, RowSink, Rows, SliceLoad, Source, SourceBatch, Standing, SurveyRequest, Target,
+    Capabilities, Commit, FieldType, Found, Known, Load, ReadRequest, RowSink, Rows, SliceLoad,
+    Source, SourceBatch, Standing, SurveyRequest, Target,
 };
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::id::{PlanId, SliceId};
 use crate::interval::Interval;
 use crate::receipt::Receipt;
@@ -28,7 +27,7 @@ use crate::spec::Mode;
 use crate::survey::Survey;
 
 /// How many rows go into one batch that is read.
-const BATCH: usize = 16;
+pub(super) const BATCH: usize = 16;
 
 /// Says why a row is not taken, if it is not.
 type Check = dyn Fn(&Row) -> Option<String> + Send + Sync;
@@ -37,7 +36,9 @@ type Check = dyn Fn(&Row) -> Option<String> + Send + Sync;
 #[derive(Clone)]
 pub struct MemoryTable {
     versions: Arc<Mutex<Vec<Arc<Snapshot>>>>,
-    check: Option<Arc<Check>>,
+    pub(super) check: Option<Arc<Check>>,
+    /// Loads of mode fill-missing give way to live rows that come meanwhile.
+    pub(super) yields: bool,
 }
 
 impl fmt::Debug for MemoryTable {
@@ -48,7 +49,11 @@ impl fmt::Debug for MemoryTable {
 
 impl Default for MemoryTable {
     fn default() -> Self {
-        MemoryTable { versions: Arc::new(Mutex::new(vec![Arc::default()])), check: None }
+        MemoryTable {
+            versions: Arc::new(Mutex::new(vec![Arc::default()])),
+            check: None,
+            yields: false,
+        }
     }
 }
 
@@ -67,6 +72,12 @@ impl MemoryTable {
         check: impl Fn(&Row) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
         self.check = Some(Arc::new(check));
+        self
+    }
+
+    /// The same table, with loads that stand on no single state of it.
+    pub fn yielding(mut self) -> Self {
+        self.yields = true;
         self
     }
 
@@ -131,19 +142,23 @@ impl MemoryTable {
         });
     }
 
-    fn versions(&self) -> MutexGuard<'_, Vec<Arc<Snapshot>>> {
+    pub(super) fn versions(&self) -> MutexGuard<'_, Vec<Arc<Snapshot>>> {
         // A panic elsewhere cannot leave a version half made: they are pushed whole.
         self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, work: impl FnOnce(&mut Snapshot)) {
+    pub(super) fn change(&self, work: impl FnOnce(&mut Snapshot)) {
         let mut next = (*self.newest()).clone();
         work(&mut next);
         self.versions().push(Arc::new(next));
     }
 }
 
-async fn push_all(columns: &Columns, rows: &[&Row], sink: &mut dyn RowSink) -> Result<()> {
+pub(super) async fn push_all(
+    columns: &Columns,
+    rows: &[&Row],
+    sink: &mut dyn RowSink,
+) -> Result<()> {
     for some in rows.chunks(BATCH) {
         sink.push(to_batch(columns, some)?).await?;
     }
@@ -259,170 +274,7 @@ impl Target for MemoryTable {
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {
         let base = self.newest();
         base.columns()?;
-        let table = self.clone();
-        Ok(Box::new(MemoryLoad {
-            table,
-            slice: slice.clone(),
-            base,
-            seen: None,
-            written: Vec::new(),
-            sealed: Vec::new(),
-            removed: HashSet::new(),
-            manifest: None,
-        }))
-    }
-}
-
-struct MemoryLoad {
-    table: MemoryTable,
-    slice: SliceLoad,
-    /// The version this load stands on.
-    base: Arc<Snapshot>,
-    /// The version before, between `Moved` and `arrivals`.
-    seen: Option<Arc<Snapshot>>,
-    /// Rows on their way.
-    written: Vec<Row>,
-    /// Rows that can be read back and committed.
-    sealed: Vec<Row>,
-    /// Held rows that go, by number.
-    removed: HashSet<u64>,
-    manifest: Option<Vec<u8>>,
-}
-
-impl MemoryLoad {
-    /// Whether the newest version holds other rows in the slice than the one this load stands on:
-    /// none, only more rows, or a change that cannot be followed.
-    fn compare(&self, newest: &Snapshot) -> Result<Moves> {
-        if newest.identity != self.base.identity {
-            let gone = Error::new(Kind::Stale, "the table in memory was dropped meanwhile");
-            return Ok(Moves::Lost(gone));
-        }
-        let then = self.base.within(&self.slice.interval)?;
-        let now = newest.within(&self.slice.interval)?;
-        if then.iter().any(|row| !now.contains(row)) {
-            let lost = "another writer changed rows of the slice during the load";
-            return Ok(Moves::Lost(Error::unavailable(lost)));
-        }
-        Ok(if now.len() == then.len() { Moves::None } else { Moves::More })
-    }
-}
-
-enum Moves {
-    None,
-    More,
-    Lost(Error),
-}
-
-#[async_trait]
-impl Load for MemoryLoad {
-    async fn held(&mut self, sink: &mut dyn RowSink) -> Result<()> {
-        let rows: Vec<_> =
-            self.base.within(&self.slice.interval)?.iter().map(|(_, row)| row).collect();
-        push_all(&self.slice.columns, &rows, sink).await
-    }
-
-    async fn write(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
-        let mut refused = Vec::new();
-        for (i, row) in from_batch(&rows)?.into_iter().enumerate() {
-            match self.table.check.as_ref().and_then(|check| check(&row)) {
-                Some(reason) => refused.push(Refused { row: i, column: None, reason }),
-                None => self.written.push(row),
-            }
-        }
-        Ok(refused)
-    }
-
-    async fn remove(&mut self, picker: &mut dyn RowPicker) -> Result<()> {
-        for some in self.base.within(&self.slice.interval)?.chunks(BATCH) {
-            let rows: Vec<_> = some.iter().map(|(_, row)| row).collect();
-            let goes = picker.pick(to_batch(&self.slice.columns, &rows)?).await?;
-            let gone = some.iter().zip(goes).filter(|(_, goes)| *goes);
-            self.removed.extend(gone.map(|((id, _), _)| *id));
-        }
-        Ok(())
-    }
-
-    async fn seal(&mut self) -> Result<()> {
-        self.sealed.append(&mut self.written);
-        Ok(())
-    }
-
-    async fn read_back(&mut self, sink: &mut dyn RowSink) -> Result<()> {
-        let held = self.base.within(&self.slice.interval)?;
-        let stay = held.iter().filter(|(id, _)| !self.removed.contains(id));
-        let rows: Vec<_> = stay.map(|(_, row)| row).chain(&self.sealed).collect();
-        push_all(&self.slice.columns, &rows, sink).await
-    }
-
-    async fn arrivals(&mut self, sink: &mut dyn RowSink) -> Result<()> {
-        let Some(seen) = &self.seen else { return Ok(()) };
-        let known: HashSet<_> =
-            seen.within(&self.slice.interval)?.iter().map(|(id, _)| *id).collect();
-        let now = self.base.within(&self.slice.interval)?;
-        let new: Vec<_> =
-            now.iter().filter(|(id, _)| !known.contains(id)).map(|(_, r)| r).collect();
-        push_all(&self.slice.columns, &new, sink).await?;
-        self.seen = None;
-        Ok(())
-    }
-
-    async fn keep_manifest(&mut self, bytes: Vec<u8>) -> Result<()> {
-        self.manifest = Some(bytes);
-        Ok(())
-    }
-
-    async fn commit(mut self: Box<Self>, mut receipt: Receipt) -> CommitOutcome {
-        let slice = &self.slice;
-        let table = self.table.clone();
-        // One lock over check and change: a commit is atomic.
-        let mut versions = table.versions();
-        let newest = Arc::clone(versions.last().expect("the first version is never removed"));
-        let twice = |r: &Receipt| r.is_for(&slice.plan, &slice.slice, slice.generation);
-        let lost = |c: &Commit| {
-            (&c.plan, &c.slice, c.generation) == (&slice.plan, &slice.slice, slice.generation)
-        };
-        if newest.receipts.iter().any(twice) || newest.lost.iter().any(lost) {
-            let message = format!("slice {} has a receipt already", slice.slice);
-            return CommitOutcome::NotCommitted(Error::new(Kind::Fenced, message));
-        }
-        match self.compare(&newest) {
-            Ok(Moves::None) => {}
-            Ok(Moves::More) => {
-                drop(versions);
-                // Arrivals are counted from the first look, however often the slice moves.
-                self.seen.get_or_insert(std::mem::replace(&mut self.base, newest));
-                return CommitOutcome::Moved(self);
-            }
-            Ok(Moves::Lost(e)) | Err(e) => return CommitOutcome::NotCommitted(e),
-        }
-        let mut next = (*newest).clone();
-        receipt.latest_mut().anchor = next.anchor();
-        // In this order: a number is never given twice.
-        next.append(std::mem::take(&mut self.sealed));
-        next.rows.retain(|(id, _)| !self.removed.contains(id));
-        next.receipts.push(receipt);
-        if let Some(bytes) = self.manifest.take() {
-            let (plan, slice) = (slice.plan.clone(), slice.slice.clone());
-            let commit = Commit { plan, slice, generation: self.slice.generation };
-            next.manifests.push((commit, bytes));
-        }
-        versions.push(Arc::new(next));
-        CommitOutcome::Committed
-    }
-
-    async fn abort(self: Box<Self>) -> Result<()> {
-        Ok(())
-    }
-
-    async fn refresh(self: Box<Self>, receipt: Receipt) -> Result<()> {
-        let anchor = self.base.anchor();
-        self.table.change(|s| {
-            if s.anchor() == anchor {
-                let same = s.receipts.iter_mut().filter(|r| **r == receipt);
-                same.for_each(|r| r.latest_mut().anchor = anchor.clone());
-            }
-        });
-        Ok(())
+        Ok(Box::new(MemoryLoad::new(self.clone(), slice.clone(), base)))
     }
 }
 

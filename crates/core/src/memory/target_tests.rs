@@ -1,10 +1,13 @@
+use arrow::record_batch::RecordBatch;
 use futures::executor::block_on;
 
 use super::*;
 use crate::columns::{Column, Precision, Role};
+use crate::connector::CommitOutcome;
 use crate::digest::ENCODING;
+use crate::error::Kind;
 use crate::id::{PlanId, SliceId};
-use crate::memory::Value;
+use crate::memory::{Value, from_batch};
 use crate::receipt::{Counts, Digests, ReceiptV1};
 
 struct Gather(Vec<Row>);

@@ -15,7 +15,8 @@ use crate::env::spawn;
 use crate::error::{Error, Result};
 use crate::id::SliceId;
 use crate::interval::Interval;
-use crate::ledger::{Event, EventV1, SliceRecord, State};
+use crate::ledger::{Event, EventV1, SliceEvent, SliceRecord, State};
+use crate::receipt::Counts;
 use crate::spec::Order;
 use crate::throttle::Throttle;
 
@@ -51,7 +52,13 @@ pub(super) async fn finish(shared: &Shared) {
 
 async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
     let job = &shared.job;
+    if options.restate || !options.overwrite.is_empty() || !options.undo.is_empty() {
+        job.target.lets_go().await?;
+    }
+    // A plan that the journal does not know yet has nothing done.
+    let before = job.journal.slices(&job.plan.id).await.map_or(0, |list| done(&list));
     let (records, receipts) = recovered(shared).await?;
+    let found = done(&records) > before;
     let mut all: BTreeMap<SliceId, SliceRecord> =
         records.into_iter().map(|r| (r.id.clone(), r)).collect();
     wake::wake(shared, options, &receipts, &mut all).await?;
@@ -64,8 +71,8 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
     let mut report = Report::default();
     if !todo.is_empty() {
         if loads {
-            job.target.prepare(&job.plan.columns).await?;
             let intervals: Vec<Interval> = job.plan.slices.iter().map(|s| s.interval).collect();
+            prepared(shared, &todo).await?;
             job.source.stage(&job.plan.survey, &job.plan.columns, &intervals).await?;
         }
         let holder = format!("{}/{}", job.holder.host, job.holder.pid);
@@ -79,8 +86,11 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
         let ended = vec![Event::V1(EventV1::RunEnded { exit, seconds })];
         job.journal.append(&shared.lease.lease, ended, true).await?;
     }
-    let done = |r: &SliceRecord| r.state.is_done() || r.state == State::Split;
-    if all.values().all(done) {
+    if loads && (found || report.touched > 0) {
+        recount(shared, &mut all).await?;
+    }
+    let ended = |r: &SliceRecord| r.state.is_done() || r.state == State::Split;
+    if all.values().all(ended) {
         job.source.unstage().await?;
     }
     let mut slices: Vec<_> = all.into_values().collect();
@@ -100,6 +110,57 @@ pub(super) async fn recovered(
             Err(e) if e.kind().is_transient() && tries < retry.attempts => {
                 let note = format!("ledger and target are compared again: {e}");
                 shared.job.watch.on(&Happening::Note(note));
+                drive::back_off(shared, tries).await;
+                shared.go_on()?;
+                tries += 1;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// How many slices are done.
+fn done(records: &[SliceRecord]) -> usize {
+    records.iter().filter(|r| r.state.is_done()).count()
+}
+
+/// Where nothing but a lock or the user's word keeps other writers from doubling a row of ours: a
+/// slice with a key that stands there twice is mismatched.
+async fn recount(shared: &Shared, all: &mut BTreeMap<SliceId, SliceRecord>) -> Result<()> {
+    let Job { plan, target, journal, .. } = &shared.job;
+    let manners = plan.spec.manners();
+    if !(manners.locks || manners.alone) || plan.spec.rows.key.is_none() {
+        return Ok(());
+    }
+    let doubled = target.doubled(&plan.columns, &plan.range).await?;
+    for record in all.values_mut().filter(|r| r.state.is_done()) {
+        let Some(at) = doubled.iter().find(|t| record.interval.contains(**t)) else { continue };
+        let reason = format!("the table holds a key twice, at {at}: another writer doubled a row");
+        let what = SliceEvent::Mismatched { reason };
+        record.apply(&what)?;
+        let events = vec![Event::slice(&record.id, what)];
+        journal.append(&shared.lease.lease, events, true).await?;
+        let what = Happening::Slice(record.id.clone(), record.state, Counts::default());
+        shared.job.watch.on(&what);
+    }
+    Ok(())
+}
+
+/// Prepares the target; what is unavailable for a moment is asked again.
+async fn prepared(shared: &Shared, todo: &[SliceRecord]) -> Result<()> {
+    let Job { plan, target, watch, .. } = &shared.job;
+    let used = |r: &&SliceRecord| plan.survey.overlapping(&r.interval).next().is_some();
+    let mut slices: Vec<_> = todo.iter().filter(used).map(|r| r.interval).collect();
+    slices.sort_by_key(Interval::start);
+    let work = || async {
+        target.prepare(&plan.columns).await?;
+        target.room(&plan.columns, &slices, true).await
+    };
+    let mut tries = 1;
+    loop {
+        match work().await {
+            Err(e) if e.kind().is_transient() && tries < plan.spec.retry.attempts => {
+                watch.on(&Happening::Note(format!("the target is prepared again: {e}")));
                 drive::back_off(shared, tries).await;
                 shared.go_on()?;
                 tries += 1;

@@ -191,7 +191,11 @@ impl Setting {
         };
         let unlucky =
             |row: &Row| (row[3] == Value::Integer(UNLUCKY)).then(|| "an unlucky value".to_owned());
-        Setting { spec, source, lines, table: table.refusing(unlucky), others, slices }
+        let table = table.refusing(unlucky);
+        // From dice of their own: what a seed means besides stays the same.
+        let yields = Dice::new(seed, 8).permille(300);
+        let table = if yields { table.yielding() } else { table };
+        Setting { spec, source, lines, table, others, slices }
     }
 
     pub(crate) fn keyed(&self) -> bool {
@@ -381,6 +385,7 @@ fn write(dice: &mut Dice, mode: Mode) -> WriteSpec {
         on_empty_source: if replaces { *dice.pick(&[Clear, Skip]) } else { Fail },
         scope: replaces.then(|| dice.pick(&[Scope::All, some.clone(), some]).clone()),
         min_keep: replaces.then_some(0.0),
+        live_writers: None,
         lock: None,
     }
 }

@@ -10,8 +10,8 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{
-    Capabilities, CommitOutcome, FieldType, Known, Load, ReadRequest, Refused, RowPicker, RowSink,
-    Rows, SliceLoad, Source, SurveyRequest, Target,
+    Capabilities, CommitOutcome, FieldType, Known, Load, Look, ReadRequest, Refused, RowPicker,
+    RowSink, Rows, SliceLoad, Source, SurveyRequest, Target,
 };
 use retrofill_core::error::{Error, Result};
 use retrofill_core::id::{PlanId, SliceId};
@@ -229,6 +229,18 @@ impl Load for FaultyLoad {
     async fn read_back(&mut self, sink: &mut dyn RowSink) -> Result<()> {
         let (caller, mut sink) = (self.target.caller.clone(), self.sink(Point::ReadBack, sink));
         caller.around(Point::ReadBack, self.inner().read_back(&mut sink)).await
+    }
+
+    fn gives_way(&self) -> bool {
+        self.inner.as_ref().is_some_and(|inner| inner.gives_way())
+    }
+
+    async fn look(&mut self, look: Look<'_>) -> Result<()> {
+        let caller = self.target.caller.clone();
+        let mut others = self.sink(Point::ReadBack, look.others);
+        let mut ours = self.sink(Point::ReadBack, look.ours);
+        let look = Look { others: &mut others, ours: &mut ours, gave_way: look.gave_way };
+        caller.around(Point::ReadBack, self.inner().look(look)).await
     }
 
     async fn arrivals(&mut self, sink: &mut dyn RowSink) -> Result<()> {

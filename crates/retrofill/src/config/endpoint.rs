@@ -25,12 +25,7 @@ use super::types::RawTypes;
 pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -> Option<Endpoint> {
     match raw {
         RawSource::Url(text) if postgres::is_address(text) => {
-            let problem = Problem::at(mark, "a PostgreSQL table cannot be a source yet");
-            problems
-                .push(problem.hint(
-                    "it can be a target; sources are `csv`, `delta`, `ndjson` and `parquet`",
-                ));
-            None
+            postgres::from_url(text, mark, problems)
         }
         RawSource::Url(text) => {
             let (kind, path) = match text.split_once(':') {
@@ -42,7 +37,8 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
                 problems.push(problem.hint(
                     "a path that ends with `.csv`, `.ndjson`, `.jsonl` (also with `.gz`, `.zst`, \
                      `.bz2` or `.xz` behind) or `.parquet`, `csv:path`, `ndjson:path`, \
-                     `parquet:path`, `delta:path`, or `{ csv: { path: ... } }`",
+                     `parquet:path`, `delta:path`, `postgres://host/db?table=...`, or \
+                     `{ csv: { path: ... } }`",
                 ));
                 return None;
             };
@@ -55,10 +51,19 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
             })
         }
         RawSource::Connector(connectors) => {
-            let RawSourceConnector { csv: text, delta: table, ndjson: objects, parquet: files } =
-                &**connectors;
-            let keys = [text.key, table.key, objects.key, files.key];
-            one(keys, "source", "`csv`, `delta`, `ndjson` or `parquet`", mark, problems)?;
+            let RawSourceConnector {
+                csv: text,
+                delta: table,
+                ndjson: objects,
+                parquet: files,
+                postgres: server,
+            } = &**connectors;
+            let keys = [text.key, table.key, objects.key, files.key, server.key];
+            let known = "`csv`, `delta`, `ndjson`, `parquet` or `postgres`";
+            one(keys, "source", known, mark, problems)?;
+            if let Some(raw) = server.get() {
+                return postgres::source(raw, problems);
+            }
             if let Some(raw) = table.get() {
                 let path = raw.path.get()?;
                 check_path(path, "source.delta.path", raw.path.mark, problems);

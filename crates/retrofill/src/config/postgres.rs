@@ -1,4 +1,4 @@
-//! A PostgreSQL table as the target of a job. Its address is a secret: no problem shows it.
+//! A PostgreSQL table as an end of a job. Its address is a secret: no problem shows it.
 
 use retrofill_connectors::postgres::PostgresSettings;
 use retrofill_core::error::Error;
@@ -6,7 +6,8 @@ use retrofill_core::spec::Endpoint;
 use serde_json::json;
 
 use super::problem::Problem;
-use super::raw_ends::RawPostgresTarget;
+use super::raw_ends::{RawPostgresSource, RawPostgresTarget};
+use super::read::Field;
 use super::tree::{Mark, Node, NodeKind};
 
 /// Whether a text names a PostgreSQL server.
@@ -14,24 +15,43 @@ pub(super) fn is_address(text: &str) -> bool {
     ["postgres:", "postgresql:"].iter().any(|scheme| text.starts_with(scheme))
 }
 
-/// A target that is one text.
+/// An end that is one text.
 pub(super) fn from_url(text: &str, mark: Mark, problems: &mut Vec<Problem>) -> Option<Endpoint> {
     let settings = PostgresSettings::from_url(text);
     told(settings.and_then(|s| endpoint(&s)), mark, problems)
 }
 
-/// A target, ready to open.
-pub(super) fn target(raw: &RawPostgresTarget, problems: &mut Vec<Problem>) -> Option<Endpoint> {
-    let url = raw.url.get()?;
-    let settings = match raw.table.get() {
-        Some(table) => PostgresSettings::new(url.clone(), table.clone()),
-        None if raw.table.is_absent() => PostgresSettings::from_url(url),
-        None => return None,
-    };
-    let mut settings = told(settings, raw.url.mark, problems)?;
+/// A source, ready to open.
+pub(super) fn source(raw: &RawPostgresSource, problems: &mut Vec<Problem>) -> Option<Endpoint> {
+    let mut settings = named(&raw.url, &raw.table, problems)?;
     settings.insecure = raw.insecure.or(false);
     settings.sslrootcert = raw.sslrootcert.get().cloned();
+    settings.snapshot = raw.snapshot.or(false);
     told(endpoint(&settings), raw.url.mark, problems)
+}
+
+/// A target, ready to open.
+pub(super) fn target(raw: &RawPostgresTarget, problems: &mut Vec<Problem>) -> Option<Endpoint> {
+    let mut settings = named(&raw.url, &raw.table, problems)?;
+    settings.insecure = raw.insecure.or(false);
+    settings.create_partitions = raw.create_partitions.or(false);
+    settings.sslrootcert = raw.sslrootcert.get().cloned();
+    told(endpoint(&settings), raw.url.mark, problems)
+}
+
+/// Server and table, by two texts or by one.
+fn named(
+    url: &Field<String>,
+    table: &Field<String>,
+    problems: &mut Vec<Problem>,
+) -> Option<PostgresSettings> {
+    let address = url.get()?;
+    let settings = match table.get() {
+        Some(table) => PostgresSettings::new(address.clone(), table.clone()),
+        None if table.is_absent() => PostgresSettings::from_url(address),
+        None => return None,
+    };
+    told(settings, url.mark, problems)
 }
 
 fn endpoint(settings: &PostgresSettings) -> Result<Endpoint, Error> {

@@ -187,9 +187,21 @@ section! {
         /// scope would take their place, 0 to 1. Default: 0.9.
         #[schemars(extend("default" = 0.9, "minimum" = 0, "maximum" = 1))]
         pub(super) min_keep: Share,
+        /// Assert that nobody else writes into the table while the job runs: for a PostgreSQL table
+        /// without a unique key. A row that is there twice at the end makes its slice mismatched.
+        /// Default: nothing is asserted.
+        pub(super) live_writers: RawLiveWriters,
         /// Keep others from writing while a slice is loaded: for a PostgreSQL table without a
         /// unique key. Default: nobody is kept out.
         pub(super) lock: RawLock,
+    }
+}
+
+choice! {
+    /// What is asserted of other writers.
+    pub(super) enum RawLiveWriters {
+        /// There are none.
+        None = "none",
     }
 }
 

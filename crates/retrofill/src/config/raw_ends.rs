@@ -16,6 +16,8 @@ section! {
         pub(super) ndjson: RawNdjson,
         /// Parquet files.
         pub(super) parquet: RawParquet,
+        /// A PostgreSQL table.
+        pub(super) postgres: RawPostgresSource,
     }
 }
 
@@ -152,6 +154,30 @@ section! {
 }
 
 section! {
+    /// A PostgreSQL table (14 or newer) as a source. It is only read: times by server-side counts,
+    /// slices by binary COPY. Values of other types than a target keeps are had as text.
+    pub(super) struct RawPostgresSource needs ["url"] {
+        /// The address of server and database, `postgres://user@host:5432/database`; with
+        /// `?table=` it may name the table too. The password is best `${VAR}`: it is shown nowhere.
+        pub(super) url: String,
+        /// The table, `schema.table`; without a schema one of `public`. Names are taken byte for
+        /// byte; one that holds a dot stands in `"`.
+        pub(super) table: String,
+        /// Allow a connection over a network without TLS, or to a server that does not prove who
+        /// it is. Default: false; this machine needs no TLS.
+        #[schemars(extend("default" = false))]
+        pub(super) insecure: bool,
+        /// A file with the certificates of the server's authority. Default: those of the system.
+        pub(super) sslrootcert: String,
+        /// Read everything of a run from one state of the table, which one transaction holds from
+        /// beginning to end; the server cannot clean up meanwhile. Default: false; each slice is
+        /// read as it is then, and is stale where that is not what the plan saw.
+        #[schemars(extend("default" = false))]
+        pub(super) snapshot: bool,
+    }
+}
+
+section! {
     /// A PostgreSQL table (14 or newer) as a target. Created where there is none. Receipts lie
     /// beside it, in `retrofill.receipts`.
     pub(super) struct RawPostgresTarget needs ["url"] {
@@ -167,6 +193,10 @@ section! {
         pub(super) insecure: bool,
         /// A file with the certificates of the server's authority. Default: those of the system.
         pub(super) sslrootcert: String,
+        /// Create the partitions that old rows need, one for each month, where the table is
+        /// partitioned by ranges of the time. Default: false; what is missing is told by `plan`.
+        #[schemars(extend("default" = false))]
+        pub(super) create_partitions: bool,
     }
 }
 

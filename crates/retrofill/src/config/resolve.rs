@@ -6,15 +6,15 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use retrofill_core::calendar::zone;
 use retrofill_core::spec::{
-    Limits, Lock, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec, RejectsCap, Retry, RowsSpec,
-    Scope, Spec, VerifySpec, WriteSpec,
+    Limits, LiveWriters, Lock, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec, RejectsCap,
+    Retry, RowsSpec, Scope, Spec, VerifySpec, WriteSpec,
 };
 
 use super::endpoint::{source, target};
 use super::problem::Problem;
 use super::raw::{
-    RawLimits, RawLock, RawMode, RawOnDuplicate, RawOnEmptySource, RawOrder, RawRange, RawRetry,
-    RawRows, RawScope, RawSpec, RawWrite,
+    RawLimits, RawLiveWriters, RawLock, RawMode, RawOnDuplicate, RawOnEmptySource, RawOrder,
+    RawRange, RawRetry, RawRows, RawScope, RawSpec, RawWrite,
 };
 use super::read::Field;
 use super::transform::transform;
@@ -267,6 +267,9 @@ fn write(raw: &RawSpec, problems: &mut Vec<Problem>) -> Option<WriteSpec> {
         },
         scope: given.and_then(|w| w.scope.get()).map(scope),
         min_keep: given.and_then(|w| w.min_keep.get()).map(|share| share.0),
+        live_writers: given
+            .and_then(|w| w.live_writers.get())
+            .map(|RawLiveWriters::None| LiveWriters::None),
         lock: given
             .and_then(|w| w.lock.get())
             .map(|RawLock::ShareRowExclusive| Lock::ShareRowExclusive),

@@ -26,7 +26,7 @@ use crate::spec::Mode;
 
 /// What is done with a row of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Act {
+pub(super) enum Act {
     /// Nothing.
     Leave,
     /// It is written.
@@ -251,19 +251,25 @@ impl Attempt<'_> {
         Ok(Act::Succeed)
     }
 
-    fn present(&mut self, hashes: &RowHashes) -> Act {
+    pub(super) fn present(&mut self, hashes: &RowHashes) -> Act {
         self.counts.already_present += 1;
         self.digests.present.add_row(hashes);
         Act::Leave
     }
 
     /// Present as far as the user compares; the held row stays as it is.
-    fn alike(&mut self, hashes: &RowHashes) -> Act {
+    pub(super) fn alike(&mut self, hashes: &RowHashes) -> Act {
         self.digests.alike.add_row(hashes);
         self.present(hashes)
     }
 
-    fn conflict(&mut self, hashed: &Hashed, row: usize, live: u128, restated: bool) -> Result<Act> {
+    pub(super) fn conflict(
+        &mut self,
+        hashed: &Hashed,
+        row: usize,
+        live: u128,
+        restated: bool,
+    ) -> Result<Act> {
         let hashes = &hashed.hashes[row];
         self.counts.conflicting += 1;
         self.digests.conflict_source.add_row(hashes);

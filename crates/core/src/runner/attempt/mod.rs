@@ -1,6 +1,7 @@
 //! One try at one slice: held, read, decide, write, seal, read back, compare, commit.
 
 mod fill;
+mod look;
 mod prove;
 mod replace;
 

@@ -89,6 +89,7 @@ fn spec(key: bool, rule: OnDuplicate, memory: u64) -> Spec {
             scope: None,
             min_keep: None,
             lock: None,
+            live_writers: None,
         },
         limits: Limits { memory, ..Limits::default() },
         retry: Retry::default(),

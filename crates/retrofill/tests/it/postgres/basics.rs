@@ -127,7 +127,7 @@ fn rows_that_security_hides_are_never_verified() {
 }
 
 /// What stands in for a unique index.
-const WORDS: [&str; 1] = ["lock: share-row-exclusive"];
+const WORDS: [&str; 2] = ["lock: share-row-exclusive", "live_writers: none"];
 
 const NO_KEY: &str = "ALTER TABLE metrics DROP CONSTRAINT metrics_pkey; \
                       CREATE INDEX ON metrics (ts);";
@@ -146,6 +146,36 @@ fn without_a_unique_index_it_takes_a_word() {
         database.ask(&format!("{TABLE}{NO_KEY}"));
         let job = job(&database.url(), &small, &format!("write: {{ {word} }}"));
         job.run().ended(0);
+        equal(&job, &database);
+    }
+}
+
+#[test]
+fn doubles_are_found() {
+    if !ready("basics::doubles_are_found") {
+        return;
+    }
+    let double = "INSERT INTO metrics (ts, hostname, usage_irq) \
+                  VALUES ('2024-01-01 00:30Z', 'host_0001', -1);";
+    for word in WORDS {
+        let database = shared();
+        database.ask(&format!("{TABLE}{NO_KEY}"));
+        let small = Metrics::new(7_200, 10);
+        let job = job(&database.url(), &small, &format!("write: {{ {word} }}"));
+        // The first slice is committed when somebody doubles a row of it, against the word.
+        let held = [("RETROFILL_HOLD", "ledger:2")];
+        let mut runner = job.start(&[], &held);
+        assert!(runner.says("held at ledger"), "{}", runner.stderr());
+        runner.kill();
+        database.ask(double);
+        let ran = job.run().ended(3);
+        assert_eq!(number(&ran.json(), "slices", "mismatched"), 1, "{ran:?}");
+        let said = job.call("status", &[]).stdout;
+        assert!(said.contains("a key twice, at 2024-01-01T00:30:00Z"), "{said}");
+        // Nobody touches what is there; once the double is gone, all is well.
+        assert_eq!(database.ask("SELECT count(*) FROM metrics"), "7201");
+        database.ask("DELETE FROM metrics WHERE usage_irq = -1");
+        job.call("run", &["--select", "mismatched"]).ended(0);
         equal(&job, &database);
     }
 }

@@ -65,7 +65,7 @@ fn a_server_that_is_away_or_takes_no_writes_is_told_apart() {
 }
 
 /// Modes that need other rights.
-const MODES: [&str; 1] = ["fill-missing"];
+const MODES: [&str; 2] = ["fill-missing", "upsert"];
 
 /// Runs these statements, without the n-th of the grants.
 fn granted(database: &Database<'_>, role: &str, list: &[String], without: Option<&String>) {

@@ -1,6 +1,8 @@
 //! Connections that break, servers that go, servers that take nothing.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha8Rng;
@@ -184,4 +186,60 @@ fn passwords_that_are_wrong_or_expired_end_with_2_and_stay_secret() {
             assert!(!found, "a password in {}", file.path().display());
         }
     }
+}
+
+/// A small disk for a server.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    /// None where this user may not have one.
+    fn new(server: &Postgres, size: &str) -> Option<Self> {
+        let data = server.try_ask("postgres", "SHOW data_directory").unwrap();
+        let owner = std::fs::metadata(data).unwrap();
+        let disk = Disk(tempfile::tempdir().unwrap());
+        let (uid, gid) = (owner.uid(), owner.gid());
+        let options = format!("size={size},mode=0700,uid={uid},gid={gid}");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "small"]).arg(disk.0.path());
+        mount.output().is_ok_and(|out| out.status.success()).then_some(disk)
+    }
+
+    fn grow(&self, size: &str) {
+        let options = format!("remount,size={size}");
+        let mut mount = Command::new("mount");
+        assert!(mount.args(["-o", &options]).arg(self.0.path()).status().unwrap().success());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_takes_no_half_of_a_slice() {
+    if !ready("faults::a_full_disk") {
+        return;
+    }
+    let server = Postgres::start().unwrap();
+    let Some(disk) = Disk::new(&server, "6m") else {
+        println!("skipped: faults::a_full_disk: this user may not mount a file system");
+        return;
+    };
+    let place = disk.0.path().display();
+    server.try_ask("postgres", &format!("CREATE TABLESPACE small LOCATION '{place}'")).unwrap();
+    let database = server.database();
+    database.ask(&format!("SET default_tablespace = small; {TABLE}"));
+    let quick = "retry: { attempts: 2, backoff: 10ms, max_backoff: 10ms }";
+    let job = job(&database.url(), &metrics(), quick);
+    let last = job.run().ended(1).json();
+    let (verified, failed) =
+        (number(&last, "slices", "verified"), number(&last, "slices", "failed"));
+    assert!(verified > 0 && failed > 0, "{last}");
+    assert_eq!(database.ask("SELECT count(*) FROM metrics"), (verified * 3_600).to_string());
+    let said = job.call("log", &[]).ended(0).stdout;
+    assert!(said.contains("(53100)"), "{said}");
+    disk.grow("128m");
+    comes_back(&job, &database);
 }

@@ -3,10 +3,15 @@
 mod after;
 mod basics;
 mod connect;
+mod example;
 mod faults;
 mod kill;
 mod live;
 mod loads;
+mod modes;
+mod partitions;
+mod source;
+mod types;
 
 use std::fs;
 
