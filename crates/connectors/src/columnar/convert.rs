@@ -18,7 +18,7 @@ use jiff::tz::TimeZone;
 use retrofill_core::columns::ColumnType;
 use retrofill_core::error::{Error, Result};
 
-use crate::files::in_zone;
+use crate::files::{from_texts, in_zone};
 
 /// Rows of a column that were refused, with the reason.
 pub(crate) type Bad = Vec<(usize, String)>;
@@ -39,6 +39,11 @@ pub(crate) fn column(array: &ArrayRef, to: ColumnType, zone: &TimeZone) -> Resul
         bad.extend(given.map(|i| (i, refusal(&array, i, to))));
         bad.sort_unstable_by_key(|(row, _)| *row);
         return Ok((new_null_array(&wanted, array.len()), bad));
+    }
+    if is_text(array.data_type()) && may_round(to) {
+        let (out, rows) = from_texts(&texts(&array)?, to, zone)?;
+        bad.extend(rows.into_iter().map(|row| (row, refusal(&array, row, to))));
+        return Ok((out, bad));
     }
     let cast = |from: &ArrayRef, to: &DataType| {
         cast_with_options(from, to, &CastOptions { safe: true, ..CastOptions::default() })
@@ -67,14 +72,21 @@ fn refusal(array: &ArrayRef, row: usize, to: ColumnType) -> String {
 /// Whether a value that can be cast at all is the same value afterwards. Text is taken by what it
 /// says, not by how it is spelt.
 fn is_lossless(from: &DataType, to: &DataType) -> bool {
-    let text = |ty: &DataType| {
-        matches!(ty, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
-            || matches!(ty, DataType::Dictionary(_, values) if values.is_string())
-    };
-    text(from)
+    is_text(from)
         || matches!(to, DataType::Utf8 | DataType::Binary)
         || (from.is_integer() && to.is_integer())
         || matches!((from, to), (DataType::Float16 | DataType::Float32, DataType::Float64))
+}
+
+fn is_text(ty: &DataType) -> bool {
+    matches!(ty, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+        || matches!(ty, DataType::Dictionary(_, values) if values.is_string())
+}
+
+/// Types into which a cast of Arrow rounds or cuts what a text says.
+fn may_round(to: ColumnType) -> bool {
+    use ColumnType as T;
+    matches!(to, T::Decimal { .. } | T::Float { .. } | T::Instant { .. } | T::Date)
 }
 
 /// Times without a zone, as what they are in this zone.

@@ -240,6 +240,8 @@ impl Dialect {
     }
 
     /// A record with something behind a closing quote. Blanks alone leave no doubt where it ends.
+    #[cold]
+    #[inline(never)]
     fn loose(self, bytes: &[u8], at: usize, after: usize, ended: bool) -> Cut {
         let blanks = bytes[after..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
         let end = after + blanks;
@@ -251,13 +253,20 @@ impl Dialect {
             (Some(b'\r'), Some(b'\n')) => whole(end, end + 2),
             (Some(b'\r'), None) if !ended => more(bytes, at),
             (Some(&b), _) if b == self.delimiter && blanks > 0 => {
-                match self.cut(bytes, end + 1, ended, ignore) {
+                match self.cut_anew(bytes, end + 1, ended) {
                     Cut::Record { end, next } | Cut::Bad { end, next, .. } => whole(end, next),
                     Cut::More => more(bytes, at),
                 }
             }
             _ => bad_or_more(bytes, at, ended, Problem::AfterQuote),
         }
+    }
+
+    /// What stands at `at`, its fields told to nobody. Never part of its caller: `cut` comes back
+    /// here, and a compiler that unfolds that takes minutes.
+    #[inline(never)]
+    fn cut_anew(self, bytes: &[u8], at: usize, ended: bool) -> Cut {
+        self.cut(bytes, at, ended, ignore)
     }
 
     /// How many bytes from the start are whole records (or lines that are none).

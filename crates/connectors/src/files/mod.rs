@@ -32,6 +32,7 @@ mod stage;
 mod staging;
 mod survey;
 mod taker;
+mod texts;
 mod time;
 mod transformed;
 mod types;
@@ -64,6 +65,7 @@ pub(crate) use open::{find, stale, unreadable};
 pub(crate) use parallel::ordered;
 pub(crate) use stage::{disjoint, touched};
 pub(crate) use staging::{covers, disk, fingerprint, read_json, write_json};
+pub(crate) use texts::from_texts;
 pub(crate) use time::{Clock, Form, Moment, in_zone};
 
 use csv::{Dialect, Field, Format};

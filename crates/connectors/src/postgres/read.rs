@@ -11,6 +11,7 @@ use super::Shared;
 use super::copy::{self, AsyncTake, exact};
 use super::decode::{Decoded, Decoder};
 use super::session::{self, Opening};
+use super::source::read::next;
 
 struct Send(tokio::sync::mpsc::Sender<Result<SourceBatch>>, u64);
 
@@ -39,7 +40,7 @@ pub(super) async fn read(shared: &Arc<Shared>, request: &ReadRequest) -> Result<
     let decoder = Decoder::new(&kinds, columns.arrow_schema());
     let (to, from) = tokio::sync::mpsc::channel(2);
     let shared = shared.clone();
-    tokio::spawn(async move {
+    let reader = tokio::spawn(async move {
         let mut take = Send(to.clone(), 0);
         let read = async {
             let client = match shared.server.idle() {
@@ -56,6 +57,6 @@ pub(super) async fn read(shared: &Arc<Shared>, request: &ReadRequest) -> Result<
             let _ = to.send(Err(e)).await;
         }
     });
-    let batches = stream::unfold(from, |mut from| async { from.recv().await.map(|b| (b, from)) });
+    let batches = stream::unfold((from, Some(reader)), next);
     Ok(Rows { batches: batches.boxed(), blocks: Vec::new() })
 }

@@ -194,12 +194,12 @@ fn as_json(slice: Option<&SliceId>, exception: &Exception) -> Value {
 }
 
 fn text(slice: Option<&SliceId>, exception: &Exception) -> String {
-    let slice = slice.map_or("no slice", SliceId::as_str);
+    let slice = slice.map_or_else(|| "in no slice".to_owned(), |s| format!("slice {s}"));
     match exception {
         Exception::RejectV1(Reject { place, column, reason, text }) => {
             let column = column.as_ref().map_or_else(String::new, |c| format!(" `{c}`"));
             let record = record(text);
-            format!("{place}   slice {slice}{column}: {reason}\n    {record}")
+            format!("{place}   {slice}{column}: {reason}\n    {record}")
         }
         Exception::ConflictV1(Conflict { time, key, source_hash, live_hash, restated, .. }) => {
             let key: Vec<_> = key.iter().map(|k| k.as_deref().unwrap_or("NULL")).collect();
@@ -210,9 +210,7 @@ fn text(slice: Option<&SliceId>, exception: &Exception) -> String {
                 "the target holds another value"
             };
             let key = key.join(" ");
-            format!(
-                "{time} {key}   slice {slice}: {what}\n    source {source_hash}, held {live_hash}"
-            )
+            format!("{time} {key}   {slice}: {what}\n    source {source_hash}, held {live_hash}")
         }
         Exception::ReplacedV1(Replaced { ours, columns, .. }) => {
             let who = if *ours { "that we wrote before" } else { "of somebody else" };
@@ -221,7 +219,7 @@ fn text(slice: Option<&SliceId>, exception: &Exception) -> String {
             };
             let row: Vec<_> = columns.iter().map(cell).collect();
             let row = record(&row.join(", "));
-            format!("slice {slice}: a row {who} gave way to the source's\n    it was {row}")
+            format!("{slice}: a row {who} gave way to the source's\n    it was {row}")
         }
     }
 }

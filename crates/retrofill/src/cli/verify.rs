@@ -85,6 +85,10 @@ pub async fn execute(ctx: &Context, args: &VerifyArgs) -> Result<Exit, Failure> 
         (Err(_), Some(_)) => return Ok(Exit::Terminated),
         (Err(e), None) => return Err(e.into()),
     };
+    if findings.is_empty() {
+        let error = Error::config(format!("no slice of plan {} is loaded", plan.id));
+        return Err(error.hint("`retrofill run` loads it").into());
+    }
     let standing = parts.journal.summary(&plan.id).await?;
     let standing = standing.ok_or_else(|| Error::bug("the ledger does not know the plan"))?;
     let mut summary = sum_up(&plan, &standing, began.elapsed().as_secs_f64());

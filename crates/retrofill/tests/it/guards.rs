@@ -138,8 +138,8 @@ fn nothing_is_replaced_while_a_line_has_no_time() {
     put(&job, OURS);
     job.call("run", &["--yes"]).ended(0);
     put(&job, &OURS.replace("2020-01-01T07", "BROKEN"));
-    let ran = job.call("run", &["--yes"]).ended(1);
-    assert!(ran.stdout.contains("1 line of the source have no time"), "{ran:?}");
+    let ran = job.call("run", &["--yes"]).ended(6);
+    assert!(ran.stdout.contains("1 line has no time that can be read"), "{ran:?}");
     job.holds(OURS);
 }
 
@@ -196,6 +196,12 @@ fn a_plan_is_not_judged_by_another_spec() {
     }
     job.call("verify", &[]).ended(0);
     job.nothing_to_do();
+    // A plan of which nothing is loaded yet is not a proven one.
+    fs::remove_dir_all(job.table()).unwrap();
+    job.call("plan", &["--set", "range.every=1h", "--set", "name=fresh"]).ended(0);
+    let fresh = ["--set", "range.every=1h", "--set", "name=fresh"];
+    let ran = job.call("verify", &fresh).ended(2);
+    assert!(ran.stderr.contains("no slice of plan"), "{ran:?}");
 }
 
 #[test]

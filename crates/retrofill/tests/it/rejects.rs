@@ -49,7 +49,7 @@ fn a_mended_line_is_loaded_and_the_others_stay() {
         assert_eq!(last["plan_rows"]["rejected"], 3, "{last}");
         let listed = rejects(&job, "list", &[]).ended(0);
         assert_eq!(listed.stdout.lines().count(), 6, "{}", listed.stdout);
-        for line in ["metrics.csv:901", "metrics.csv:9001", "metrics.csv:5001   slice no slice"] {
+        for line in ["metrics.csv:901", "metrics.csv:9001", "metrics.csv:5001   in no slice"] {
             assert!(listed.stdout.contains(line), "{}", listed.stdout);
         }
         rejects(&job, "export", &["-o", "bad.csv"]).ended(0);

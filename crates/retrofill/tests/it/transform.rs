@@ -140,8 +140,8 @@ fn a_row_that_fails_is_refused_with_its_line_and_the_others_stay() {
     let listed = rejects(&job);
     for wanted in [
         "data/a.csv:102   slice 20231114T000000Z `ratio`: cannot cast string",
-        "data/a.csv:203   slice no slice `ts`: cannot cast string 'y1700012060000'",
-        "data/a.csv:304   slice no slice `ts`: the time is NULL",
+        "data/a.csv:203   in no slice `ts`: cannot cast string 'y1700012060000'",
+        "data/a.csv:304   in no slice `ts`: the time is NULL",
         "data/a.csv:402   slice 20231115T000000Z `ratio`: divide by zero error",
     ] {
         assert!(listed.contains(wanted), "no `{wanted}` in\n{listed}");

@@ -4,7 +4,7 @@
 //! A slice is one binary COPY in a transaction that only reads, with the hash of each row beside
 //! it: what was read is what was surveyed, or the slice is stale.
 
-mod read;
+pub(super) mod read;
 mod spot;
 mod survey;
 

@@ -24,6 +24,9 @@ use crate::planted::{self, Bug};
 use crate::reject::{Conflict, Reject};
 use crate::spec::Mode;
 
+/// Refused rows that an error tells one by one.
+const TOLD: usize = 10;
+
 /// What is done with a row of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
@@ -155,8 +158,8 @@ impl Attempt<'_> {
         if !planted::is(Bug::RejectUncounted) {
             self.counts.rejected += 1;
         }
-        if self.changes.first_reject.is_none() {
-            self.changes.first_reject = Some(format!("{}: {}", reject.place, reject.reason));
+        if self.changes.first_rejects.len() < TOLD {
+            self.changes.first_rejects.push(format!("{}: {}", reject.place, reject.reason));
         }
         self.exceptions.reject(reject)
     }

@@ -45,8 +45,8 @@ pub(super) struct Changes {
     stay: Copies,
     /// How many of those there are.
     stays: u64,
-    /// The first reject, for the message.
-    pub(super) first_reject: Option<String>,
+    /// The first rejects, for the message: where nothing is committed, no list is kept.
+    pub(super) first_rejects: Vec<String>,
 }
 
 /// What becomes of a source row in a mode that replaces.
@@ -184,19 +184,19 @@ impl Attempt<'_> {
         let (counts, held) = (&self.counts, self.held.len());
         let refused = |what: String| Error::new(Kind::Refused, what);
         if counts.rejected > 0 {
-            let first = self.changes.first_reject.as_deref().unwrap_or_default();
-            let rows = counts.rejected;
+            let (rows, first) = (counts.rejected, self.changes.first_rejects.join("; "));
+            let more = rows.saturating_sub(self.changes.first_rejects.len() as u64);
+            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
             return Err(refused(format!(
-                "mode replace commits nothing while rows are refused: {rows}, the first {first}"
+                "mode replace commits nothing while rows are refused: {rows}, {first}{more}"
             ))
             .hint("mend those rows, or use mode `upsert`"));
         }
         let unplaced = self.shared.job.plan.survey.unplaced;
         if unplaced > 0 && held > self.changes.stays {
-            let lines = if unplaced == 1 { "line" } else { "lines" };
+            let lines = if unplaced == 1 { "line has" } else { "lines have" };
             let what = format!(
-                "{unplaced} {lines} of the source have no time that can be read, and may belong \
-                 to rows that would go"
+                "{unplaced} {lines} no time that can be read, and may belong to rows that would go"
             );
             return Err(refused(what).hint(
                 "mode replace takes nothing out while lines are refused: mend them \

@@ -100,6 +100,10 @@ impl Writers {
         let told = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
             assert!(told.elapsed() < Duration::from_secs(30), "the writers do not end");
+            if told.elapsed() > Duration::from_secs(5) {
+                // It may have gone meanwhile.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
         let errors = fs::read_to_string(self.job.join("live.err")).unwrap();
