@@ -7,10 +7,12 @@ use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::reader::{ChunkReader, Length};
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::survey::FileStamp;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -38,11 +40,51 @@ pub(super) struct Stretch {
     pub(super) rows: u64,
 }
 
+/// A file that is read by place alone: clones of a [`File`] share one position, and readers on
+/// several threads would move it under each other.
+#[derive(Debug, Clone)]
+struct Placed(std::sync::Arc<File>);
+
+impl Length for Placed {
+    fn len(&self) -> u64 {
+        self.0.metadata().map_or(0, |m| m.len())
+    }
+}
+
+impl ChunkReader for Placed {
+    type T = std::io::BufReader<From>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        Ok(std::io::BufReader::new(From { file: self.clone(), at: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let mut bytes = vec![0; length];
+        self.0.read_exact_at(&mut bytes, start)?;
+        Ok(bytes.into())
+    }
+}
+
+/// Such a file from some place on.
+#[derive(Debug)]
+struct From {
+    file: Placed,
+    at: u64,
+}
+
+impl std::io::Read for From {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.file.0.read_at(to, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
 /// An open file.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) stamp: FileStamp,
-    file: File,
+    file: Placed,
     metadata: ArrowReaderMetadata,
     pub(super) stretches: Vec<Stretch>,
     /// Other columns would give the same bytes another meaning.
@@ -78,6 +120,7 @@ impl Opened {
             .map(|f| format!("{}\0{}\0", f.name(), f.data_type()))
             .collect();
         let seed = xxh3_64(columns.concat().as_bytes());
+        let file = Placed(std::sync::Arc::new(file));
         Ok(Opened { stamp: stamp.clone(), file, metadata, stretches, seed })
     }
 
@@ -94,7 +137,7 @@ impl Opened {
         let mut at = stretch.offset;
         while at < end {
             let piece = &mut buffer[..CHUNK.min(end - at) as usize];
-            self.file.read_exact_at(piece, at).map_err(|e| match e.kind() {
+            self.file.0.read_exact_at(piece, at).map_err(|e| match e.kind() {
                 std::io::ErrorKind::UnexpectedEof => {
                     stale(&self.stamp.path, "is shorter than planned")
                 }
@@ -114,7 +157,7 @@ impl Opened {
     ) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<>> {
         let path = self.stamp.path.clone();
         let failed = move |e| damaged(&path, e);
-        let file = self.file.try_clone().map_err(|e| unreadable(&self.stamp.path, e))?;
+        let file = self.file.clone();
         let roots = columns.iter().copied();
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots);
         let reader =
