@@ -19,6 +19,7 @@ use super::convert::{Bad, column, shown};
 use super::opened::{Opened, Stretch};
 use super::table::order;
 use super::times::Times;
+use crate::files::sorted_copy::Emit;
 use crate::files::{Form, Moment, stale};
 
 /// Bits of an ordinal that hold the row; the others hold the file.
@@ -276,11 +277,7 @@ pub(super) fn text(batch: &RecordBatch, row: usize) -> String {
 }
 
 /// Reads the rows of an interval from the files themselves.
-pub(super) fn direct(
-    shared: &Shared,
-    request: &ReadRequest,
-    emit: &mut dyn FnMut(SourceBatch) -> bool,
-) -> Result<()> {
+pub(super) fn direct(shared: &Shared, request: &ReadRequest, emit: &mut Emit<'_>) -> Result<()> {
     let survey = &*request.survey;
     let Some(reader) = Reader::new(shared, survey, &request.columns)? else { return Ok(()) };
     let inside = inside(&request.interval);

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use retrofill_core::columns::ColumnType;
-use retrofill_core::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{Schema, list, nearest, parse_type};
+use crate::files::Schema;
 
 /// The settings of `parquet`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +24,8 @@ pub struct ParquetSettings {
     pub schema: Schema,
     /// The types of some columns by name, in the words of [`parse_type`]. Default: those of the
     /// files.
+    ///
+    /// [`parse_type`]: crate::files::parse_type
     #[serde(default)]
     pub types: BTreeMap<String, String>,
     /// A list of checksums that every file must fit, as `sha256sum`, `sha512sum` or `md5sum` writes
@@ -49,34 +49,4 @@ impl Default for ParquetSettings {
             checksums: None,
         }
     }
-}
-
-impl ParquetSettings {
-    /// The types that are given, ready to use.
-    pub(super) fn given_types(&self) -> Result<BTreeMap<String, ColumnType>> {
-        let parsed = self.types.iter().map(|(name, word)| {
-            let ty = parse_type(word)
-                .map_err(|e| wrong_type(name, e.at(format!("`types`: `{name}: {word}`"))))?;
-            Ok((name.clone(), ty))
-        });
-        parsed.collect()
-    }
-
-    /// Fails where `types` names a column that no file has.
-    pub(super) fn check_types(&self, columns: &[String]) -> Result<()> {
-        let Some(unknown) = self.types.keys().find(|name| !columns.contains(name)) else {
-            return Ok(());
-        };
-        let hint = match nearest(unknown, columns.iter().map(String::as_str)) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => format!("the columns are {}", list(columns)),
-        };
-        let what = format!("`types` names `{unknown}`, a column that no file has");
-        Err(wrong_type(unknown, Error::config(what).hint(hint)))
-    }
-}
-
-/// An error about the type that is given for a column.
-pub(super) fn wrong_type(column: &str, error: Error) -> Error {
-    error.about(format!("source.parquet.types.{column}"))
 }

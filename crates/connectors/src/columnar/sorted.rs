@@ -28,17 +28,13 @@ use super::frame::{Frame, Piece, Run};
 use super::read::{Raw, Reader, Stream, Surveyed};
 use crate::delta::inside;
 pub(super) use crate::files::disk;
+use crate::files::sorted_copy::{Emit, InDirectory, root};
 use crate::files::{
     Moment, covers, disjoint, fingerprint, ordered, read_json, touched, write_json,
 };
 
 const ROWS: &str = "rows";
 const DONE: &str = "manifest.json";
-
-/// Where copies stand.
-pub(super) fn root(state: &Path) -> PathBuf {
-    state.join("staging")
-}
 
 /// Whether the slices can only be read by reading far more than the source holds.
 pub(super) fn is_needed(shared: &Shared, survey: &Survey, slices: &[Interval]) -> bool {
@@ -231,13 +227,13 @@ impl<'a> Copy<'a> {
     }
 }
 
-impl Sorted {
-    /// Removes what cannot be trusted any more.
-    pub(super) fn discard(&self) {
-        // What is left behind is overwritten by the next copy.
-        let _ = std::fs::remove_dir_all(&self.dir);
+impl InDirectory for Sorted {
+    fn directory(&self) -> &Path {
+        &self.dir
     }
+}
 
+impl Sorted {
     /// Whether every row of the request that the survey saw is here, in the plan's types.
     pub(super) fn serves(&self, request: &ReadRequest) -> bool {
         let Done::V1 { slices, .. } = &self.done;
@@ -249,11 +245,7 @@ impl Sorted {
     }
 
     /// Reads the rows of an interval that this copy serves.
-    pub(super) fn read(
-        &self,
-        request: &ReadRequest,
-        emit: &mut dyn FnMut(SourceBatch) -> bool,
-    ) -> Result<()> {
+    pub(super) fn read(&self, request: &ReadRequest, emit: &mut Emit<'_>) -> Result<()> {
         let Done::V1 { slices, frames } = &self.done;
         let interval = &request.interval;
         let first = slices.partition_point(|s| s.end() <= interval.start());

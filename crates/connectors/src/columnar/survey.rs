@@ -48,7 +48,7 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
     let form = form(shared, &table)?;
     let open = (0..table.columns.len()).filter(|i| {
         let (name, natural) = &table.columns[*i];
-        *i != table.time && natural.is_open() && !shared.types.contains_key(name)
+        *i != table.time && natural.is_open() && shared.types.get(name).is_none()
     });
     // A column of other values, none of which says a time, has NULL alone.
     let read = form.is_some() || is_typed(table.columns[table.time].1);
@@ -65,7 +65,7 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
     let column = |(i, (name, natural)): (usize, &(String, super::types::Natural))| {
         let wide = look.open.iter().position(|at| *at == i).is_some_and(|at| wide[at]);
         let ty = match shared.types.get(name) {
-            Some(given) => *given,
+            Some(given) => given,
             None if i == table.time => ColumnType::Instant { unit: unit.precision() },
             None => natural.column_type(wide),
         };

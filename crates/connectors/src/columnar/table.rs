@@ -1,16 +1,14 @@
 //! The columns that the files have together.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, SchemaRef};
-use retrofill_core::columns::ColumnType;
 use retrofill_core::error::{Error, Result};
 use retrofill_core::survey::FileStamp;
 
 use super::Shared;
 use super::opened::Opened;
-use super::settings::wrong_type;
 use super::times::{is_typed, may_spell};
 use super::types::{Natural, merge};
 use crate::files::{Schema, find, list, nearest};
@@ -48,7 +46,7 @@ impl Table {
             schemas.push(schema);
         }
         let names = names(shared, &files, &schemas)?;
-        shared.settings.check_types(&names)?;
+        shared.types.check(&names)?;
         let mut columns = Vec::with_capacity(names.len());
         for name in names {
             let of: Vec<(&str, &Arc<Field>)> = files
@@ -59,7 +57,7 @@ impl Table {
                     Some((file.path.as_str(), field))
                 })
                 .collect();
-            let natural = merge(&of, shared.types.contains_key(&name))?;
+            let natural = merge(&of, shared.types.get(&name).is_some())?;
             columns.push((name, natural));
         }
         let naive = schemas.iter().filter_map(|s| s.field_with_name(time).ok()).any(|f| {
@@ -148,7 +146,7 @@ fn time_column(
         };
         return Err(Error::config(what).hint(hint).about("rows.time"));
     };
-    check_given(&shared.types, time)?;
+    shared.types.check_time(time)?;
     let natural = columns[at].1;
     if is_typed(natural) || may_spell(natural) || natural == Natural::Nothing {
         return Ok(at);
@@ -156,15 +154,4 @@ fn time_column(
     Err(Error::config(format!("column `{time}` of `{path}` holds no times"))
         .hint("set `rows.time` to a column of times, dates, text or whole numbers")
         .about("rows.time"))
-}
-
-fn check_given(types: &BTreeMap<String, ColumnType>, name: &str) -> Result<()> {
-    match types.get(name) {
-        Some(ty) if !matches!(ty, ColumnType::Instant { .. }) => {
-            let what = format!("`types` makes `{name}` {}, but it is the time", ty.common_name());
-            let hint = "set it to `timestamp`, or leave it out";
-            Err(wrong_type(name, Error::config(what).hint(hint)))
-        }
-        _ => Ok(()),
-    }
 }

@@ -16,7 +16,6 @@ use super::json;
 use super::names::{list, nearest};
 use super::open::{check_magic, find, unreadable};
 use super::parallel::ordered;
-use super::settings::wrong_type;
 
 /// A file and the order of its columns.
 #[derive(Debug)]
@@ -114,7 +113,7 @@ pub(super) fn given_type(
     notes: &mut Vec<String>,
 ) -> Option<ColumnType> {
     let held = held_type(types, name);
-    let wanted = shared.types.get(name).copied();
+    let wanted = shared.types.get(name);
     if let (Some(held), Some(wanted)) = (held, wanted)
         && held.common_name() != wanted.common_name()
     {
@@ -124,20 +123,6 @@ pub(super) fn given_type(
         ));
     }
     held.or(wanted)
-}
-
-pub(super) fn check_time_type(shared: &Shared, name: &str) -> Result<()> {
-    match shared.types.get(name) {
-        Some(ty) if !matches!(ty, ColumnType::Instant { .. }) => {
-            let what = format!("`types` makes `{name}` {}, but it is the time", ty.common_name());
-            Err(wrong_type(
-                shared.format,
-                name,
-                Error::config(what).hint("set it to `timestamp`, or leave it out"),
-            ))
-        }
-        _ => Ok(()),
-    }
 }
 
 pub(super) fn no_time(file: &FileStamp, names: &[String], time: &str) -> Error {

@@ -33,7 +33,7 @@ pub(super) fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Remark>> {
         };
         remarks.push(Remark::error("columns", found));
     }
-    if let Err(e) = shared.settings.check_types(shared.format, &names) {
+    if let Err(e) = shared.types.check(&names) {
         remarks.push(refused(&e));
     }
     Ok(remarks)

@@ -17,6 +17,7 @@ mod csv;
 mod encoding;
 mod examine;
 mod first;
+mod given;
 mod guess;
 mod header;
 mod iso;
@@ -28,6 +29,7 @@ mod parallel;
 mod read;
 mod records;
 mod settings;
+pub(crate) mod sorted_copy;
 mod stage;
 mod staging;
 mod survey;
@@ -39,27 +41,25 @@ mod types;
 mod unpack;
 mod values;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::{StreamExt as _, stream};
 use jiff::tz::TimeZone;
-use retrofill_core::columns::{ColumnType, Columns};
+use retrofill_core::columns::Columns;
 use retrofill_core::connector::{ReadRequest, Rows, Source, SourceBatch, SurveyRequest};
-use retrofill_core::error::{Error, Kind, Result};
+use retrofill_core::error::{Error, Result};
 use retrofill_core::examine::{Remark, Wanted};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
 use retrofill_core::survey::{FileStamp, Survey};
-use tokio::sync::{Mutex, mpsc};
 
 pub use guess::{Ask, Guess, GuessedColumn, GuessedKey, GuessedTime, NullWord, guess};
 pub use names::{TYPE_NAMES, parse_type};
 pub use settings::{Compression, CsvSettings, Encoding, NdjsonSettings, Schema};
 // What other sources of files need too.
 pub(crate) use checksums::trusted;
+pub(crate) use given::{GivenTypes, zone};
 pub(crate) use names::{list, nearest};
 pub(crate) use open::{find, stale, unreadable};
 pub(crate) use parallel::ordered;
@@ -73,16 +73,13 @@ use header::Order;
 use staging::Staging;
 
 use crate::transform::Transform;
-
-/// Batches that wait for the reader of a slice.
-const QUEUED: usize = 2;
+use sorted_copy::{SortedCopy, blocking};
 
 /// Files of lines, read as one table.
 #[derive(Debug, Clone)]
 pub struct FileSource {
     shared: Arc<Shared>,
-    /// The sorted copy, where one was made. Locked while it is made.
-    staging: Arc<Mutex<Option<Arc<Staging>>>>,
+    staging: SortedCopy<Staging>,
 }
 
 /// What every pass over the files needs.
@@ -91,8 +88,7 @@ struct Shared {
     settings: CsvSettings,
     /// What is made of each row.
     transform: Option<Transform>,
-    /// The types that the settings give.
-    types: BTreeMap<String, ColumnType>,
+    types: GivenTypes,
     format: Format,
     zone: TimeZone,
     base: PathBuf,
@@ -173,12 +169,8 @@ impl FileSource {
         base_dir: &Path,
         state_dir: &Path,
     ) -> Result<Self> {
-        let types = settings.given_types(format)?;
-        let zone = TimeZone::get(&settings.timezone).map_err(|e| {
-            Error::config(format!("`timezone: {}` is not a known zone", settings.timezone))
-                .because(e)
-                .hint("give an IANA name, such as `Europe/Berlin` or `UTC`")
-        })?;
+        let types = GivenTypes::parse(format.key(), &settings.types)?;
+        let zone = given::zone(&settings.timezone)?;
         if let Some(format) = &settings.time_format {
             jiff::fmt::strtime::format(format, &jiff::Zoned::default()).map_err(|e| {
                 Error::config(format!("`time_format: {format}` cannot be used")).because(e)
@@ -194,7 +186,7 @@ impl FileSource {
             state: state_dir.to_owned(),
             sizes: Sizes::default(),
         };
-        Ok(FileSource { shared: Arc::new(shared), staging: Arc::default() })
+        Ok(FileSource { shared: Arc::new(shared), staging: SortedCopy::default() })
     }
 }
 
@@ -276,14 +268,7 @@ impl Source for FileSource {
     }
 
     async fn unstage(&self) -> Result<()> {
-        let mut staging = self.staging.lock().await;
-        *staging = None;
-        let root = stage::root(&self.shared.state);
-        blocking(move || match std::fs::remove_dir_all(&root) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(staging::disk(&root, e)),
-            _ => Ok(()),
-        })
-        .await
+        self.staging.remove(&self.shared.state).await
     }
 
     async fn read(&self, request: &ReadRequest) -> Result<Rows> {
@@ -291,33 +276,11 @@ impl Source for FileSource {
         let blocks = request.survey.overlapping(&request.interval).map(|(_, b)| b.hash.clone());
         let blocks = blocks.collect();
         let (shared, request) = (Arc::clone(&self.shared), request.clone());
-        let (give, take) = mpsc::channel(QUEUED);
-        let failed = give.clone();
-        let used = staging.clone();
-        let work = tokio::task::spawn_blocking(move || {
-            let mut emit = |batch| give.blocking_send(Ok(batch)).is_ok();
-            match &used {
-                Some(staging) => staging.read(&shared, &request, &mut emit),
-                None => read::direct(&shared, &request, &mut emit),
-            }
+        let batches = self.staging.deliver(staging, move |staging, emit| match staging {
+            Some(staging) => staging.read(&shared, &request, emit),
+            None => read::direct(&shared, &request, emit),
         });
-        let source = self.clone();
-        tokio::spawn(async move {
-            let result = work.await.unwrap_or_else(|e| Err(panicked(e)));
-            if let Err(error) = result {
-                if let Some(staging) = staging.filter(|_| error.kind() == Kind::Unavailable) {
-                    source.discard(&staging).await;
-                }
-                // Nobody listens any more; then nobody needs the error.
-                let _ = failed.send(Err(error)).await;
-            }
-        });
-        let batches =
-            stream::unfold(
-                take,
-                |mut take| async move { take.recv().await.map(|batch| (batch, take)) },
-            );
-        Ok(Rows { batches: batches.boxed(), blocks })
+        Ok(Rows { batches, blocks })
     }
 
     async fn first(&self, request: &ReadRequest, most: usize) -> Result<Vec<SourceBatch>> {
@@ -363,25 +326,6 @@ impl FileSource {
         *staging = Some(self.build(survey, &request.columns, slices).await?);
         Ok(staging.clone())
     }
-
-    /// Forgets a sorted copy that proved damaged: the next read goes to the files, or sorts again.
-    async fn discard(&self, damaged: &Arc<Staging>) {
-        let mut staging = self.staging.lock().await;
-        if staging.as_ref().is_some_and(|s| Arc::ptr_eq(s, damaged)) {
-            *staging = None;
-            damaged.discard();
-        }
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(panicked(e)))
-}
-
-fn panicked(e: tokio::task::JoinError) -> Error {
-    Error::bug("reading the files broke off").because(e)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::Shared;
 use super::csv::{Field, Format};
 use super::header::Order;
 use super::records::Records;
+use super::sorted_copy::Emit;
 use super::taker::Taker;
 use super::time::{Clock, Form, Moment};
 use super::values::{Cells, Column};
@@ -30,9 +31,6 @@ pub(super) const BATCH_BYTES: usize = 16 << 20;
 const OFFSET_BITS: u32 = 40;
 /// The longest file, decompressed.
 pub(super) const MOST_BYTES: u64 = 1 << OFFSET_BITS;
-
-/// Takes batches; false when no more are wanted.
-pub(super) type Emit<'a> = dyn FnMut(SourceBatch) -> bool + 'a;
 
 /// The place of a record in the order of all.
 pub(super) fn ordinal(file: u32, offset: u64) -> u64 {

@@ -2,12 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use retrofill_core::columns::ColumnType;
-use retrofill_core::error::{Error, Result};
 use serde::{Deserialize, Serialize};
-
-use super::csv::Format;
-use super::names::{self, nearest};
 
 /// How the files are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -166,37 +161,6 @@ impl Default for CsvSettings {
             checksums: None,
         }
     }
-}
-
-impl CsvSettings {
-    /// The types that are given, ready to use.
-    pub(super) fn given_types(&self, format: Format) -> Result<BTreeMap<String, ColumnType>> {
-        let parsed = self.types.iter().map(|(name, word)| {
-            let ty = names::parse_type(word).map_err(|e| {
-                wrong_type(format, name, e.at(format!("`types`: `{name}: {word}`")))
-            })?;
-            Ok((name.clone(), ty))
-        });
-        parsed.collect()
-    }
-
-    /// Fails where `types` names a column that no file has.
-    pub(super) fn check_types(&self, format: Format, columns: &[String]) -> Result<()> {
-        let Some(unknown) = self.types.keys().find(|name| !columns.contains(name)) else {
-            return Ok(());
-        };
-        let hint = match nearest(unknown, columns.iter().map(String::as_str)) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => format!("the columns are {}", names::list(columns)),
-        };
-        let what = format!("`types` names `{unknown}`, a column that no file has");
-        Err(wrong_type(format, unknown, Error::config(what).hint(hint)))
-    }
-}
-
-/// An error about the type that is given for a column.
-pub(super) fn wrong_type(format: Format, column: &str, error: Error) -> Error {
-    error.about(format!("source.{}.types.{column}", format.key()))
 }
 
 /// The settings of `ndjson`.

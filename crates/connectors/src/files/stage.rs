@@ -9,7 +9,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -27,6 +27,7 @@ use super::buckets::{
 };
 use super::header::Order;
 use super::parallel::ordered;
+use super::sorted_copy::root;
 use super::staging::{
     HEAD, Manifest, Piece, Staging, bucket_path, disk, fingerprint, number, read_json, settle,
     write_json,
@@ -36,11 +37,6 @@ use super::time::Moment;
 
 /// The most buckets: each is an open file with a buffer.
 const MOST_BUCKETS: u64 = 256;
-
-/// Where copies stand.
-pub(super) fn root(state: &Path) -> PathBuf {
-    state.join("staging")
-}
 
 /// The slices in order, each instant in one only.
 pub(crate) fn disjoint(slices: &[Interval]) -> Vec<Interval> {

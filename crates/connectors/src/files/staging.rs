@@ -20,7 +20,8 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::Shared;
 use super::header::Order;
-use super::read::{Emit, file_of};
+use super::read::file_of;
+use super::sorted_copy::{Emit, InDirectory};
 use super::taker::Taker;
 
 /// Bytes before the text of a staged record.
@@ -144,6 +145,12 @@ pub(crate) fn covers(
     from >= interval.end() || from > max
 }
 
+impl InDirectory for Staging {
+    fn directory(&self) -> &Path {
+        &self.dir
+    }
+}
+
 impl Staging {
     /// A finished copy in this directory, if there is one.
     pub(super) fn open(dir: &Path) -> Option<Self> {
@@ -155,12 +162,6 @@ impl Staging {
     pub(super) fn create(dir: &Path, manifest: Manifest) -> Result<Self> {
         write_json(&dir.join(MANIFEST), &manifest)?;
         Ok(Staging { dir: dir.to_owned(), manifest })
-    }
-
-    /// Removes what cannot be trusted any more.
-    pub(super) fn discard(&self) {
-        // What is left behind is overwritten by the next copy.
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 
     /// Whether every row of the interval that the survey saw is here.

@@ -12,7 +12,7 @@ use retrofill_core::survey::{Block, Survey, TimeUnitSeen};
 
 use super::Shared;
 use super::chunks::{Chunk, Chunks, KEPT_TEXT};
-use super::columns::{SurveyedFile, check_time, check_time_type, given_type, headers, no_time};
+use super::columns::{SurveyedFile, check_time, given_type, headers, no_time};
 use super::csv::{Field, Format};
 use super::header::{Header, Order};
 use super::iso::is_compact_date;
@@ -66,7 +66,7 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
         return transformed::survey(shared, request, transform);
     }
     let (names, files) = headers(shared)?;
-    shared.settings.check_types(shared.format, &names)?;
+    shared.types.check(&names)?;
     check_time(&files, &request.time)?;
     let time = names.iter().position(|n| *n == request.time);
     let time = time.ok_or_else(|| no_time(&files[0].stamp, &names, &request.time))?;
@@ -94,7 +94,7 @@ impl First<'_> {
         let given: Vec<_> =
             names.iter().map(|n| given_type(shared, &request.types, n, &mut notes)).collect();
         if let Some(time) = time {
-            check_time_type(shared, &names[time])?;
+            shared.types.check_time(&names[time])?;
         }
         let total: u64 = files.iter().map(|f| f.stamp.size).sum();
         let look = Look {

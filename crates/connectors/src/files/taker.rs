@@ -9,8 +9,9 @@ use retrofill_core::survey::{Block, Survey};
 use super::Shared;
 use super::csv::Field;
 use super::header::Order;
-use super::read::{Assembler, Emit, Timekeeper};
+use super::read::{Assembler, Timekeeper};
 use super::records::{Line, Records};
+use super::sorted_copy::Emit;
 use super::time::Moment;
 use super::transformed::{Loom, Weaver};
 

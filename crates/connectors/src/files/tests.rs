@@ -20,6 +20,7 @@ use retrofill_core::interval::Interval;
 use retrofill_core::survey::{Survey, TimeUnitSeen};
 use tokio::runtime::Runtime;
 
+use super::sorted_copy::SortedCopy;
 use super::{CsvSettings, FileSource, Shared, Sizes};
 
 const MICROS: ColumnType = ColumnType::Instant { unit: Precision::Microsecond };
@@ -115,7 +116,7 @@ fn tiny(source: &FileSource, chunk: usize) -> FileSource {
         state: old.state.clone(),
         sizes,
     };
-    FileSource { shared: Arc::new(shared), staging: Arc::default() }
+    FileSource { shared: Arc::new(shared), staging: SortedCopy::default() }
 }
 
 fn gzip(content: &[u8]) -> Vec<u8> {

@@ -1,7 +1,5 @@
 //! `retrofill exec`: load and prove exactly one slice.
 
-use std::path::PathBuf;
-
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args};
 
@@ -10,6 +8,7 @@ use retrofill_core::runner::Options;
 
 use super::Context;
 use super::exit::Exit;
+use super::flags::SummaryFile;
 use super::job::{Given, JobArg};
 use super::output::Failure;
 use super::output::Format;
@@ -36,9 +35,9 @@ pub struct ExecArgs {
         action = ArgAction::SetTrue
     )]
     pub yes: bool,
-    /// Write the JSON summary line to this file too.
-    #[arg(long, value_name = "FILE", env = "RETROFILL_SUMMARY_FILE", hide_env = true)]
-    pub summary_file: Option<PathBuf>,
+    /// Where the summary goes too.
+    #[command(flatten)]
+    pub summary_file: SummaryFile,
 }
 
 /// Loads and proves the slice; prints its receipt.
@@ -61,7 +60,7 @@ pub async fn execute(ctx: &Context, args: &ExecArgs) -> Result<Exit, Failure> {
         }
     }
     if ctx.output.format == Format::Json {
-        finish(ctx, &summary, args.summary_file.as_deref())?;
+        finish(ctx, &summary, args.summary_file.path())?;
     } else {
         for trouble in &summary.troubles {
             ctx.output.note(trouble);

@@ -8,6 +8,7 @@ mod consent;
 mod differences;
 pub mod exec;
 pub mod exit;
+pub mod flags;
 pub mod gaps;
 pub mod grants;
 pub mod init;
@@ -148,16 +149,16 @@ pub enum Command {
 impl Command {
     /// Where the last line for machines goes too, in the commands that have one.
     fn summary_file(&self) -> Option<&Path> {
-        let file = match self {
-            Command::Run(args) => &args.summary_file,
-            Command::Exec(args) => &args.summary_file,
-            Command::Verify(args) => &args.summary_file,
+        match self {
+            Command::Run(args) => args.summary_file.path(),
+            Command::Exec(args) => args.summary_file.path(),
+            Command::Verify(args) => args.summary_file.path(),
+            Command::Undo(args) => args.summary_file.path(),
             Command::Rejects(rejects::RejectsArgs { what: rejects::What::Replay(args) }) => {
-                &args.summary_file
+                args.summary_file.path()
             }
-            _ => return None,
-        };
-        file.as_deref()
+            _ => None,
+        }
     }
 }
 

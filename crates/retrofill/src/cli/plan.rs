@@ -16,6 +16,7 @@ use retrofill_core::spec::{Mode, WriteSpec};
 
 use super::Context;
 use super::exit::Exit;
+use super::flags::Detailed;
 use super::gaps::{Searched, search};
 use super::job::{JobArg, Opened};
 use super::output::Failure;
@@ -44,15 +45,9 @@ pub struct PlanArgs {
         action = ArgAction::SetTrue
     )]
     pub only_gaps: bool,
-    /// Exit with 10 instead of 0 while work is outstanding.
-    #[arg(
-        long,
-        env = "RETROFILL_DETAILED_EXITCODE",
-        hide_env = true,
-        value_parser = FalseyValueParser::new(),
-        action = ArgAction::SetTrue
-    )]
-    pub detailed_exitcode: bool,
+    /// Whether the exit code tells of outstanding work.
+    #[command(flatten)]
+    pub detailed: Detailed,
 }
 
 /// Freezes the plan and prints it.
@@ -84,7 +79,7 @@ pub async fn execute(ctx: &Context, args: &PlanArgs) -> Result<Exit, Failure> {
             ctx.output.result(&text(&plan, &parts.target.capabilities(), &next));
         }
     }
-    Ok(Exit::Done.detailed(args.detailed_exitcode, done < standing.total()))
+    Ok(args.detailed.exit(done < standing.total()))
 }
 
 /// There is no plan of nothing.
@@ -138,7 +133,7 @@ async fn only_gaps(ctx: &Context, args: &PlanArgs, opened: Opened) -> Result<Exi
             ctx.output.result(&text(&plan, &capabilities, &format!("{rows} to fill\n{next}")));
         }
     }
-    Ok(Exit::Done.detailed(args.detailed_exitcode, true))
+    Ok(args.detailed.exit(true))
 }
 
 fn write(args: &PlanArgs, plan: &Plan) -> Result<(), Failure> {

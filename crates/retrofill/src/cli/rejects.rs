@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::exit::Exit;
+use super::flags::SummaryFile;
 use super::job::JobArg;
 use super::output::{Failure, Format, grouped};
 use super::run::{Ending, load};
@@ -115,9 +116,9 @@ pub struct ReplayArgs {
         action = ArgAction::SetTrue
     )]
     pub yes: bool,
-    /// Write the JSON summary line to this file too.
-    #[arg(long, value_name = "FILE", env = "RETROFILL_SUMMARY_FILE", hide_env = true)]
-    pub summary_file: Option<PathBuf>,
+    /// Where the summary goes too.
+    #[command(flatten)]
+    pub summary_file: SummaryFile,
 }
 
 /// Does what was asked for.
@@ -307,7 +308,7 @@ fn csv(out: &mut Vec<u8>, slice: Option<&SliceId>, reject: &Reject) {
 
 async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<Exit, Failure> {
     let opened = args.job.open(ctx.state_dir.as_deref())?;
-    let ending = Ending { summary_file: args.summary_file.as_deref(), skip_if_done: false };
+    let ending = Ending { summary_file: args.summary_file.path(), skip_if_done: false };
     let may = May { yes: args.yes, ..May::default() };
     let only = args.slice.as_ref().map(|id| SliceId::new(id.clone()));
     load(ctx, opened, may, ending, |_| Ok(Options { only, replay: true, ..Options::default() }))

@@ -1,6 +1,6 @@
 //! `retrofill run`: load and prove.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, ValueEnum};
@@ -17,6 +17,7 @@ use retrofill_core::spec::Mode;
 use super::Context;
 use super::after;
 use super::exit::Exit;
+use super::flags::SummaryFile;
 use super::job::{JobArg, Opened};
 use super::output::Failure;
 use super::tell;
@@ -115,9 +116,9 @@ pub struct RunArgs {
         action = ArgAction::SetTrue
     )]
     pub skip_if_done: bool,
-    /// Write the JSON summary line to this file too.
-    #[arg(long, value_name = "FILE", env = "RETROFILL_SUMMARY_FILE", hide_env = true)]
-    pub summary_file: Option<PathBuf>,
+    /// Where the summary goes too.
+    #[command(flatten)]
+    pub summary_file: SummaryFile,
 }
 
 /// States that can be selected.
@@ -136,8 +137,7 @@ pub async fn execute(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
     let opened = args.job.open(ctx.state_dir.as_deref())?;
     let overwrite = args.overwrite_changed;
     let may = May { replan: args.replan, yes: args.yes, overwrite };
-    let ending =
-        Ending { summary_file: args.summary_file.as_deref(), skip_if_done: args.skip_if_done };
+    let ending = Ending { summary_file: args.summary_file.path(), skip_if_done: args.skip_if_done };
     load(ctx, opened, may, ending, |plan| options(plan, args)).await
 }
 

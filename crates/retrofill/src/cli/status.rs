@@ -11,6 +11,7 @@ use retrofill_core::ledger::State;
 
 use super::Context;
 use super::exit::Exit;
+use super::flags::Detailed;
 use super::job::JobArg;
 use super::output::Failure;
 use super::output::{Format, grouped};
@@ -33,15 +34,9 @@ pub struct StatusArgs {
         action = ArgAction::SetTrue
     )]
     pub watch: bool,
-    /// Exit with 10 instead of 0 while work is outstanding.
-    #[arg(
-        long,
-        env = "RETROFILL_DETAILED_EXITCODE",
-        hide_env = true,
-        value_parser = FalseyValueParser::new(),
-        action = ArgAction::SetTrue
-    )]
-    pub detailed_exitcode: bool,
+    /// Whether the exit code tells of outstanding work.
+    #[command(flatten)]
+    pub detailed: Detailed,
 }
 
 /// Shows where the job stands.
@@ -64,7 +59,7 @@ pub async fn execute(ctx: &Context, args: &StatusArgs) -> Result<Exit, Failure> 
         let ended = done == standing.total() || (seen && !runs);
         seen |= runs;
         if !args.watch || ended {
-            return Ok(Exit::Done.detailed(args.detailed_exitcode, done < standing.total()));
+            return Ok(args.detailed.exit(done < standing.total()));
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
     }

@@ -1,7 +1,6 @@
 //! `retrofill undo`: take out what this job wrote.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,6 +15,7 @@ use serde_json::json;
 use super::Context;
 use super::consent;
 use super::exit::{Exit, Facts, decide};
+use super::flags::SummaryFile;
 use super::job::{Given, JobArg};
 use super::output::{Failure, Format, seconds};
 use super::summary::{Summary, count};
@@ -51,9 +51,9 @@ pub struct UndoArgs {
         action = ArgAction::SetTrue
     )]
     pub dry_run: bool,
-    /// Write the JSON summary line to this file too.
-    #[arg(long, value_name = "FILE", env = "RETROFILL_SUMMARY_FILE", hide_env = true)]
-    pub summary_file: Option<PathBuf>,
+    /// Where the summary goes too.
+    #[command(flatten)]
+    pub summary_file: SummaryFile,
     /// Keys that are given beside the spec.
     #[command(flatten)]
     pub given: Given,
@@ -188,7 +188,7 @@ fn finish(ctx: &Context, args: &UndoArgs, summary: &Summary, done: &Undone) -> R
     if let Some(e) = &done.stopped {
         ctx.output.note(&format!("stopped early: {e}"));
     }
-    write_summary(summary, args.summary_file.as_deref())?;
+    write_summary(summary, args.summary_file.path())?;
     match ctx.output.format {
         Format::Json => {
             let mut line = serde_json::to_value(summary).expect("a summary is plain JSON");

@@ -1,7 +1,5 @@
 //! `retrofill verify`: prove again, without writing.
 
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum};
 
 use std::sync::Arc;
@@ -12,8 +10,8 @@ use retrofill_core::runner::{self, Finding, Judgement, Options, Stop};
 
 use super::Context;
 use super::differences;
-use super::exit::Exit;
-use super::exit::{Facts, decide};
+use super::exit::{Exit, Facts, decide};
+use super::flags::SummaryFile;
 use super::job::JobArg;
 use super::output::Failure;
 use super::output::{Format, grouped, seconds};
@@ -43,9 +41,9 @@ pub struct VerifyArgs {
         default_value_t = 20
     )]
     pub limit: usize,
-    /// Write the JSON summary line to this file too.
-    #[arg(long, value_name = "FILE", env = "RETROFILL_SUMMARY_FILE", hide_env = true)]
-    pub summary_file: Option<PathBuf>,
+    /// Where the summary goes too.
+    #[command(flatten)]
+    pub summary_file: SummaryFile,
 }
 
 /// How closely to look.
@@ -96,7 +94,7 @@ pub async fn execute(ctx: &Context, args: &VerifyArgs) -> Result<Exit, Failure> 
     if ctx.output.format == Format::Text {
         ctx.output.result(&text(&findings, &summary));
     }
-    write_summary(&summary, args.summary_file.as_deref())?;
+    write_summary(&summary, args.summary_file.path())?;
     if ctx.output.format == Format::Json {
         for finding in &findings {
             differences::json(ctx.output, finding);

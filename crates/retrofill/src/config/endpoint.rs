@@ -187,15 +187,12 @@ fn parquet(path: &str, raw: Option<&RawParquet>, problems: &mut Vec<Problem>) ->
     if let Some(raw) = raw {
         check_zone(&raw.timezone, "source.parquet.timezone", problems);
         check_format(&raw.time_format, "source.parquet.time_format", problems);
-        let all = [
+        let times = [
             ("timezone", json!(raw.timezone.or("UTC".into())), json!("UTC")),
             ("time_format", json!(raw.time_format.get()), Value::Null),
-            ("schema", json!(raw.schema.or(RawSchema::Strict).as_str()), json!("strict")),
-            ("types", json!(words(&raw.types)), json!({})),
         ];
-        for (name, value, _) in all.into_iter().filter(|(_, value, default)| value != default) {
-            settings[name] = value;
-        }
+        put_given(&mut settings, times);
+        put_given(&mut settings, columns(&raw.schema, &raw.types));
     }
     let list = raw.and_then(|r| r.checksums.get());
     files("parquet", settings, list, format!("Parquet {path}"))
@@ -207,23 +204,38 @@ fn ndjson(path: &str, raw: Option<&RawNdjson>, problems: &mut Vec<Problem>) -> E
     if let Some(raw) = raw {
         check_zone(&raw.timezone, "source.ndjson.timezone", problems);
         check_format(&raw.time_format, "source.ndjson.time_format", problems);
-        let all = [
-            (
-                "compression",
-                json!(raw.compression.or(RawCompression::Auto).as_str()),
-                json!("auto"),
-            ),
+        let packed = raw.compression.or(RawCompression::Auto).as_str();
+        let reading = [
+            ("compression", json!(packed), json!("auto")),
             ("timezone", json!(raw.timezone.or("UTC".into())), json!("UTC")),
             ("time_format", json!(raw.time_format.get()), Value::Null),
-            ("schema", json!(raw.schema.or(RawSchema::Strict).as_str()), json!("strict")),
-            ("types", json!(words(&raw.types)), json!({})),
         ];
-        for (name, value, _) in all.into_iter().filter(|(_, value, default)| value != default) {
-            settings[name] = value;
-        }
+        put_given(&mut settings, reading);
+        put_given(&mut settings, columns(&raw.schema, &raw.types));
     }
     let list = raw.and_then(|r| r.checksums.get());
     files("ndjson", settings, list, format!("NDJSON {path}"))
+}
+
+/// A setting: its name, its value and its default.
+type Setting = (&'static str, Value, Value);
+
+/// Which columns files have and of which types.
+fn columns(schema: &Field<RawSchema>, types: &Field<RawTypes>) -> [Setting; 2] {
+    [
+        ("schema", json!(schema.or(RawSchema::Strict).as_str()), json!("strict")),
+        ("types", json!(words(types)), json!({})),
+    ]
+}
+
+/// Puts the settings that are not at their defaults: so a spec written before there was one of
+/// them keeps its hash, and with it the ids of its plans.
+fn put_given(settings: &mut Value, all: impl IntoIterator<Item = Setting>) {
+    for (name, value, default) in all {
+        if value != default {
+            settings[name] = value;
+        }
+    }
 }
 
 fn words(types: &Field<RawTypes>) -> BTreeMap<String, String> {
@@ -252,8 +264,13 @@ fn csv(path: &str, raw: Option<&RawCsv>, problems: &mut Vec<Problem>) -> Endpoin
         "timezone": raw.map_or("UTC".into(), |r| r.timezone.or("UTC".into())),
         "time_format": time_format.map_or(Value::Null, |f| json!(f)),
     });
-    for (name, value) in raw.map(given).unwrap_or_default() {
-        settings[name] = value;
+    if let Some(raw) = raw {
+        let text = [
+            ("encoding", json!(raw.encoding.or(RawEncoding::Utf8).as_str()), json!("utf-8")),
+            ("decimal", json!(raw.decimal.or(RawDecimal::Point).as_str()), json!(".")),
+        ];
+        put_given(&mut settings, text);
+        put_given(&mut settings, columns(&raw.schema, &raw.types));
     }
     let list = raw.and_then(|r| r.checksums.get());
     files("csv", settings, list, format!("CSV {path}"))
@@ -267,19 +284,6 @@ fn files(key: &str, settings: Value, checksums: Option<&String>, label: String) 
         settings["checksums"] = json!(list);
     }
     Endpoint { connector: key.into(), identity, settings, label }
-}
-
-/// The settings that a spec of the first version did not have, where they are not at their
-/// defaults: so a spec without them keeps its hash, and with it the ids of its plans.
-fn given(raw: &RawCsv) -> Vec<(&'static str, Value)> {
-    let all = [
-        ("encoding", json!(raw.encoding.or(RawEncoding::Utf8).as_str()), json!("utf-8")),
-        ("decimal", json!(raw.decimal.or(RawDecimal::Point).as_str()), json!(".")),
-        ("schema", json!(raw.schema.or(RawSchema::Strict).as_str()), json!("strict")),
-        ("types", json!(words(&raw.types)), json!({})),
-    ];
-    let given = all.into_iter().filter(|(_, value, default)| value != default);
-    given.map(|(name, value, _)| (name, value)).collect()
 }
 
 fn check_csv(raw: &RawCsv, delimiter: &str, quote: &str, problems: &mut Vec<Problem>) {

@@ -78,6 +78,10 @@ fn a_call_that_fails_tells_machines_why() {
     assert!(hint.starts_with("did you mean `origin`?"), "{hint}");
     let kept = fs::read_to_string(job.path("last.json")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&kept).unwrap(), line);
+    let args = ["--yes", "--output", "json", "--summary-file", "undone.json"];
+    let line = job.call("undo", &args).ended(2).json();
+    let kept = fs::read_to_string(job.path("undone.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&kept).unwrap(), line);
     let ran = job.call("run", &["--set", "range.evry=1d", "--output", "json"]).ended(2);
     let problem = &ran.json()["error"]["problems"][0];
     assert_eq!((&problem["set"], &problem["line"]), (&"range.evry=1d".into(), &json!(null)));

@@ -29,7 +29,7 @@ pub(in super::super) fn survey(
     transform: &Transform,
 ) -> Result<Survey> {
     let (names, files) = headers(shared)?;
-    shared.settings.check_types(shared.format, &names)?;
+    shared.types.check(&names)?;
     let wiring = transform.wire(&names)?;
     wiring.check(&request.time, "rows.time")?;
     let time = wiring.passed_on(&request.time);

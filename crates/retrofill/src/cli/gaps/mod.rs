@@ -5,8 +5,7 @@ mod map;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use clap::builder::FalseyValueParser;
-use clap::{ArgAction, Args};
+use clap::Args;
 use retrofill_core::calendar::{Every, zone};
 use retrofill_core::error::{Error, Result};
 use retrofill_core::plan::Plan;
@@ -17,6 +16,7 @@ use serde_json::{Map, Value};
 
 use super::Context;
 use super::exit::Exit;
+use super::flags::Detailed;
 use super::job::{JobArg, Opened};
 use super::output::{Failure, Format};
 use super::preview::typed;
@@ -43,15 +43,9 @@ pub struct GapsArgs {
         value_parser = length
     )]
     pub every: Option<Every>,
-    /// Exit with 10 instead of 0 while rows are fillable.
-    #[arg(
-        long,
-        env = "RETROFILL_DETAILED_EXITCODE",
-        hide_env = true,
-        value_parser = FalseyValueParser::new(),
-        action = ArgAction::SetTrue
-    )]
-    pub detailed_exitcode: bool,
+    /// Whether the exit code tells of outstanding work.
+    #[command(flatten)]
+    pub detailed: Detailed,
 }
 
 fn length(text: &str) -> Result<Every> {
@@ -83,7 +77,7 @@ pub async fn execute(ctx: &Context, args: &GapsArgs) -> Result<Exit, Failure> {
         Format::Json => ctx.output.json(&line(&plan, &gaps)),
         Format::Text => ctx.output.result(&text(&plan, &gaps)?),
     }
-    Ok(Exit::Done.detailed(args.detailed_exitcode, gaps.fillable_rows() > 0))
+    Ok(args.detailed.exit(gaps.fillable_rows() > 0))
 }
 
 /// How a search ended.
