@@ -298,9 +298,14 @@ pub trait Target: Source {
     }
 
     /// Times of keys that the table holds more than once. Asked once a run where no unique index
-    /// keeps doubles out, after all commits.
-    async fn doubled(&self, columns: &Columns, within: &Interval) -> Result<Vec<Timestamp>> {
-        let _ = (columns, within);
+    /// keeps doubles out, after all commits of the plan.
+    async fn doubled(
+        &self,
+        plan: &PlanId,
+        columns: &Columns,
+        within: &Interval,
+    ) -> Result<Vec<Timestamp>> {
+        let _ = (plan, columns, within);
         Ok(Vec::new())
     }
 

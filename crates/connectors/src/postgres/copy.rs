@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use retrofill_core::columns::Columns;
 use retrofill_core::connector::RowSink;
 use retrofill_core::error::{Error, Kind as ErrorKind, Result};
+use retrofill_core::id::PlanId;
 use retrofill_core::interval::Interval;
 use tokio_postgres::Client;
 
@@ -14,6 +15,7 @@ use super::connect::Server;
 use super::decode::{Decoded, Decoder};
 use super::kind::{Base, Kind};
 use super::sql::{TableName, ident, idents, instant_literal};
+use super::unindexed::micros;
 
 /// So many doubled keys are told.
 const TOLD: usize = 10_000;
@@ -52,21 +54,26 @@ pub(super) fn within(table: &Table, time: &str, interval: &Interval) -> Result<S
 }
 
 impl Shared {
-    /// Times of keys that stand in the table more than once, at most some.
+    /// Times of keys that stand in the table more than once, at most some. Rows that this plan
+    /// wrote double none of each other: each load was proven to be of different keys.
     pub(super) async fn doubled(
         &self,
+        plan: &PlanId,
         columns: &Columns,
         within_: &Interval,
     ) -> Result<Vec<Timestamp>> {
         let table = self.known_table().await?;
         let time = &columns.time().name;
         let condition = within(&table, time, within_)?;
+        if !self.has_others(plan, &condition).await? {
+            return Ok(Vec::new());
+        }
         let key = idents(columns.iter().take(columns.key_width()).map(|c| c.name.as_str()))?;
         let (name, time) = (self.name.sql()?, ident(time)?);
         let sql = format!(
-            "SELECT (extract(epoch FROM {time}) * 1000000)::pg_catalog.int8 FROM {name} \
-             WHERE {condition} GROUP BY {key} HAVING pg_catalog.count(*) > 1 ORDER BY 1 \
-             LIMIT {TOLD}"
+            "SELECT {} FROM {name} WHERE {condition} GROUP BY {key} HAVING pg_catalog.count(*) > 1 ORDER BY 1 \
+             LIMIT {TOLD}",
+            micros(&time)
         );
         let answer = self.server.ask(&sql, &format!("cannot recount {}", self.name)).await?;
         let read = |text: &str| Timestamp::from_microsecond(text.parse().ok()?).ok();
@@ -112,14 +119,24 @@ pub(super) trait AsyncTake: Send {
     async fn take(&mut self, decoded: Decoded) -> Result<()>;
 }
 
-/// Hands rows to a sink; every value must be had exactly.
-pub(super) struct Pour<'a>(pub(super) &'a mut dyn RowSink);
+/// Hands rows to a sink, and counts them; every value must be had exactly.
+pub(super) struct Pour<'a> {
+    sink: &'a mut dyn RowSink,
+    pub(super) rows: u64,
+}
+
+impl<'a> Pour<'a> {
+    pub(super) fn new(sink: &'a mut dyn RowSink) -> Self {
+        Pour { sink, rows: 0 }
+    }
+}
 
 #[async_trait::async_trait]
 impl AsyncTake for Pour<'_> {
     async fn take(&mut self, decoded: Decoded) -> Result<()> {
         exact(&decoded)?;
-        self.0.push(decoded.rows).await
+        self.rows += decoded.rows.num_rows() as u64;
+        self.sink.push(decoded.rows).await
     }
 }
 

@@ -50,8 +50,12 @@ pub(super) struct PostgresLoad {
     pub(super) moving: Option<String>,
     copying: Option<Copying>,
     buffer: Vec<u8>,
-    /// Rows sent.
+    /// Rows sent by the COPY that is under way.
     sent: u64,
+    /// Rows that the table took.
+    pub(super) taken: u64,
+    /// Where the load held no row: the page from which on its own may stand.
+    pub(super) first_page: Option<u64>,
     /// Where the rows stand that were held, in order, in modes that take rows out.
     pub(super) held: Vec<Spot>,
     /// Rows that go in after `remove`.
@@ -82,6 +86,8 @@ impl PostgresLoad {
             copying: None,
             buffer: Vec::new(),
             sent: 0,
+            taken: 0,
+            first_page: None,
             held: Vec::new(),
             successors: Vec::new(),
             manifest: None,
@@ -179,6 +185,7 @@ impl PostgresLoad {
         let taken = copying.as_mut().finish().await;
         let taken = taken.map_err(|e| self.broken(&e))?;
         if taken == self.sent {
+            self.taken += taken;
             return Ok(());
         }
         let what = format!("the table took {taken} of {} rows", self.sent);
@@ -286,7 +293,7 @@ impl Load for PostgresLoad {
     async fn held(&mut self, sink: &mut dyn RowSink) -> Result<()> {
         match self.slice.mode {
             Mode::Upsert | Mode::Replace => self.rows_with_spots(sink).await,
-            Mode::FillMissing | Mode::Append => self.rows(sink).await,
+            Mode::FillMissing | Mode::Append => self.rows_held(sink).await,
         }
     }
 
@@ -350,7 +357,7 @@ impl Load for PostgresLoad {
             return Err(Error::bug("a load was read back before it was sealed"));
         }
         self.in_time()?;
-        self.rows(sink).await
+        self.rows_after(sink).await
     }
 
     async fn keep_manifest(&mut self, bytes: Vec<u8>) -> Result<()> {
@@ -406,13 +413,15 @@ impl Load for PostgresLoad {
 }
 
 impl PostgresLoad {
-    /// The rows of the slice as the transaction sees them.
-    async fn rows(&self, sink: &mut dyn RowSink) -> Result<()> {
+    /// Those rows of the slice as the transaction sees them for which `more` holds too; how many.
+    pub(super) async fn rows(&self, sink: &mut dyn RowSink, more: &str) -> Result<u64> {
         let columns = &self.slice.columns;
         let condition = copy::within(&self.table, &columns.time().name, &self.slice.interval)?;
-        let sql = copy::statement(&self.shared.name, columns, &condition)?;
+        let sql = copy::statement(&self.shared.name, columns, &(condition + more))?;
         let decoder = Decoder::new(&self.kinds, columns.arrow_schema());
         let way = (&self.shared.server, self.client()?);
-        copy::out(way, &sql, decoder, &mut Pour(sink)).await
+        let mut pour = Pour::new(sink);
+        copy::out(way, &sql, decoder, &mut pour).await?;
+        Ok(pour.rows)
     }
 }

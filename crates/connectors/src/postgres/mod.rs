@@ -33,6 +33,7 @@ mod sql;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod unindexed;
 mod yielding;
 
 use std::collections::{HashMap, HashSet};
@@ -61,6 +62,7 @@ use retrofill_core::survey::Survey;
 use self::catalog::Table;
 use self::connect::Server;
 use self::receipts::Lost;
+use self::unindexed::Occupied;
 
 pub use connect::{APPLICATION, connect};
 pub use ddl::{
@@ -92,6 +94,8 @@ struct Shared {
     no_temporary: AtomicBool,
     /// Slices with rows that the table refuses.
     careful: Mutex<HashSet<(PlanId, String)>>,
+    /// Where the table has rows, where nobody else writes.
+    occupied: tokio::sync::Mutex<Option<Occupied>>,
     patience: Duration,
 }
 
@@ -119,6 +123,7 @@ impl Shared {
             contended: Mutex::default(),
             no_temporary: AtomicBool::new(false),
             careful: Mutex::default(),
+            occupied: tokio::sync::Mutex::default(),
             patience: PATIENCE,
         })
     }
@@ -237,8 +242,13 @@ impl Target for PostgresTarget {
         fit::accepts(&self.shared.name, &table, (columns, mode, manners))
     }
 
-    async fn doubled(&self, columns: &Columns, within: &Interval) -> Result<Vec<Timestamp>> {
-        self.shared.doubled(columns, within).await
+    async fn doubled(
+        &self,
+        plan: &PlanId,
+        columns: &Columns,
+        within: &Interval,
+    ) -> Result<Vec<Timestamp>> {
+        self.shared.doubled(plan, columns, within).await
     }
 
     async fn lets_go(&self) -> Result<()> {

@@ -144,7 +144,7 @@ impl PostgresLoad {
         copy::out(way, &sql, decoder, &mut apart).await?;
         let sql = format!("COPY (SELECT {} FROM {COMING} c) TO STDOUT (FORMAT binary)", list("c")?);
         let decoder = Decoder::new(&self.kinds, columns.arrow_schema());
-        copy::out(way, &sql, decoder, &mut Pour(look.gave_way)).await
+        copy::out(way, &sql, decoder, &mut Pour::new(look.gave_way)).await
     }
 }
 

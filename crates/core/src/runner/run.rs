@@ -132,7 +132,7 @@ async fn recount(shared: &Shared, all: &mut BTreeMap<SliceId, SliceRecord>) -> R
     if !(manners.locks || manners.alone) || plan.spec.rows.key.is_none() {
         return Ok(());
     }
-    let doubled = target.doubled(&plan.columns, &plan.range).await?;
+    let doubled = target.doubled(&plan.id, &plan.columns, &plan.range).await?;
     for record in all.values_mut().filter(|r| r.state.is_done()) {
         let Some(at) = doubled.iter().find(|t| record.interval.contains(**t)) else { continue };
         let reason = format!("the table holds a key twice, at {at}: another writer doubled a row");

@@ -12,6 +12,7 @@ mod modes;
 mod partitions;
 mod source;
 mod types;
+mod unindexed;
 
 use std::fs;
 

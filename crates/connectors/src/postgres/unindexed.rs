@@ -1,0 +1,164 @@
+//! Sparing a table without an index on its time a look at every row for every slice.
+//!
+//! Two facts can stand in for a look at the whole table. Where the user asserts that nobody else
+//! writes, times outside of those that the first look found, and of what this process has loaded
+//! since, are empty. And rows that a load put into a slice that held none stand behind the page
+//! that was the last one before, unless older pages had room: then fewer are found there than
+//! were written, and all pages are read.
+
+use jiff::Timestamp;
+use retrofill_core::connector::{RowSink, SliceLoad};
+use retrofill_core::error::{Error, Result};
+use retrofill_core::id::PlanId;
+use retrofill_core::interval::Interval;
+use retrofill_core::spec::Mode;
+use tokio_postgres::Client;
+
+use super::catalog::Table;
+use super::ddl::RECEIPTS;
+use super::load::PostgresLoad;
+use super::sql::{ident, literal};
+use super::{Shared, session};
+
+/// Where rows are that this process has not put in, and where it has.
+#[derive(Debug)]
+pub(super) struct Occupied {
+    /// The table.
+    oid: u32,
+    /// First and last time at the first look.
+    found: Option<(Timestamp, Timestamp)>,
+    /// Slices that were begun since.
+    begun: Vec<Interval>,
+}
+
+impl Occupied {
+    fn touches(&self, interval: &Interval) -> bool {
+        let found = self
+            .found
+            .is_some_and(|(first, last)| first < interval.end() && interval.start() <= last);
+        found || self.begun.iter().any(|other| other.overlaps(interval))
+    }
+}
+
+/// An instant that was asked for as [`micros`].
+fn instant(text: Option<&str>) -> Result<Option<Timestamp>> {
+    let Some(text) = text else { return Ok(None) };
+    let read = text.parse().ok().and_then(|t| Timestamp::from_microsecond(t).ok());
+    read.map(Some).ok_or_else(|| Error::bug("a time came in another form"))
+}
+
+/// A time as microseconds since 1970.
+pub(super) fn micros(time: &str) -> String {
+    format!("(extract(epoch FROM {time}) * 1000000)::pg_catalog.int8")
+}
+
+impl Shared {
+    /// Whether the slice holds no row for certain, without a look at it.
+    pub(super) async fn is_vacant(&self, slice: &SliceLoad, table: &Table) -> Result<bool> {
+        let time = &slice.columns.time().name;
+        let adds = matches!(slice.mode, Mode::FillMissing | Mode::Append);
+        if !slice.manners.alone || !adds || table.is_sought_by(time) {
+            return Ok(false);
+        }
+        let mut occupied = self.occupied.lock().await;
+        let known = occupied.take().filter(|o| o.oid == table.oid);
+        let mut known = match known {
+            Some(known) => known,
+            None => Occupied { oid: table.oid, found: self.extent(time).await?, begun: Vec::new() },
+        };
+        let vacant = !known.touches(&slice.interval);
+        known.begun.push(slice.interval);
+        *occupied = Some(known);
+        Ok(vacant)
+    }
+
+    /// The first and the last time in the table.
+    async fn extent(&self, time: &str) -> Result<Option<(Timestamp, Timestamp)>> {
+        let (name, time) = (self.name.sql()?, ident(time)?);
+        let of = |which: &str| {
+            micros(&format!(
+                "pg_catalog.{which}({time}) FILTER (WHERE pg_catalog.isfinite({time}))"
+            ))
+        };
+        let sql = format!("SELECT {}, {} FROM {name}", of("min"), of("max"));
+        let answer = self.server.ask(&sql, &format!("cannot look at {}", self.name)).await?;
+        let row = answer.first().and_then(|rows| rows.first());
+        let at = |i: usize| instant(row.and_then(|row| row.get(i)?.as_deref()));
+        Ok(at(0)?.zip(at(1)?))
+    }
+
+    /// Whether the table may hold rows that no load of this plan wrote, within this condition. The
+    /// transaction that wrote a row wrote its slice's receipt too.
+    pub(super) async fn has_others(&self, plan: &PlanId, condition: &str) -> Result<bool> {
+        let table = self.known_table().await?;
+        let sql = format!(
+            "SELECT 1 FROM {} WHERE {condition} AND xmin NOT IN \
+             (SELECT r.xmin FROM {RECEIPTS} r WHERE r.relation = {} AND r.plan = {}) LIMIT 1",
+            self.name.sql()?,
+            table.oid,
+            literal(plan.as_str())?
+        );
+        Ok(self.server.text(&sql, &format!("cannot recount {}", self.name)).await?.is_some())
+    }
+}
+
+impl Table {
+    /// Whether an index leads to the rows of a stretch of time.
+    fn is_sought_by(&self, time: &str) -> bool {
+        let leads = |columns: &[Option<String>]| {
+            columns.first().is_some_and(|first| first.as_deref() == Some(time))
+        };
+        self.indexes.iter().any(|index| !index.partial && leads(&index.columns))
+    }
+
+    /// Whether rows that a load adds all stand where it put them, and nothing else comes with them.
+    fn is_plain(&self) -> bool {
+        !self.is_partitioned() && !self.inherited && self.triggers.is_empty()
+    }
+}
+
+impl PostgresLoad {
+    /// The rows of the slice before anything is written.
+    pub(super) async fn rows_held(&mut self, sink: &mut dyn RowSink) -> Result<()> {
+        let vacant = self.shared.is_vacant(&self.slice, &self.table).await?;
+        if vacant || self.rows(sink, "").await? == 0 {
+            let page = first_page(self.client()?, &self.table).await;
+            self.first_page = page.map_err(|e| self.fault(&e))?;
+        }
+        Ok(())
+    }
+
+    /// The rows of the slice after everything is written.
+    pub(super) async fn rows_after(&self, sink: &mut dyn RowSink) -> Result<()> {
+        let page = self.first_page.filter(|_| !self.shared.is_careful(&self.slice));
+        let Some(page) = page else {
+            self.rows(sink, "").await?;
+            return Ok(());
+        };
+        let spot = format!("'({page},0)'::pg_catalog.tid");
+        if self.rows(sink, &format!(" AND ctid >= {spot}")).await? < self.taken {
+            self.rows(sink, &format!(" AND ctid < {spot}")).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The page from which on rows stand that will be written now, unless older pages have room. None
+/// where it cannot be told.
+async fn first_page(
+    client: &Client,
+    table: &Table,
+) -> std::result::Result<Option<u64>, tokio_postgres::Error> {
+    if !table.is_plain() {
+        return Ok(None);
+    }
+    let sql = format!(
+        "SELECT pg_catalog.pg_relation_size({}) / \
+         pg_catalog.current_setting('block_size')::pg_catalog.int8",
+        table.oid
+    );
+    let answer = session::ask(client, &sql).await?;
+    let pages = answer.first().and_then(|rows| rows.first()?.first()?.as_deref()?.parse().ok());
+    // The last page may have room.
+    Ok(pages.map(|pages: u64| pages.saturating_sub(1)))
+}

@@ -1,0 +1,91 @@
+//! Tables without any index, which are not read as a whole for every slice.
+
+use super::*;
+
+const PLAIN: &str = "ALTER TABLE metrics DROP CONSTRAINT metrics_pkey;";
+
+/// Pages with room, behind which a row stands.
+const ROOM: &str = "INSERT INTO metrics (ts, hostname, region) \
+    SELECT '2010-01-01'::timestamptz + n * interval '1 s', 'old', repeat('x', 60) \
+    FROM generate_series(1, 20000) n;
+    DELETE FROM metrics WHERE ts < '2010-01-01 05:33:19'; VACUUM metrics;";
+
+#[test]
+fn rows_are_proven_wherever_they_land() {
+    if !ready("unindexed::rows_are_proven") {
+        return;
+    }
+    for word in ["lock: share-row-exclusive", "live_writers: none"] {
+        let database = shared();
+        database.ask(&format!("{TABLE}{PLAIN}"));
+        for statement in ROOM.split_inclusive(';') {
+            database.ask(statement);
+        }
+        // Live rows in one slice: one that the history has too, one with another value.
+        let small = Metrics::new(10_800, 10);
+        let job = job(&database.url(), &small, &format!("write: {{ {word} }}"));
+        let first = fs::read_to_string(job.path("data/metrics.csv")).unwrap();
+        let mut lines = first.lines();
+        fs::write(job.path("live.csv"), format!("{}\n", lines.nth(1).unwrap())).unwrap();
+        database.ask(&format!("\\copy metrics FROM '{}' CSV", job.path("live.csv").display()));
+        database.ask(
+            "INSERT INTO metrics (ts, hostname, usage_irq) \
+             VALUES ('2024-01-01 00:30Z', 'host_0001', -1);",
+        );
+        let size = "SELECT pg_relation_size('metrics')";
+        let before = database.ask(size);
+        let last = job.run().ended(0).json();
+        assert_eq!(number(&last, "rows", "already_present"), 1, "{last}");
+        assert_eq!(number(&last, "rows", "conflicting"), 1, "{last}");
+        assert_eq!(database.ask(size), before, "the rows did not land in the old pages");
+        idle(&job, &database);
+        job.call("verify", &[]).ended(0);
+        database.ask("DELETE FROM metrics WHERE hostname = 'old'");
+        // The row of the history that met another value, and that value.
+        assert_eq!(differences(&job, &database), (1, 1));
+    }
+}
+
+#[test]
+fn a_word_that_is_not_kept_is_found_out() {
+    if !ready("unindexed::a_word_that_is_not_kept") {
+        return;
+    }
+    let database = shared();
+    database.ask(&format!("{TABLE}{PLAIN}"));
+    let more = "write: { live_writers: none }\nlimits: { concurrency: 1, rows_per_second: 20000 }";
+    let job = job(&database.url(), &metrics(), more);
+    let mut runner = job.start(&["--output", "json"], &[]);
+    job.wait_for("verified", 2, &mut runner);
+    // A slice that was found empty when the run began.
+    database.ask(
+        "INSERT INTO metrics (ts, hostname, usage_irq) \
+         VALUES ('2024-01-01 23:30Z', 'host_0001', -1);",
+    );
+    assert!(runner.is_running(), "the run was over too soon");
+    let ran = runner.end().ended(3);
+    assert_eq!(number(&ran.json(), "slices", "mismatched"), 1, "{ran:?}");
+    let said = job.call("status", &[]).stdout;
+    assert!(said.contains("a key twice, at 2024-01-01T23:30:00Z"), "{said}");
+    database.ask("DELETE FROM metrics WHERE usage_irq = -1");
+    job.call("run", &["--select", "mismatched"]).ended(0);
+    equal(&job, &database);
+}
+
+#[test]
+fn what_was_loaded_before_is_seen() {
+    if !ready("unindexed::what_was_loaded_before") {
+        return;
+    }
+    let database = shared();
+    database.ask(&format!("{TABLE}{PLAIN}"));
+    let job = job(&database.url(), &metrics(), "write: { live_writers: none }");
+    let mut runner = job.start(&[], &[("RETROFILL_HOLD", "commit:5")]);
+    assert!(runner.says("held at commit"), "{}", runner.stderr());
+    runner.kill();
+    // The ledger is lost too; another plan of another grid finds what is there.
+    fs::remove_dir_all(job.state()).unwrap();
+    let last = job.call("run", &["--set", "range.every=6h", "--output", "json"]).ended(0).json();
+    assert!(number(&last, "rows", "already_present") > 0, "{last}");
+    equal(&job, &database);
+}
