@@ -1,6 +1,7 @@
 //! `release-check`: the long versions of what every push runs, and the benches.
 
 mod facts;
+mod newest;
 
 use std::fs;
 use std::time::Instant;
@@ -129,8 +130,14 @@ fn tasks(args: &[String]) -> Done<Vec<Task>> {
     Ok(tasks)
 }
 
-fn of_postgres(kills: u64) -> [Task; 3] {
+fn of_postgres(kills: u64) -> [Task; 4] {
     [
+        Task {
+            name: "postgres-newest",
+            what: "PostgreSQL 18: every test of PostgreSQL that needs no replica".into(),
+            how: format!("tests `postgres::`, npm `{}`", newest::PACKAGE),
+            work: Box::new(newest::run),
+        },
         Task {
             name: "postgres-kill",
             what: format!("PostgreSQL: {kills} kills of the program, every stage"),

@@ -38,8 +38,16 @@ pub fn program(name: &str) -> Option<PathBuf> {
     roots().into_iter().flat_map(found).find(|path| path.is_file())
 }
 
+/// The variable that names a directory with programs of another `PostgreSQL`. What it lacks is
+/// taken from the one that is here.
+pub const PROGRAMS: &str = "RETROFILL_POSTGRES_PROGRAMS";
+
 /// A program of `PostgreSQL`, with the libraries it needs.
 pub(super) fn postgres(name: &str) -> Done<Command> {
+    let other = std::env::var_os(PROGRAMS).map(|dir| Path::new(&dir).join(name));
+    if let Some(other) = other.filter(|path| path.is_file()) {
+        return Ok(ready(other));
+    }
     let dir = postgres_dir().ok_or_else(|| Failure::new("there is no PostgreSQL here"))?;
     Ok(ready(dir.join(name)))
 }

@@ -12,7 +12,7 @@ mod proxy;
 mod tests;
 mod tls;
 
-pub use find::{postgres_dir, program};
+pub use find::{PROGRAMS, postgres_dir, program};
 pub use install::ensure;
 pub use pgbouncer::Pgbouncer;
 pub use postgres::{Database, How, Postgres, Setup};

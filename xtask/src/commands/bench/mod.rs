@@ -102,9 +102,9 @@ impl Bench {
         clear(&self.path(out))?;
         let mut rival = python_script("rival.py");
         rival.arg(name).args([self.path(source), self.path(out)]);
-        let used = json(&mut rival)?;
+        let used = seconds(&mut rival);
         clear(&self.path(out))?;
-        used["seconds"].as_f64().ok_or_else(|| Failure::new(format!("{name} printed {used}")))
+        used
     }
 }
 
@@ -125,6 +125,12 @@ fn python_script(name: &str) -> std::process::Command {
     let mut script = command(python::interpreter(), &[]);
     script.arg(root().join("xtask/bench").join(name));
     script
+}
+
+/// The seconds that a script prints.
+fn seconds(script: &mut std::process::Command) -> Done<f64> {
+    let used = json(script)?;
+    used["seconds"].as_f64().ok_or_else(|| Failure::new(format!("{script:?} printed {used}")))
 }
 
 /// The line of JSON that a script prints.

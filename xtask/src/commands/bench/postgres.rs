@@ -1,6 +1,7 @@
 //! CSV to PostgreSQL, proven, beside `psql \copy`, unproven.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::{Bench, Measured, median, page};
@@ -8,6 +9,7 @@ use crate::commands::number;
 use crate::consent::Consent;
 use crate::metrics::{HEADER, Metrics};
 use crate::need::Need;
+use crate::python;
 use crate::servers::{Postgres, Setup, ensure, program};
 use crate::shell::{Done, Failure, output};
 
@@ -23,6 +25,12 @@ const RERUN_MAX: f64 = 2.0;
 const PLAIN_MAX: f64 = 0.95;
 const KEYED_MAX: f64 = 1.05;
 const SPLIT_MAX: f64 = 1.35;
+/// The same in units of what Spark needs over JDBC.
+const SPARK_MAX: f64 = 0.25;
+
+const SLING: &str = "sling-linux-amd64==1.4.11";
+const JDBC: &str = "Spark JDBC";
+const SPARK: &str = "pyspark==4.3.0";
 
 const COLUMNS: &str = "ts timestamptz NOT NULL, hostname text NOT NULL, region text, \
     usage_user float8, usage_system float8, usage_idle float8, usage_nice float8, \
@@ -37,12 +45,14 @@ struct Figures {
     copy: Vec<f64>,
     copy_keyed: Vec<f64>,
     copy_split: Vec<f64>,
-    pgloader: Option<f64>,
+    /// Other programs, once each.
+    others: Vec<(&'static str, f64)>,
     rerun: Vec<f64>,
 }
 
 pub(super) fn run(args: &[String]) -> Done {
-    ensure(&[Need::Postgres], Consent::from(args))?;
+    let consent = Consent::from(args);
+    ensure(&[Need::Postgres], consent)?;
     let bench = Bench::new("postgres", args)?;
     let rows = number(args, "--rows")?.unwrap_or(ROWS);
     let runs = number(args, "--runs")?.unwrap_or(RUNS).max(1);
@@ -64,7 +74,7 @@ pub(super) fn run(args: &[String]) -> Done {
         figures.copy_keyed.push(rivals.copy(KEY, &["metrics.csv"])?);
         println!("run {run} of {runs} done");
     }
-    figures.pgloader = rivals.pgloader()?;
+    figures.others = rivals.others(consent)?;
     figures.rerun = rivals.reruns(runs)?;
     fs::remove_dir_all(&bench.dir)?;
     page::put("postgres", &body(&figures))?;
@@ -142,12 +152,38 @@ impl Rivals<'_> {
         Ok(began.elapsed().as_secs_f64())
     }
 
-    /// Seconds of pgloader, where it is here.
+    /// Seconds of the other programs that are here or can be had.
+    fn others(&self, consent: Consent) -> Done<Vec<(&'static str, f64)>> {
+        let mut done = Vec::new();
+        let jar = PathBuf::from("/usr/share/java/postgresql.jar");
+        let mut known = vec!["pgloader"];
+        if python::ensure(&[SLING], consent)? {
+            known.push("sling");
+        }
+        if program("java").is_some() && jar.is_file() && python::ensure(&[SPARK], consent)? {
+            known.push(JDBC);
+        }
+        for name in known {
+            self.fresh("")?;
+            let mut script = super::python_script("rival_postgres.py");
+            let (source, url) = (self.bench.path("metrics.csv"), self.server.url("postgres"));
+            let seconds = match name {
+                "pgloader" => self.pgloader()?,
+                "sling" => Some(super::seconds(script.arg("sling").arg(source).arg(url))?),
+                _ => Some(super::seconds(script.arg("spark").arg(source).arg(url).arg(&jar))?),
+            };
+            let Some(seconds) = seconds else { continue };
+            let rows = self.server.try_ask("postgres", "SELECT count(*) FROM metrics")?;
+            println!("{name}: {rows} rows in {seconds:.1} s");
+            done.push((name, seconds));
+        }
+        Ok(done)
+    }
+
     fn pgloader(&self) -> Done<Option<f64>> {
         if program("pgloader").is_none() {
             return Ok(None);
         }
-        self.fresh("")?;
         let names = HEADER.replace(',', ", ");
         let text = format!(
             "LOAD CSV FROM '{}' ({names}) INTO {}?tablename=metrics ({names}) \
@@ -159,10 +195,7 @@ impl Rivals<'_> {
         let began = Instant::now();
         let mut load = std::process::Command::new("pgloader");
         output(load.arg("--quiet").arg(self.bench.path("pgloader.load")))?;
-        let seconds = began.elapsed().as_secs_f64();
-        let count = self.server.try_ask("postgres", "SELECT count(*) FROM metrics")?;
-        println!("pgloader: {count} rows in {seconds:.1} s");
-        Ok(Some(seconds))
+        Ok(Some(began.elapsed().as_secs_f64()))
     }
 
     /// Seconds of a run that finds a plan of many slices done.
@@ -221,7 +254,8 @@ fn body(figures: &Figures) -> String {
         ours("retrofill, proven, primary key", keyed, middle(copy_keyed)),
         theirs("`psql \\copy`, primary key", middle(copy_keyed), middle(copy_keyed)),
     ];
-    lines.extend(figures.pgloader.map(|s| theirs("pgloader, no index, once", s, base)));
+    let once = |(name, s): &(&str, f64)| theirs(&format!("{name}, no index, once"), *s, base);
+    lines.extend(figures.others.iter().map(once));
     lines.push(String::new());
     lines.push(format!(
         "A rerun that finds {SLICES} slices proven takes {:.2} s.",
@@ -238,8 +272,10 @@ fn judge(figures: &Figures) -> Done {
         ("against two", plain / middle(&figures.copy_split), SPLIT_MAX),
         ("seconds of a rerun", middle(&figures.rerun), RERUN_MAX),
     ];
+    let spark = figures.others.iter().filter(|(name, _)| *name == JDBC);
     let missed: Vec<_> = bars
-        .iter()
+        .into_iter()
+        .chain(spark.map(|(name, s)| (*name, plain / s, SPARK_MAX)))
         .filter(|(_, is, may)| is > may)
         .map(|(name, is, may)| format!("{name}: {is:.2}, may be {may}"))
         .collect();

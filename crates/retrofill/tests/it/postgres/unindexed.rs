@@ -63,7 +63,14 @@ fn a_word_that_is_not_kept_is_found_out() {
          VALUES ('2024-01-01 23:30Z', 'host_0001', -1);",
     );
     assert!(runner.is_running(), "the run was over too soon");
-    let ran = runner.end().ended(3);
+    let ran = runner.end();
+    if ran.code == Some(0) {
+        // The row landed on a page that the load read back: it was met in time.
+        assert_eq!(number(&ran.json(), "rows", "conflicting"), 1, "{ran:?}");
+        assert_eq!(differences(&job, &database), (1, 1));
+        return;
+    }
+    let ran = ran.ended(3);
     assert_eq!(number(&ran.json(), "slices", "mismatched"), 1, "{ran:?}");
     let said = job.call("status", &[]).stdout;
     assert!(said.contains("a key twice, at 2024-01-01T23:30:00Z"), "{said}");
