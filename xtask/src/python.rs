@@ -7,7 +7,8 @@ use crate::consent::Consent;
 use crate::shell::{Done, Failure, command, is_root, output, run, target_dir};
 
 /// What the tests need.
-pub const JUDGES: &[&str] = &["duckdb==2.0.0", "pyarrow==26.0.1", "deltalake==1.6.6"];
+pub const JUDGES: &[&str] =
+    &["duckdb==2.0.0", "pyarrow==26.0.1", "deltalake==1.6.6", "fastavro==1.13.1"];
 
 /// What only the benches need.
 pub const RIVALS: &[&str] = &["polars==2.1.0"];

@@ -20,6 +20,7 @@ use retrofill_core::error::{Error, Result};
 use retrofill_core::spec::Endpoint;
 use serde::de::DeserializeOwned;
 
+use columnar::{ColumnarSource, Format};
 use transform::{Transform, Transformed};
 
 #[cfg(test)]
@@ -28,6 +29,10 @@ mod testkit;
 /// Every connector by its key in the spec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Connector {
+    /// Arrow IPC files.
+    Arrow,
+    /// Avro files.
+    Avro,
     /// CSV files.
     Csv,
     /// A Delta table.
@@ -44,6 +49,8 @@ impl Connector {
     /// The connector of this key.
     pub fn of(key: &str) -> Result<Self> {
         match key {
+            "arrow" => Ok(Connector::Arrow),
+            "avro" => Ok(Connector::Avro),
             "csv" => Ok(Connector::Csv),
             "delta" => Ok(Connector::Delta),
             "ndjson" => Ok(Connector::Ndjson),
@@ -63,6 +70,10 @@ pub fn open_source(
     state_dir: &Path,
 ) -> Result<Arc<dyn Source>> {
     let transform = transform.map(transformed).transpose()?;
+    let columnar = |format| -> Result<Arc<dyn Source>> {
+        let settings = settings(endpoint)?;
+        Ok(Arc::new(ColumnarSource::open(format, settings, base_dir, state_dir)?))
+    };
     let source: Arc<dyn Source> = match (Connector::of(&endpoint.connector)?, &transform) {
         // Files can be searched by whatever time the transform computes.
         (Connector::Csv, Some(transform)) => {
@@ -79,9 +90,9 @@ pub fn open_source(
             Arc::new(files::FileSource::open(settings(endpoint)?, base_dir, state_dir)?)
         }
         (Connector::Delta, _) => Arc::new(delta::DeltaTarget::open(settings(endpoint)?, base_dir)?),
-        (Connector::Parquet, _) => {
-            Arc::new(columnar::ParquetSource::open(settings(endpoint)?, base_dir, state_dir)?)
-        }
+        (Connector::Arrow, _) => columnar(Format::Arrow)?,
+        (Connector::Avro, _) => columnar(Format::Avro)?,
+        (Connector::Parquet, _) => columnar(Format::Parquet)?,
         (Connector::Postgres, _) => {
             Arc::new(postgres::PostgresSource::open(settings(endpoint)?, base_dir)?)
         }
@@ -106,7 +117,11 @@ pub fn open_target(endpoint: &Endpoint, base_dir: &Path) -> Result<Arc<dyn Targe
         Connector::Postgres => {
             Arc::new(postgres::PostgresTarget::open(settings(endpoint)?, base_dir)?)
         }
-        Connector::Csv | Connector::Ndjson | Connector::Parquet => {
+        Connector::Arrow
+        | Connector::Avro
+        | Connector::Csv
+        | Connector::Ndjson
+        | Connector::Parquet => {
             let what = format!("`{}` is a source, not a target", endpoint.connector);
             return Err(Error::config(what).hint("targets: delta, postgres"));
         }

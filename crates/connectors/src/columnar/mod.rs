@@ -1,13 +1,17 @@
-//! Parquet files as a source.
+//! Files of typed columns as a source: Parquet, Arrow IPC, Avro.
 //!
-//! A row group is a block: the survey reads the times of its rows (statistics are not trusted) and
-//! hashes its bytes, and a slice reads only the row groups that overlap it. Where that would read
-//! far more than the files hold (unordered rows, slices much smaller than row groups), `stage`
-//! sorts the rows once into the state dir.
+//! A block is a row group, a record batch, or some neighbouring blocks of Avro: the survey reads
+//! the times of its rows (statistics are not trusted) and hashes its bytes, and a slice reads only
+//! the blocks that overlap it. Where that would read far more than the files hold (unordered rows,
+//! slices much smaller than blocks), `stage` sorts the rows once into the state dir.
 
+mod avro;
 mod convert;
 mod frame;
+mod ipc;
 mod opened;
+mod parquet;
+mod placed;
 mod read;
 mod settings;
 mod sorted;
@@ -29,16 +33,16 @@ use retrofill_core::reject::Place;
 use retrofill_core::survey::{FileStamp, Survey};
 
 pub(crate) use convert::column as converted;
-pub use settings::ParquetSettings;
+pub use settings::{ColumnarSettings, Format};
 
 use crate::files::sorted_copy::{SortedCopy, blocking};
 use crate::files::{Clock, Form, GivenTypes, find, trusted, zone};
 use sorted::Sorted;
 use times::Times;
 
-/// Parquet files, read as one table.
+/// Such files, read as one table.
 #[derive(Debug, Clone)]
-pub struct ParquetSource {
+pub struct ColumnarSource {
     shared: Arc<Shared>,
     sorted: SortedCopy<Sorted>,
 }
@@ -46,7 +50,8 @@ pub struct ParquetSource {
 /// What every pass over the files needs.
 #[derive(Debug)]
 struct Shared {
-    settings: ParquetSettings,
+    format: Format,
+    settings: ColumnarSettings,
     types: GivenTypes,
     zone: TimeZone,
     base: PathBuf,
@@ -75,22 +80,27 @@ impl Shared {
     }
 }
 
-impl ParquetSource {
+impl ColumnarSource {
     /// Checks the settings; looks at no file yet. `base_dir` is where relative paths start,
     /// `state_dir` where a sorted copy may be kept. An error of kind `Config` names the setting
     /// that is wrong.
-    pub fn open(settings: ParquetSettings, base_dir: &Path, state_dir: &Path) -> Result<Self> {
-        let types = GivenTypes::parse("parquet", &settings.types)?;
+    pub fn open(
+        format: Format,
+        settings: ColumnarSettings,
+        base_dir: &Path,
+        state_dir: &Path,
+    ) -> Result<Self> {
+        let types = GivenTypes::parse(format.key(), &settings.types)?;
         let zone = zone(&settings.timezone)?;
         let sizes = Sizes { cheap: 8 << 20, run: 32 << 20 };
         let (base, state) = (base_dir.to_owned(), state_dir.to_owned());
-        let shared = Shared { settings, types, zone, base, state, sizes };
-        Ok(ParquetSource { shared: Arc::new(shared), sorted: SortedCopy::default() })
+        let shared = Shared { format, settings, types, zone, base, state, sizes };
+        Ok(ColumnarSource { shared: Arc::new(shared), sorted: SortedCopy::default() })
     }
 }
 
 #[async_trait]
-impl Source for ParquetSource {
+impl Source for ColumnarSource {
     async fn survey(&self, request: &SurveyRequest) -> Result<Survey> {
         let (shared, request) = (Arc::clone(&self.shared), request.clone());
         blocking(move || {
@@ -148,3 +158,13 @@ mod tests;
 
 #[cfg(test)]
 crate::testkit::conformance!(source: super::tests::given);
+
+#[cfg(test)]
+mod arrow_conformance {
+    crate::testkit::conformance!(source: super::super::tests::given_arrow);
+}
+
+#[cfg(test)]
+mod avro_conformance {
+    crate::testkit::conformance!(source: super::super::tests::given_avro);
+}

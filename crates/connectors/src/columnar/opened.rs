@@ -1,33 +1,27 @@
-//! One file, open: its columns, and the stretches its rows are read by. Nothing else here knows
-//! that it is Parquet.
+//! One file, open: its columns, and the stretches its rows are read by. What is special to Parquet,
+//! Arrow or Avro stands in the modules of these names.
 
+use std::error::Error as Cause;
+use std::fmt::Debug;
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::io;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use bytes::Bytes;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
-use parquet::errors::ParquetError;
-use parquet::file::metadata::ColumnChunkMetaData;
-use parquet::file::reader::{ChunkReader, Length};
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::survey::FileStamp;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::delta::footer;
+use super::placed::Placed;
+use super::{Format, Shared, avro, ipc, parquet};
 use crate::files::{stale, unreadable};
 
 /// Rows per batch.
-const BATCH: usize = 8_192;
+pub(super) const BATCH: usize = 8_192;
 /// Bytes hashed at a time.
 const CHUNK: u64 = 1 << 20;
-/// What every Parquet file begins with.
-const MAGIC: &[u8] = b"PAR1";
 
-/// A row group: what is hashed, and read, as a whole.
+/// What is hashed, and read, as a whole: a row group, a record batch, some blocks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stretch {
     /// First byte.
@@ -40,44 +34,32 @@ pub(super) struct Stretch {
     pub(super) rows: u64,
 }
 
-/// A file that is read by place alone: clones of a [`File`] share one position, and readers on
-/// several threads would move it under each other.
-#[derive(Debug, Clone)]
-struct Placed(std::sync::Arc<File>);
+/// Why a file that looks like one of its format cannot be read as that.
+pub(super) type Broken = Box<dyn Cause + Send + Sync>;
 
-impl Length for Placed {
-    fn len(&self) -> u64 {
-        self.0.metadata().map_or(0, |m| m.len())
-    }
+/// The rows of a stretch, in their order.
+pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, Broken>> + Send>;
+
+/// What a format says of a file.
+pub(super) struct Found {
+    pub(super) body: Box<dyn Body>,
+    pub(super) stretches: Vec<Stretch>,
+    /// Bytes outside of all stretches that decide what those inside mean, beside the columns.
+    pub(super) key: Vec<u8>,
 }
 
-impl ChunkReader for Placed {
-    type T = std::io::BufReader<From>;
+/// How the rows of a file are read.
+pub(super) trait Body: Debug + Send + Sync {
+    /// The columns, in the file's order.
+    fn schema(&self) -> &SchemaRef;
 
-    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        Ok(std::io::BufReader::new(From { file: self.clone(), at: start }))
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        let mut bytes = vec![0; length];
-        self.0.read_exact_at(&mut bytes, start)?;
-        Ok(bytes.into())
-    }
-}
-
-/// Such a file from some place on.
-#[derive(Debug)]
-struct From {
-    file: Placed,
-    at: u64,
-}
-
-impl std::io::Read for From {
-    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.file.0.read_at(to, self.at)?;
-        self.at += n as u64;
-        Ok(n)
-    }
+    /// The rows of a stretch; of some columns, by their index in the file.
+    fn batches(
+        &self,
+        file: &Placed,
+        stretch: (usize, &Stretch),
+        columns: &[usize],
+    ) -> Result<Batches, Broken>;
 }
 
 /// An open file.
@@ -85,48 +67,43 @@ impl std::io::Read for From {
 pub(super) struct Opened {
     pub(super) stamp: FileStamp,
     file: Placed,
-    metadata: ArrowReaderMetadata,
+    body: Box<dyn Body>,
     pub(super) stretches: Vec<Stretch>,
     /// Other columns would give the same bytes another meaning.
     seed: u64,
 }
 
 impl Opened {
-    /// Reads the footer. An error of kind `Config` where the file is none of ours.
-    pub(super) fn open(base: &Path, stamp: &FileStamp) -> Result<Opened> {
-        let path = &stamp.path;
-        let file = File::open(base.join(path)).map_err(|e| unreadable(path, e))?;
-        let mut magic = [0; 4];
-        if file.read_exact_at(&mut magic, 0).is_err() || magic != MAGIC {
-            let what = format!("`{path}` is not a Parquet file");
+    /// Reads what the format says of the file. An error of kind `Config` where it is none of ours.
+    pub(super) fn open(shared: &Shared, stamp: &FileStamp) -> Result<Opened> {
+        let (path, format) = (&stamp.path, shared.format);
+        let file = File::open(shared.base.join(path)).map_err(|e| unreadable(path, e))?;
+        let file = Placed::new(file);
+        let magic = format.magic();
+        if file.bytes(0, magic.len()).ok().as_deref() != Some(magic) {
+            let what = format!("`{path}` is not {} file", format.article());
             let hint = "narrow the pattern to leave it out";
             return Err(Error::config(what).hint(hint));
         }
-        let metadata = footer(&file).map_err(|e| damaged(path, e))?;
-        let mut first = 0;
-        let stretches = metadata.metadata().row_groups().iter().map(|group| {
-            let ranges = || group.columns().iter().map(ColumnChunkMetaData::byte_range);
-            let offset = ranges().map(|(at, _)| at).min().unwrap_or(0);
-            let end = ranges().map(|(at, length)| at + length).max().unwrap_or(0);
-            let rows = group.num_rows() as u64;
-            first += rows;
-            Stretch { offset, length: end - offset, first: first - rows, rows }
-        });
-        let stretches = stretches.collect();
-        let columns: Vec<_> = metadata
+        let found = match format {
+            Format::Parquet => parquet::find(&file),
+            Format::Arrow => ipc::find(&file),
+            Format::Avro => avro::find(&file),
+        };
+        let Found { body, stretches, key } = found.map_err(|e| damaged(path, e))?;
+        let columns: Vec<_> = body
             .schema()
             .fields()
             .iter()
             .map(|f| format!("{}\0{}\0", f.name(), f.data_type()))
             .collect();
-        let seed = xxh3_64(columns.concat().as_bytes());
-        let file = Placed(std::sync::Arc::new(file));
-        Ok(Opened { stamp: stamp.clone(), file, metadata, stretches, seed })
+        let seed = xxh3_64(&[columns.concat().as_bytes(), &key].concat());
+        Ok(Opened { stamp: stamp.clone(), file, body, stretches, seed })
     }
 
     /// The columns, in the file's order.
     pub(super) fn schema(&self) -> &SchemaRef {
-        self.metadata.schema()
+        self.body.schema()
     }
 
     /// Hash of the bytes of a stretch, read in small pieces.
@@ -137,10 +114,8 @@ impl Opened {
         let mut at = stretch.offset;
         while at < end {
             let piece = &mut buffer[..CHUNK.min(end - at) as usize];
-            self.file.0.read_exact_at(piece, at).map_err(|e| match e.kind() {
-                std::io::ErrorKind::UnexpectedEof => {
-                    stale(&self.stamp.path, "is shorter than planned")
-                }
+            self.file.fill(piece, at).map_err(|e| match e.kind() {
+                io::ErrorKind::UnexpectedEof => stale(&self.stamp.path, "is shorter than planned"),
                 _ => unreadable(&self.stamp.path, e),
             })?;
             hash.update(piece);
@@ -157,27 +132,36 @@ impl Opened {
     ) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<>> {
         let path = self.stamp.path.clone();
         let failed = move |e| damaged(&path, e);
-        let file = self.file.clone();
-        let roots = columns.iter().copied();
-        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots);
-        let reader =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
-                .with_projection(mask)
-                .with_row_groups(vec![stretch])
-                .with_batch_size(BATCH)
-                .build()
-                .map_err(&failed)?;
-        Ok(reader.map(move |batch| batch.map_err(|e| failed(ParquetError::from(e)))))
+        let whole = &self.stretches[stretch];
+        let batches = self.body.batches(&self.file, (stretch, whole), columns).map_err(&failed)?;
+        let mut left = Some(whole.rows);
+        let mut batches = batches.map(move |batch| batch.map_err(&failed));
+        let path = self.stamp.path.clone();
+        Ok(std::iter::from_fn(move || match batches.next() {
+            Some(batch) => {
+                let rows = batch.as_ref().map_or(0, |b| b.num_rows() as u64);
+                left = left.and_then(|left| left.checked_sub(rows));
+                Some(batch)
+            }
+            // More rows, or fewer, than the file says it has.
+            None if left.take().is_some_and(|left| left == 0) => None,
+            None => {
+                left = Some(0);
+                Some(Err(damaged(&path, "rows are missing or too many".into())))
+            }
+        }))
     }
 }
 
-/// A file that is Parquet, and cannot be read as that.
-fn damaged(path: &str, e: ParquetError) -> Error {
-    if let ParquetError::External(cause) = &e
-        && let Some(io) = cause.downcast_ref::<std::io::Error>()
-        && io.kind() != std::io::ErrorKind::UnexpectedEof
-    {
-        return Error::unavailable(format!("cannot read `{path}`")).because(e);
+/// A file of the format that cannot be read as that.
+fn damaged(path: &str, e: Broken) -> Error {
+    let mut cause: Option<&(dyn Cause + 'static)> = Some(e.as_ref());
+    while let Some(inner) = cause {
+        let damage = [io::ErrorKind::UnexpectedEof, io::ErrorKind::InvalidData];
+        if inner.downcast_ref::<io::Error>().is_some_and(|io| !damage.contains(&io.kind())) {
+            return Error::unavailable(format!("cannot read `{path}`")).because(e);
+        }
+        cause = inner.source();
     }
     Error::new(Kind::Config, format!("`{path}` is damaged")).because(e).hint(
         "get it anew from where it came from, or narrow the pattern to leave it out; nothing of \

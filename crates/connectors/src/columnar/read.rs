@@ -96,7 +96,7 @@ impl<'a> Surveyed<'a> {
             let stamp = self.survey.files.get(index as usize);
             let stamp =
                 stamp.ok_or_else(|| Error::bug(format!("the survey has no file {index}")))?;
-            let file = Opened::open(&self.shared.base, stamp).map_err(|e| changed(stamp, e))?;
+            let file = Opened::open(self.shared, stamp).map_err(|e| changed(stamp, e))?;
             self.open = Some((index, file));
         }
         let (_, file) = self.open.as_ref().expect("it was opened just now");

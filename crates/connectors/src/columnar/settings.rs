@@ -1,4 +1,4 @@
-//! The settings of `parquet`, as a spec and a frozen plan hold them.
+//! The settings of `parquet`, `arrow` and `avro`, as a spec and a frozen plan hold them.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,50 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::Schema;
 
-/// The settings of `parquet`.
+/// How the files are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Parquet.
+    Parquet,
+    /// Arrow IPC files, also called Feather 2.
+    Arrow,
+    /// Avro object container files.
+    Avro,
+}
+
+impl Format {
+    /// The connector's key in a spec.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Format::Parquet => "parquet",
+            Format::Arrow => "arrow",
+            Format::Avro => "avro",
+        }
+    }
+
+    /// What every file begins with.
+    pub(super) fn magic(self) -> &'static [u8] {
+        match self {
+            Format::Parquet => b"PAR1",
+            Format::Arrow => b"ARROW1",
+            Format::Avro => b"Obj\x01",
+        }
+    }
+
+    /// Its name, behind the article.
+    pub(super) fn article(self) -> &'static str {
+        match self {
+            Format::Parquet => "a Parquet",
+            Format::Arrow => "an Arrow IPC",
+            Format::Avro => "an Avro",
+        }
+    }
+}
+
+/// The settings of files of typed columns, alike for all formats.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ParquetSettings {
+pub struct ColumnarSettings {
     /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`; relative to the spec. Files are
     /// read in the order of their paths. Patterns pass over hidden files unless they name one.
     pub path: String,
@@ -38,9 +78,9 @@ fn utc() -> String {
     "UTC".into()
 }
 
-impl Default for ParquetSettings {
+impl Default for ColumnarSettings {
     fn default() -> Self {
-        ParquetSettings {
+        ColumnarSettings {
             path: String::new(),
             timezone: utc(),
             time_format: None,

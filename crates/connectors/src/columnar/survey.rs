@@ -96,7 +96,7 @@ fn form(shared: &Shared, table: &Table) -> Result<Option<Form>> {
         return Ok(Some(Form::Custom));
     }
     for stamp in &table.files {
-        let file = Opened::open(&shared.base, stamp)?;
+        let file = Opened::open(shared, stamp)?;
         let Some(at) = order(&[name], file.schema())[0] else { continue };
         for stretch in 0..file.stretches.len() {
             for batch in file.batches(stretch, &[at])? {
@@ -179,7 +179,7 @@ impl Work<'_> {
                 self.file += 1;
             }
             let Some(stamp) = self.look.table.files.get(self.file) else { return Ok(None) };
-            let file = Opened::open(&self.shared.base, stamp)?;
+            let file = Opened::open(self.shared, stamp)?;
             if file.stretches.last().is_some_and(|s| s.first + s.rows > MOST_ROWS) {
                 return Err(Error::config(format!("`{}` has more than 2^40 rows", stamp.path)));
             }

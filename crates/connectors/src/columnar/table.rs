@@ -41,7 +41,7 @@ impl Table {
         let files = find(&shared.base, &shared.settings.path)?;
         let mut schemas = Vec::with_capacity(files.len());
         for stamp in &files {
-            let schema = Opened::open(&shared.base, stamp)?.schema().clone();
+            let schema = Opened::open(shared, stamp)?.schema().clone();
             check_names(&stamp.path, &schema)?;
             schemas.push(schema);
         }

@@ -20,7 +20,7 @@ use retrofill_core::interval::Interval;
 use retrofill_core::survey::Survey;
 use tokio::runtime::Runtime;
 
-use super::{ParquetSettings, ParquetSource, Shared, Sizes};
+use super::{ColumnarSettings, ColumnarSource, Format, Shared, Sizes};
 use crate::files::Schema;
 
 const HOUR: i64 = 3_600_000_000;
@@ -57,11 +57,11 @@ fn numbers(list: impl IntoIterator<Item = i64>) -> ArrayRef {
 
 struct Fixture {
     dir: tempfile::TempDir,
-    source: ParquetSource,
+    source: ColumnarSource,
 }
 
 impl Fixture {
-    fn new(change: impl FnOnce(&mut ParquetSettings)) -> Fixture {
+    fn new(change: impl FnOnce(&mut ColumnarSettings)) -> Fixture {
         let dir = tempfile::tempdir().unwrap();
         let source = open(dir.path(), change);
         Fixture { dir, source }
@@ -86,7 +86,7 @@ impl Fixture {
 }
 
 async fn read(
-    source: &ParquetSource,
+    source: &ColumnarSource,
     survey: &Survey,
     columns: &Columns,
     interval: Interval,
@@ -102,18 +102,18 @@ async fn read(
     Ok(SourceBatch { rows, ordinals, rejects, filtered: 0 })
 }
 
-fn open(dir: &Path, change: impl FnOnce(&mut ParquetSettings)) -> ParquetSource {
-    let mut settings = ParquetSettings { path: "*.parquet".into(), ..Default::default() };
+fn open(dir: &Path, change: impl FnOnce(&mut ColumnarSettings)) -> ColumnarSource {
+    let mut settings = ColumnarSettings { path: "*.parquet".into(), ..Default::default() };
     change(&mut settings);
-    ParquetSource::open(settings, dir, &dir.join(".state")).unwrap()
+    ColumnarSource::open(Format::Parquet, settings, dir, &dir.join(".state")).unwrap()
 }
 
 /// With sizes that make every path short.
-fn tiny(dir: &Path) -> ParquetSource {
+fn tiny(dir: &Path) -> ColumnarSource {
     let source = open(dir, |_| ());
     let shared = Arc::into_inner(source.shared).unwrap();
     let shared = Shared { sizes: Sizes { cheap: 0, run: 20_000 }, ..shared };
-    ParquetSource { shared: Arc::new(shared), sorted: source.sorted }
+    ColumnarSource { shared: Arc::new(shared), sorted: source.sorted }
 }
 
 fn columns(survey: &Survey) -> Columns {
@@ -141,21 +141,70 @@ fn type_of(survey: &Survey, name: &str) -> ColumnType {
     survey.columns.iter().find(|c| c.name == name).unwrap().ty
 }
 
-/// What the conformance suite reads: 240 shuffled hours in small row groups, some times NULL.
-pub(super) fn given() -> crate::testkit::source_suite::Given<tempfile::TempDir> {
+/// Writes the batch in parts.
+type Writer = fn(&Path, &RecordBatch);
+
+fn given_as(
+    format: Format,
+    write: Writer,
+) -> crate::testkit::source_suite::Given<tempfile::TempDir> {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("a.parquet");
+    let path = dir.path().join(format!("a.{}", format.key()));
     let put = move |of: i64| {
         let order = |i: i64| i * 77 % 240;
         let times: TimestampMicrosecondArray =
             (0..250).map(|i| (i < 240).then(|| START + order(i) * HOUR)).collect();
         let times: ArrayRef = Arc::new(times.with_timezone("UTC"));
-        write(&path, vec![("t", times), ("v", numbers((0..250).map(|i| i * of)))], 50);
+        let columns = vec![("t", times), ("v", numbers((0..250).map(|i| i * of)))];
+        write(&path, &RecordBatch::try_from_iter_with_nullable(nullable(columns)).unwrap());
     };
     put(1);
-    let source = Arc::new(tiny(dir.path()));
+    let settings = ColumnarSettings { path: format!("*.{}", format.key()), ..Default::default() };
+    let state = dir.path().join(".state");
+    let source = ColumnarSource::open(format, settings, dir.path(), &state).unwrap();
+    let shared = Arc::into_inner(source.shared).unwrap();
+    let shared = Shared { sizes: Sizes { cheap: 0, run: 20_000 }, ..shared };
+    let source = Arc::new(ColumnarSource { shared: Arc::new(shared), sorted: source.sorted });
     let change = Box::new(move || put(2));
     crate::testkit::source_suite::Given { source, time: "t", change, _keep: dir }
+}
+
+fn nullable(columns: Vec<(&str, ArrayRef)>) -> impl Iterator<Item = (&str, ArrayRef, bool)> {
+    columns.into_iter().map(|(name, array)| (name, array, true))
+}
+
+fn parts(rows: &RecordBatch) -> impl Iterator<Item = RecordBatch> {
+    (0..rows.num_rows()).step_by(50).map(|at| rows.slice(at, 50.min(rows.num_rows() - at)))
+}
+
+/// What the conformance suite reads: 240 shuffled hours in small row groups, some times NULL.
+pub(super) fn given() -> crate::testkit::source_suite::Given<tempfile::TempDir> {
+    given_as(Format::Parquet, |path, rows| {
+        let names: Vec<_> = rows.schema().fields().iter().map(|f| f.name().clone()).collect();
+        let columns = names.iter().map(String::as_str).zip(rows.columns().iter().cloned());
+        write(path, columns.collect(), 50);
+    })
+}
+
+/// The same as a record batch each.
+pub(super) fn given_arrow() -> crate::testkit::source_suite::Given<tempfile::TempDir> {
+    given_as(Format::Arrow, |path, rows| {
+        let file = File::create(path).unwrap();
+        let mut writer = arrow::ipc::writer::FileWriter::try_new(file, &rows.schema()).unwrap();
+        parts(rows).for_each(|part| writer.write(&part).unwrap());
+        writer.finish().unwrap();
+    })
+}
+
+/// The same as a block each.
+pub(super) fn given_avro() -> crate::testkit::source_suite::Given<tempfile::TempDir> {
+    given_as(Format::Avro, |path, rows| {
+        let file = File::create(path).unwrap();
+        let schema = rows.schema().as_ref().clone();
+        let mut writer = arrow_avro::writer::AvroWriter::new(file, schema).unwrap();
+        parts(rows).for_each(|part| writer.write(&part).unwrap());
+        writer.finish().unwrap();
+    })
 }
 
 #[test]
@@ -242,7 +291,7 @@ fn files_may_differ_only_where_the_spec_says_so() {
     f.file("d.parquet", vec![("t", hours([3])), ("w", Arc::new(Float64Array::from(vec![0.5])))]);
     let error = f.survey_error();
     assert_eq!(error.message(), "`d.parquet` has column `w` as float, `c.parquet` as integer");
-    let typed = |s: &mut ParquetSettings| {
+    let typed = |s: &mut ColumnarSettings| {
         s.schema = Schema::Union;
         s.types = [("w".to_owned(), "float64".to_owned())].into();
     };
@@ -342,7 +391,7 @@ fn a_sorted_copy_goes_on_where_it_stopped() {
     };
     let all = runs();
     assert!(all > 3, "{all}");
-    let sum = |source: &ParquetSource| {
+    let sum = |source: &ColumnarSource| {
         let mut seen = Vec::new();
         for slice in &slices {
             let got = wait(read(source, &survey, &plan, *slice)).unwrap();

@@ -71,8 +71,8 @@ impl Shared {
         let key = idents(columns.iter().take(columns.key_width()).map(|c| c.name.as_str()))?;
         let (name, time) = (self.name.sql()?, ident(time)?);
         let sql = format!(
-            "SELECT {} FROM {name} WHERE {condition} GROUP BY {key} HAVING pg_catalog.count(*) > 1 ORDER BY 1 \
-             LIMIT {TOLD}",
+            "SELECT {} FROM {name} WHERE {condition} GROUP BY {key} \
+             HAVING pg_catalog.count(*) > 1 ORDER BY 1 LIMIT {TOLD}",
             micros(&time)
         );
         let answer = self.server.ask(&sql, &format!("cannot recount {}", self.name)).await?;

@@ -13,13 +13,16 @@ use super::postgres;
 use super::problem::Problem;
 use super::raw::{RawSource, RawTarget};
 use super::raw_ends::{
-    RawCompression, RawCsv, RawDecimal, RawEncoding, RawNdjson, RawParquet, RawSchema,
+    RawColumnar, RawCompression, RawCsv, RawDecimal, RawEncoding, RawNdjson, RawSchema,
     RawSourceConnector, RawTargetConnector,
 };
 use super::read::Field;
 use super::resolve::check_zone;
 use super::tree::Mark;
 use super::types::RawTypes;
+
+/// Connectors that stand before a path.
+const KINDS: [&str; 6] = ["arrow", "avro", "csv", "delta", "ndjson", "parquet"];
 
 /// The source, ready to open.
 pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -> Option<Endpoint> {
@@ -29,16 +32,16 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
         }
         RawSource::Url(text) => {
             let (kind, path) = match text.split_once(':') {
-                Some((kind @ ("csv" | "delta" | "ndjson" | "parquet"), path)) => (Some(kind), path),
+                Some((kind, path)) if KINDS.contains(&kind) => (Some(kind), path),
                 _ => (kind_of(text), text.as_str()),
             };
             let Some(kind) = kind else {
                 let problem = Problem::at(mark, "`source` does not tell what it is");
                 problems.push(problem.hint(
                     "a path that ends with `.csv`, `.ndjson`, `.jsonl` (also with `.gz`, `.zst`, \
-                     `.bz2` or `.xz` behind) or `.parquet`, `csv:path`, `ndjson:path`, \
-                     `parquet:path`, `delta:path`, `postgres://host/db?table=...`, or \
-                     `{ csv: { path: ... } }`",
+                     `.bz2` or `.xz` behind), `.parquet`, `.arrow`, `.feather` or `.avro`; a path \
+                     behind `csv:`, `ndjson:`, `parquet:`, `arrow:`, `avro:` or `delta:`; \
+                     `postgres://host/db?table=...`; or `{ csv: { path: ... } }`",
                 ));
                 return None;
             };
@@ -46,20 +49,24 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
             Some(match kind {
                 "delta" => delta(path),
                 "ndjson" => ndjson(path, None, problems),
-                "parquet" => parquet(path, None, problems),
-                _ => csv(path, None, problems),
+                "csv" => csv(path, None, problems),
+                _ => columnar(kind, path, None, problems),
             })
         }
         RawSource::Connector(connectors) => {
             let RawSourceConnector {
+                arrow,
+                avro,
                 csv: text,
                 delta: table,
                 ndjson: objects,
-                parquet: files,
+                parquet,
                 postgres: server,
             } = &**connectors;
-            let keys = [text.key, table.key, objects.key, files.key, server.key];
-            let known = "`csv`, `delta`, `ndjson`, `parquet` or `postgres`";
+            let typed = [("parquet", parquet), ("arrow", arrow), ("avro", avro)];
+            let keys = [text.key, table.key, objects.key, server.key];
+            let keys = keys.into_iter().chain(typed.map(|(_, field)| field.key));
+            let known = "`csv`, `ndjson`, `parquet`, `arrow`, `avro`, `delta` or `postgres`";
             one(keys, "source", known, mark, problems)?;
             if let Some(raw) = server.get() {
                 return postgres::source(raw, problems);
@@ -74,10 +81,11 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
                 check_path(path, "source.ndjson.path", raw.path.mark, problems);
                 return Some(ndjson(path, Some(raw), problems));
             }
-            if let Some(raw) = files.get() {
+            for (key, field) in typed {
+                let Some(raw) = field.get() else { continue };
                 let path = raw.path.get()?;
-                check_path(path, "source.parquet.path", raw.path.mark, problems);
-                return Some(parquet(path, Some(raw), problems));
+                check_path(path, &format!("source.{key}.path"), raw.path.mark, problems);
+                return Some(columnar(key, path, Some(raw), problems));
             }
             let raw = text.get()?;
             let path = raw.path.get()?;
@@ -97,7 +105,10 @@ fn kind_of(path: &str) -> Option<&'static str> {
     if ["ndjson", "jsonl"].iter().any(|ending| ends(packed.unwrap_or(path), ending)) {
         return Some("ndjson");
     }
-    ends(path, "parquet").then_some("parquet")
+    if ends(path, "feather") {
+        return Some("arrow");
+    }
+    ["parquet", "arrow", "avro"].into_iter().find(|ending| ends(path, ending))
 }
 
 /// The target, ready to open.
@@ -134,8 +145,8 @@ pub(super) fn target(raw: &RawTarget, mark: Mark, problems: &mut Vec<Problem>) -
 
 /// Whether exactly one connector is named; else that is a problem, unless another key was reported
 /// already.
-fn one<const N: usize>(
-    keys: [Option<Mark>; N],
+fn one(
+    keys: impl IntoIterator<Item = Option<Mark>>,
     what: &str,
     known: &str,
     mark: Mark,
@@ -181,12 +192,17 @@ fn delta(path: &str) -> Endpoint {
     }
 }
 
-/// All settings of Parquet files decide which rows are meant, and none is a secret.
-fn parquet(path: &str, raw: Option<&RawParquet>, problems: &mut Vec<Problem>) -> Endpoint {
+/// All settings of such files decide which rows are meant, and none is a secret.
+fn columnar(
+    key: &str,
+    path: &str,
+    raw: Option<&RawColumnar>,
+    problems: &mut Vec<Problem>,
+) -> Endpoint {
     let mut settings = json!({ "path": path });
     if let Some(raw) = raw {
-        check_zone(&raw.timezone, "source.parquet.timezone", problems);
-        check_format(&raw.time_format, "source.parquet.time_format", problems);
+        check_zone(&raw.timezone, &format!("source.{key}.timezone"), problems);
+        check_format(&raw.time_format, &format!("source.{key}.time_format"), problems);
         let times = [
             ("timezone", json!(raw.timezone.or("UTC".into())), json!("UTC")),
             ("time_format", json!(raw.time_format.get()), Value::Null),
@@ -195,7 +211,12 @@ fn parquet(path: &str, raw: Option<&RawParquet>, problems: &mut Vec<Problem>) ->
         put_given(&mut settings, columns(&raw.schema, &raw.types));
     }
     let list = raw.and_then(|r| r.checksums.get());
-    files("parquet", settings, list, format!("Parquet {path}"))
+    let name = match key {
+        "arrow" => "Arrow",
+        "avro" => "Avro",
+        _ => "Parquet",
+    };
+    files(key, settings, list, format!("{name} {path}"))
 }
 
 /// All settings of NDJSON files decide which rows are meant, and none is a secret.

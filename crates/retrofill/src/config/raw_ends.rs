@@ -8,6 +8,10 @@ section! {
     /// Exactly one connector that rows can be read from.
     #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
     pub(super) struct RawSourceConnector needs [] {
+        /// Arrow IPC files, also called Feather 2.
+        pub(super) arrow: RawColumnar,
+        /// Avro files.
+        pub(super) avro: RawColumnar,
         /// CSV files.
         pub(super) csv: RawCsv,
         /// A Delta Lake table.
@@ -15,7 +19,7 @@ section! {
         /// NDJSON files.
         pub(super) ndjson: RawNdjson,
         /// Parquet files.
-        pub(super) parquet: RawParquet,
+        pub(super) parquet: RawColumnar,
         /// A PostgreSQL table.
         pub(super) postgres: RawPostgresSource,
     }
@@ -126,10 +130,11 @@ section! {
 }
 
 section! {
-    /// Parquet files. Types are those of the files; whole numbers without a sign become ones of 64
-    /// bits, or decimals where one needs it; nanoseconds stay where a time needs them. Columns of
-    /// lists, maps and structs are refused.
-    pub(super) struct RawParquet needs ["path"] {
+    /// Files of typed columns: Parquet, Arrow IPC, Avro. Types are those of the files; whole numbers
+    /// without a sign become ones of 64 bits, or decimals where one needs it; nanoseconds stay where
+    /// a time needs them. Columns of lists, maps, structs and unions (but of one type with null) are
+    /// refused.
+    pub(super) struct RawColumnar needs ["path"] {
         /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`. Files are read in the order
         /// of their paths.
         pub(super) path: String,

@@ -67,6 +67,70 @@ fn ndjson_files_are_loaded_whole() {
     }
 }
 
+/// Arrow and Avro, compressed in every way, in order and without.
+#[test]
+fn typed_files_are_loaded_whole() {
+    if !judge::here("formats::typed_files_are_loaded_whole") {
+        return;
+    }
+    for kind in ["arrow", "avro"] {
+        for (order, every) in [("time_hour", "1mo"), ("hash(time_hour, origin)", "1d")] {
+            let job = Job::example();
+            let dir = job.path("typed");
+            let mut made = judge(&["typed", dir.to_str().unwrap(), kind, order]);
+            Ran::from(made.args(job.sources()).output().unwrap()).ended(0);
+            let spec = format!(
+                "name: typed\nsource: \"{kind}:typed/*\"\ntarget: delta:out\n\
+                 rows: {{ time: time_hour, key: [origin] }}\nrange: {{ every: {every} }}\n"
+            );
+            fs::write(job.path("backfill.yaml"), spec).unwrap();
+            let last = job.run().ended(0).json();
+            assert_eq!(last["rows"]["written"], 26_115, "{kind}: {last}");
+            assert_eq!(judge::equal(&job), 26_115, "{kind}");
+            job.call("verify", &[]).ended(0);
+            job.nothing_to_do();
+        }
+    }
+}
+
+/// Every byte of a file that decides what its rows are is seen to have changed.
+#[test]
+fn changed_and_damaged_typed_files_are_named() {
+    if !judge::here("formats::changed_and_damaged_typed_files_are_named") {
+        return;
+    }
+    for kind in ["arrow", "avro"] {
+        let job = Job::example();
+        let dir = job.path("typed");
+        let mut made = judge(&["typed", dir.to_str().unwrap(), kind, "time_hour"]);
+        Ran::from(made.args(job.sources()).output().unwrap()).ended(0);
+        let spec = format!(
+            "name: typed\nsource: {{ {kind}: {{ path: typed/* }} }}\ntarget: delta:out\n\
+             rows: {{ time: time_hour, key: [origin] }}\nrange: {{ every: 1mo }}\n"
+        );
+        fs::write(job.path("backfill.yaml"), spec).unwrap();
+        job.call("plan", &[]).ended(0);
+        let file = fs::read_dir(&dir).unwrap().map(|f| f.unwrap().path()).min().unwrap();
+        let good = fs::read(&file).unwrap();
+        // In the midst of the rows of the first month.
+        let mut bad = good.clone();
+        let middle = bad.len() / 2;
+        bad[middle] ^= 1;
+        fs::write(&file, &bad).unwrap();
+        let ran = job.call("run", &[]).ended(1);
+        assert!(format!("{}{}", ran.stdout, ran.stderr).contains("stale"), "{ran:?}");
+        fs::write(&file, &good[..good.len() - 7]).unwrap();
+        let ran = job.call("run", &["--replan"]).ended(2);
+        assert!(ran.stderr.contains("is damaged"), "{}", ran.stderr);
+        fs::write(&file, "time_hour,origin\n").unwrap();
+        let ran = job.call("run", &["--replan"]).ended(2);
+        assert!(ran.stderr.contains("is not an"), "{}", ran.stderr);
+        fs::write(&file, good).unwrap();
+        job.call("run", &["--replan"]).ended(0);
+        assert_eq!(judge::equal(&job), 26_115, "{kind}");
+    }
+}
+
 /// Rows without order in few row groups, slices of a day: one pass sorts them.
 #[test]
 fn shuffled_parquet_files_are_loaded_whole() {

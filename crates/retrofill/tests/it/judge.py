@@ -13,6 +13,9 @@
     judge.py types TABLE                      the columns with their types, as JSON
     judge.py pack DIR ORDER GROUP CSV...      the rows as Parquet files of that order, in row groups
                                               of so many rows, each file compressed in another way
+    judge.py objects DIR ORDER CSV...         the same as NDJSON files, every second one packed
+    judge.py typed DIR KIND ORDER CSV...      the same as Arrow (`arrow`) or Avro (`avro`) files of
+                                              many batches or blocks, compressed in all ways
 
 The log is replayed here from its JSON entries, beside what the `deltalake` package makes of it.
 Exit code 0 when all is as it should be, 1 with the difference when not.
@@ -27,6 +30,7 @@ import urllib.parse
 
 import duckdb
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
@@ -148,6 +152,39 @@ def objects(directory, order, files):
         con.execute(f"COPY (SELECT * FROM read_csv({literal(path)}, header = true, nullstr = 'NA', "
                     "sample_size = -1, types = {'time_hour': 'VARCHAR'}) "
                     f"ORDER BY {order}) TO {literal(to)} (FORMAT json{kind})")
+
+
+def typed(directory, kind, order, files):
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
+    os.makedirs(directory, exist_ok=True)
+    for i, path in enumerate(files):
+        held = con.execute(
+            "SELECT * REPLACE (CAST(time_hour AS TIMESTAMPTZ) AS time_hour) FROM "
+            f"read_csv({literal(path)}, header = true, nullstr = 'NA', sample_size = -1) "
+            f"ORDER BY {order}").to_arrow_table()
+        to = os.path.join(directory, f"{pathlib.Path(path).stem}.{kind}")
+        {"arrow": arrow_file, "avro": avro_file}[kind](held, to, i)
+
+
+def arrow_file(held, to, number):
+    at = held.schema.get_field_index("origin")
+    held = held.set_column(at, "origin", held.column(at).combine_chunks().dictionary_encode())
+    ways = ["lz4", "zstd", "uncompressed"]
+    feather.write_feather(held, to, compression=ways[number % len(ways)], chunksize=700)
+
+
+def avro_file(held, to, number):
+    import fastavro
+    kinds = {"int64": "long", "double": "double", "string": "string",
+             "timestamp[us, tz=UTC]": {"type": "long", "logicalType": "timestamp-micros"}}
+    fields = [{"name": f.name, "type": ["null", kinds[str(f.type)]]} for f in held.schema]
+    places = {"type": "enum", "name": "Place", "symbols": ["LGA", "JFK", "EWR"]}
+    fields = [f | {"type": places} if f["name"] == "origin" else f for f in fields]
+    ways = ["null", "deflate", "bzip2", "xz"]
+    with open(to, "wb") as out:
+        fastavro.writer(out, {"type": "record", "name": "Row", "fields": fields},
+                        held.to_pylist(), codec=ways[number % len(ways)], sync_interval=20_000)
 
 
 def doubled(table, column):
@@ -289,6 +326,8 @@ def main(args):
         pack(args[1], args[2], int(args[3]), args[4:])
     elif len(args) >= 4 and args[0] == "objects":
         objects(args[1], args[2], args[3:])
+    elif len(args) >= 5 and args[0] == "typed":
+        typed(args[1], args[2], args[3], args[4:])
     elif len(args) == 3 and args[0] == "doubled":
         doubled(args[1], args[2])
     elif len(args) == 2 and args[0] == "types":

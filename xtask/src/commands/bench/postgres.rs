@@ -72,7 +72,15 @@ pub(super) fn run(args: &[String]) -> Done {
         figures.copy_split.push(rivals.copy("", &["half.0.csv", "half.1.csv"])?);
         figures.keyed.push(rivals.ours(true)?);
         figures.copy_keyed.push(rivals.copy(KEY, &["metrics.csv"])?);
-        println!("run {run} of {runs} done");
+        let last = |of: &[f64]| of.last().copied().unwrap_or(f64::NAN);
+        println!(
+            "run {run} of {runs}: {:.2} s beside {:.2} and {:.2} of `\\copy`; keyed {:.2} beside {:.2}",
+            figures.plain.last().map_or(f64::NAN, |m| m.seconds),
+            last(&figures.copy),
+            last(&figures.copy_split),
+            figures.keyed.last().map_or(f64::NAN, |m| m.seconds),
+            last(&figures.copy_keyed)
+        );
     }
     figures.others = rivals.others(consent)?;
     figures.rerun = rivals.reruns(runs)?;
