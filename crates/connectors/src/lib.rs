@@ -9,6 +9,7 @@
 pub mod columnar;
 pub mod delta;
 pub mod files;
+pub mod folder;
 pub mod postgres;
 pub mod transform;
 
@@ -32,6 +33,8 @@ pub enum Connector {
     Csv,
     /// A Delta table.
     Delta,
+    /// A folder of files.
+    Files,
     /// NDJSON files.
     Ndjson,
     /// Parquet files.
@@ -46,6 +49,7 @@ impl Connector {
         match key {
             "csv" => Ok(Connector::Csv),
             "delta" => Ok(Connector::Delta),
+            "files" => Ok(Connector::Files),
             "ndjson" => Ok(Connector::Ndjson),
             "parquet" => Ok(Connector::Parquet),
             "postgres" => Ok(Connector::Postgres),
@@ -79,6 +83,10 @@ pub fn open_source(
             Arc::new(files::FileSource::open(settings(endpoint)?, base_dir, state_dir)?)
         }
         (Connector::Delta, _) => Arc::new(delta::DeltaTarget::open(settings(endpoint)?, base_dir)?),
+        (Connector::Files, _) => {
+            return Err(Error::config("`files` is a target, not a source")
+                .hint("read its files with `csv`, `ndjson` or `parquet` and a pattern"));
+        }
         (Connector::Parquet, _) => {
             Arc::new(columnar::ParquetSource::open(settings(endpoint)?, base_dir, state_dir)?)
         }
@@ -103,12 +111,13 @@ fn transformed(text: &str) -> Result<Transform> {
 pub fn open_target(endpoint: &Endpoint, base_dir: &Path) -> Result<Arc<dyn Target>> {
     Ok(match Connector::of(&endpoint.connector)? {
         Connector::Delta => Arc::new(delta::DeltaTarget::open(settings(endpoint)?, base_dir)?),
+        Connector::Files => Arc::new(folder::FolderTarget::open(settings(endpoint)?, base_dir)?),
         Connector::Postgres => {
             Arc::new(postgres::PostgresTarget::open(settings(endpoint)?, base_dir)?)
         }
         Connector::Csv | Connector::Ndjson | Connector::Parquet => {
             let what = format!("`{}` is a source, not a target", endpoint.connector);
-            return Err(Error::config(what).hint("targets: delta, postgres"));
+            return Err(Error::config(what).hint("targets: delta, files, postgres"));
         }
     })
 }
