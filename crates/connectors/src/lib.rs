@@ -9,6 +9,7 @@
 pub mod columnar;
 pub mod delta;
 pub mod files;
+pub mod folder;
 pub mod postgres;
 pub mod transform;
 
@@ -37,6 +38,8 @@ pub enum Connector {
     Csv,
     /// A Delta table.
     Delta,
+    /// A folder of files.
+    Files,
     /// NDJSON files.
     Ndjson,
     /// Parquet files.
@@ -53,6 +56,7 @@ impl Connector {
             "avro" => Ok(Connector::Avro),
             "csv" => Ok(Connector::Csv),
             "delta" => Ok(Connector::Delta),
+            "files" => Ok(Connector::Files),
             "ndjson" => Ok(Connector::Ndjson),
             "parquet" => Ok(Connector::Parquet),
             "postgres" => Ok(Connector::Postgres),
@@ -93,6 +97,10 @@ pub fn open_source(
         (Connector::Arrow, _) => columnar(Format::Arrow)?,
         (Connector::Avro, _) => columnar(Format::Avro)?,
         (Connector::Parquet, _) => columnar(Format::Parquet)?,
+        (Connector::Files, _) => {
+            return Err(Error::config("`files` is a target, not a source")
+                .hint("read its files with `csv`, `ndjson` or `parquet` and a pattern"));
+        }
         (Connector::Postgres, _) => {
             Arc::new(postgres::PostgresSource::open(settings(endpoint)?, base_dir)?)
         }
@@ -114,6 +122,7 @@ fn transformed(text: &str) -> Result<Transform> {
 pub fn open_target(endpoint: &Endpoint, base_dir: &Path) -> Result<Arc<dyn Target>> {
     Ok(match Connector::of(&endpoint.connector)? {
         Connector::Delta => Arc::new(delta::DeltaTarget::open(settings(endpoint)?, base_dir)?),
+        Connector::Files => Arc::new(folder::FolderTarget::open(settings(endpoint)?, base_dir)?),
         Connector::Postgres => {
             Arc::new(postgres::PostgresTarget::open(settings(endpoint)?, base_dir)?)
         }
@@ -123,7 +132,7 @@ pub fn open_target(endpoint: &Endpoint, base_dir: &Path) -> Result<Arc<dyn Targe
         | Connector::Ndjson
         | Connector::Parquet => {
             let what = format!("`{}` is a source, not a target", endpoint.connector);
-            return Err(Error::config(what).hint("targets: delta, postgres"));
+            return Err(Error::config(what).hint("targets: delta, files, postgres"));
         }
     })
 }

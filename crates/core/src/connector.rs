@@ -281,6 +281,14 @@ pub trait Target: Source {
     /// The table's columns as they are, in the table's order; none where there is no table.
     async fn table(&self) -> Result<Option<Vec<FieldType>>>;
 
+    /// Asked where [`Target::table`] says none, once the source's columns are known: the columns of
+    /// a table that does not tell the types of its values, in types that its values and the
+    /// source's both have. `time` is the name of the time column. None where there is no table.
+    async fn untyped(&self, source: &[FieldType], time: &str) -> Result<Option<Vec<FieldType>>> {
+        let _ = (source, time);
+        Ok(None)
+    }
+
     /// The type in which the target would keep a column of this type, or an error that says
     /// what would be lost.
     fn keeps(&self, ty: ColumnType) -> Result<ColumnType>;

@@ -228,6 +228,11 @@ impl Job {
             progress,
         };
         let survey = source.survey(&request).await.map_err(|e| self.pointed(e))?;
+        let table = match table {
+            None => target.untyped(&survey.columns, &request.time).await,
+            table => Ok(table),
+        };
+        let table = table.map_err(|e| self.pointed(e))?;
         let (columns, notes) = resolve_columns(
             (&self.spec.rows, &self.spec.write),
             &survey.columns,

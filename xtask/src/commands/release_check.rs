@@ -122,6 +122,12 @@ fn tasks(args: &[String]) -> Done<Vec<Task>> {
             how: "`docs/facts`".into(),
             work: Box::new(facts::run),
         },
+        Task {
+            name: "csv-append",
+            what: "a folder that PySpark appends to: killed, run twice, read by PySpark".into(),
+            how: "`examples/csv-append/spark.py`".into(),
+            work: Box::new(facts::csv_append),
+        },
         bench("trunk", "speed and memory of CSV to Delta, see benchmarks"),
         bench("plan", "100,000 slices, see benchmarks"),
         bench("postgres", "speed of CSV to PostgreSQL, see benchmarks"),

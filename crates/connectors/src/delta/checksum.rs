@@ -19,18 +19,18 @@ use super::receipts;
 const CHUNK: u64 = 1024 * 1024;
 
 /// Sums up what is written through it.
-pub(super) struct Summing<W> {
+pub(crate) struct Summing<W> {
     inner: W,
     sum: Box<Xxh3>,
 }
 
 impl<W: Write> Summing<W> {
-    pub(super) fn new(inner: W) -> Self {
+    pub(crate) fn new(inner: W) -> Self {
         Summing { inner, sum: Box::default() }
     }
 
     /// What was written into, and its checksum.
-    pub(super) fn finish(self) -> (W, String) {
+    pub(crate) fn finish(self) -> (W, String) {
         (self.inner, hex(&self.sum))
     }
 }
@@ -63,7 +63,7 @@ fn of_file(file: &DiskFile) -> io::Result<String> {
 }
 
 /// Whether a file has just the bytes that were written; one that is gone has not. Blocks.
-pub(super) fn is_intact(durable: &Durable, path: &str, sum: &str) -> Result<bool> {
+pub(crate) fn is_intact(durable: &Durable, path: &str, sum: &str) -> Result<bool> {
     let read = durable.disk().open(path).and_then(|file| of_file(&file));
     match read {
         Ok(found) => Ok(found == sum),

@@ -119,7 +119,7 @@ impl FileWriter {
 }
 
 /// Slice ids stand in file names; whatever could part a path or need escapes does not.
-pub(super) fn plain(id: &str) -> String {
+pub(crate) fn plain(id: &str) -> String {
     let keep = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     id.chars().map(|c| if keep(c) { c } else { '_' }).collect()
 }

@@ -16,7 +16,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
 /// A disk that holds one table.
-pub(super) trait Disk: Debug + Send + Sync {
+pub(crate) trait Disk: Debug + Send + Sync {
     /// The path in words for messages.
     fn describe(&self, path: &str) -> String;
     /// Creates the table's own directory, durably, with its parents.
@@ -48,57 +48,57 @@ pub(super) trait Disk: Debug + Send + Sync {
 }
 
 /// A file being written.
-pub(super) trait DiskWrite: Write + Send {
+pub(crate) trait DiskWrite: Write + Send {
     /// Makes everything written durable.
     fn sync(&mut self) -> io::Result<()>;
 }
 
 /// A name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// The name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Whether it is a directory.
-    pub(super) is_dir: bool,
+    pub(crate) is_dir: bool,
 }
 
 /// What is known of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stat {
+pub(crate) struct Stat {
     /// Bytes.
-    pub(super) length: u64,
+    pub(crate) length: u64,
     /// Last change.
-    pub(super) modified: SystemTime,
+    pub(crate) modified: SystemTime,
     /// Whether it is a directory.
-    pub(super) is_dir: bool,
+    pub(crate) is_dir: bool,
 }
 
 /// Random access to the bytes of an open file.
-pub(super) trait ReadAt: Send + Sync {
+pub(crate) trait ReadAt: Send + Sync {
     /// Fills the buffer from this offset; `UnexpectedEof` where the file ends before.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
 /// A file open for reading, as the Parquet reader takes it.
 #[derive(Clone)]
-pub(super) struct DiskFile {
+pub(crate) struct DiskFile {
     bytes: Arc<dyn ReadAt>,
     length: u64,
 }
 
 impl DiskFile {
     /// A file of this length.
-    pub(super) fn new(bytes: Arc<dyn ReadAt>, length: u64) -> Self {
+    pub(crate) fn new(bytes: Arc<dyn ReadAt>, length: u64) -> Self {
         DiskFile { bytes, length }
     }
 
     /// Bytes of the file when it was opened.
-    pub(super) fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
     /// Some bytes of it.
-    pub(super) fn range(&self, offset: u64, length: u64) -> io::Result<Bytes> {
+    pub(crate) fn range(&self, offset: u64, length: u64) -> io::Result<Bytes> {
         let mut buffer = vec![0; length as usize];
         self.bytes.read_at(&mut buffer, offset)?;
         Ok(buffer.into())
@@ -106,7 +106,7 @@ impl DiskFile {
 }
 
 /// Reads a [`DiskFile`] from some offset to its end.
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     file: DiskFile,
     at: u64,
 }
@@ -140,13 +140,13 @@ impl ChunkReader for DiskFile {
 
 /// A directory of the file system.
 #[derive(Debug)]
-pub(super) struct RealDisk {
+pub(crate) struct RealDisk {
     root: PathBuf,
 }
 
 impl RealDisk {
     /// The table in this directory, which need not be there.
-    pub(super) fn new(root: PathBuf) -> Self {
+    pub(crate) fn new(root: PathBuf) -> Self {
         RealDisk { root }
     }
 

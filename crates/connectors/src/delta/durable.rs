@@ -17,7 +17,7 @@ const TEMPORARY: &str = ".retrofill-";
 
 /// How a file that must not replace another one was put.
 #[derive(Debug)]
-pub(super) enum Created {
+pub(crate) enum Created {
     /// It is there, durably.
     Done,
     /// The name was taken; nothing was changed.
@@ -30,32 +30,32 @@ pub(super) enum Created {
 
 /// Durable writing over a disk. All calls block.
 #[derive(Debug, Clone)]
-pub(super) struct Durable {
+pub(crate) struct Durable {
     disk: Arc<dyn Disk>,
     /// Directories that are there durably.
     known: Arc<Mutex<HashSet<String>>>,
 }
 
 /// A file under its temporary name.
-pub(super) struct Temporary {
+pub(crate) struct Temporary {
     /// Where it lies until it gets its name.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// Takes the bytes.
-    pub(super) file: Box<dyn DiskWrite>,
+    pub(crate) file: Box<dyn DiskWrite>,
 }
 
 /// The directory of a path; empty for a name in the table itself.
-pub(super) fn parent(path: &str) -> &str {
+pub(crate) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
 /// Whether a name is one of ours that never became a real one.
-pub(super) fn is_temporary(name: &str) -> bool {
+pub(crate) fn is_temporary(name: &str) -> bool {
     name.starts_with(TEMPORARY)
 }
 
 /// 32 random hex digits.
-pub(super) fn random_name() -> io::Result<String> {
+pub(crate) fn random_name() -> io::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(hex(&bytes))
@@ -63,18 +63,18 @@ pub(super) fn random_name() -> io::Result<String> {
 
 impl Durable {
     /// Over this disk.
-    pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
+    pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
         Durable { disk, known: Arc::default() }
     }
 
     /// The disk below.
-    pub(super) fn disk(&self) -> &Arc<dyn Disk> {
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
         &self.disk
     }
 
     /// Makes a directory with its parents, durably. Even one that is there is synced once: its
     /// maker may not have come so far.
-    pub(super) fn ensure_dir(&self, path: &str) -> io::Result<()> {
+    pub(crate) fn ensure_dir(&self, path: &str) -> io::Result<()> {
         let known = |p: &str| self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(p);
         if known(path) {
             return Ok(());
@@ -94,7 +94,7 @@ impl Durable {
     }
 
     /// Begins a file in this directory under a temporary name.
-    pub(super) fn begin(&self, dir: &str) -> io::Result<Temporary> {
+    pub(crate) fn begin(&self, dir: &str) -> io::Result<Temporary> {
         self.ensure_dir(dir)?;
         let begin = || -> io::Result<Temporary> {
             let name = format!("{TEMPORARY}{}.tmp", random_name()?);
@@ -124,7 +124,7 @@ impl Durable {
     }
 
     /// Takes away what is no longer wanted, as well as it can be.
-    pub(super) fn discard(&self, path: &str) {
+    pub(crate) fn discard(&self, path: &str) {
         if let Err(e) = self.disk.remove(path)
             && e.kind() != ErrorKind::NotFound
         {
@@ -133,7 +133,7 @@ impl Durable {
     }
 
     /// Gives a durable temporary file its name, unless the name is taken.
-    pub(super) fn publish(&self, temporary: &str, path: &str) -> Created {
+    pub(crate) fn publish(&self, temporary: &str, path: &str) -> Created {
         let linked = self.disk.link(temporary, path);
         self.discard(temporary);
         match linked {
@@ -148,7 +148,7 @@ impl Durable {
     }
 
     /// Puts a file that must not replace another one.
-    pub(super) fn create(&self, path: &str, bytes: &[u8]) -> Created {
+    pub(crate) fn create(&self, path: &str, bytes: &[u8]) -> Created {
         match self.written(path, bytes) {
             Ok(temporary) => self.publish(&temporary, path),
             Err(e) => Created::Not(e),
@@ -156,19 +156,19 @@ impl Durable {
     }
 
     /// Puts a file, replacing what is there. The name is durable after `sync_dir` of its parent.
-    pub(super) fn replace_unsynced(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn replace_unsynced(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = self.written(path, bytes)?;
         self.disk.rename(&temporary, path).inspect_err(|_| self.discard(&temporary))
     }
 
     /// Puts a file durably, replacing what is there.
-    pub(super) fn replace(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn replace(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         self.replace_unsynced(path, bytes)?;
         self.disk.sync_dir(parent(path))
     }
 
     /// A failure of the disk as an error that says where.
-    pub(super) fn error(&self, doing: &str, path: &str, cause: io::Error) -> Error {
+    pub(crate) fn error(&self, doing: &str, path: &str, cause: io::Error) -> Error {
         let message = format!("cannot {doing} `{}`", self.disk.describe(path));
         match cause.kind() {
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {

@@ -55,11 +55,15 @@ use retrofill_core::survey::Survey;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+// What other targets on a disk need too.
+pub(crate) use self::checksum::{Summing, is_intact};
+pub(crate) use self::datafile::plain;
+pub(crate) use self::disk::{DiskWrite, Entry as DirEntry, RealDisk};
+pub(crate) use self::durable::{Created, Durable, random_name};
 pub(crate) use self::scan::{footer, inside};
 
 use self::commit::Committer;
-use self::disk::{Disk, RealDisk};
-use self::durable::{Created, Durable};
+use self::disk::Disk;
 use self::load::DeltaLoad;
 use self::log::{Log, entry_path};
 

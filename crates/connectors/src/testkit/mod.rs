@@ -1,6 +1,6 @@
 //! What every connector is tested with.
 
-mod rows;
+pub(crate) mod rows;
 pub(crate) mod source_suite;
 pub(crate) mod suite;
 

@@ -15,9 +15,9 @@ use retrofill_core::error::Result;
 use retrofill_core::interval::Interval;
 
 pub(super) const SALT: [u8; 16] = [7; 16];
-pub(super) const HOUR: i64 = 3_600_000_000;
+pub(crate) const HOUR: i64 = 3_600_000_000;
 
-pub(super) fn columns() -> Arc<Columns> {
+pub(crate) fn columns() -> Arc<Columns> {
     let column = |name: &str, ty, role, position| Column {
         name: name.into(),
         ty,
@@ -40,7 +40,7 @@ pub(super) fn columns() -> Arc<Columns> {
 }
 
 /// Rows at these times, each with the series' name as its key and values made of `seed`.
-pub(super) fn rows(times: &[i64], series: &str, seed: i64) -> RecordBatch {
+pub(crate) fn rows(times: &[i64], series: &str, seed: i64) -> RecordBatch {
     let n = times.len() as i64;
     let int = |i: i64| (i % 3 != 0).then_some(i.wrapping_mul(seed));
     let arrays: Vec<(&str, ArrayRef)> = vec![
@@ -66,7 +66,7 @@ pub(super) fn rows(times: &[i64], series: &str, seed: i64) -> RecordBatch {
     RecordBatch::try_new(columns.arrow_schema(), ordered.collect()).expect("types fit")
 }
 
-pub(super) fn digest(rows: &RecordBatch) -> Digest {
+pub(crate) fn digest(rows: &RecordBatch) -> Digest {
     let mut digest = Digest::default();
     for hashes in Hasher::new(&columns(), &SALT).hash(rows).expect("rows can be hashed") {
         digest.add_row(&hashes);
@@ -76,7 +76,7 @@ pub(super) fn digest(rows: &RecordBatch) -> Digest {
 
 /// Sums up what it is given.
 #[derive(Default)]
-pub(super) struct Sum(pub(super) Digest);
+pub(crate) struct Sum(pub(crate) Digest);
 
 #[async_trait]
 impl RowSink for Sum {
@@ -86,7 +86,7 @@ impl RowSink for Sum {
     }
 }
 
-pub(super) fn hours(from: i64, to: i64) -> Interval {
+pub(crate) fn hours(from: i64, to: i64) -> Interval {
     let t = |h: i64| jiff::Timestamp::from_microsecond(h * HOUR).expect("in the calendar");
     Interval::new(t(from), t(to)).expect("not empty")
 }

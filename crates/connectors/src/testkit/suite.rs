@@ -23,7 +23,7 @@ use super::rows::{HOUR, SALT, Sum, columns, digest, hours, rows};
 pub(crate) trait Open<K>: Fn() -> (Arc<dyn Target>, K) {}
 impl<K, F: Fn() -> (Arc<dyn Target>, K)> Open<K> for F {}
 
-fn load(interval: Interval, generation: u64) -> SliceLoad {
+pub(crate) fn load(interval: Interval, generation: u64) -> SliceLoad {
     SliceLoad {
         plan: PlanId::new("0123456789abcdef0123456789abcdef"),
         slice: SliceId::of(interval.start()),
@@ -37,7 +37,7 @@ fn load(interval: Interval, generation: u64) -> SliceLoad {
     }
 }
 
-fn receipt(load: &SliceLoad, written: &Digest, before: &Digest) -> Receipt {
+pub(crate) fn receipt(load: &SliceLoad, written: &Digest, before: &Digest) -> Receipt {
     let mut after = before.clone();
     after.add(written);
     let counts = Counts { read: written.count, written: written.count, ..Counts::default() };
@@ -88,7 +88,11 @@ async fn visible(target: &dyn Target, interval: Interval) -> Digest {
 }
 
 /// Loads a slice up to the point before its commit.
-async fn filled(target: &dyn Target, slice: &SliceLoad, batch: &RecordBatch) -> Box<dyn Load> {
+pub(crate) async fn filled(
+    target: &dyn Target,
+    slice: &SliceLoad,
+    batch: &RecordBatch,
+) -> Box<dyn Load> {
     let mut load = target.begin(slice).await.expect("begun");
     let before = held(load.as_mut()).await;
     if batch.num_rows() > 0 {

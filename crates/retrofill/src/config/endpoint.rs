@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use retrofill_core::spec::Endpoint;
 use serde_json::{Value, json};
 
+use super::folder;
 use super::postgres;
 use super::problem::Problem;
 use super::raw::{RawSource, RawTarget};
@@ -118,22 +119,27 @@ pub(super) fn target(raw: &RawTarget, mark: Mark, problems: &mut Vec<Problem>) -
             postgres::from_url(text, mark, problems)
         }
         RawTarget::Url(text) => {
-            let Some(path) = text.strip_prefix("delta:") else {
+            let (kind, path) = text.split_once(':').unwrap_or(("", text));
+            if !matches!(kind, "delta" | "files") {
                 let problem = Problem::at(mark, "`target` does not tell what it is");
                 problems.push(problem.hint(
-                    "`delta:path`, `postgres://host/db?table=...`, or `{ delta: { path: ... } }`",
+                    "`delta:path`, `files:path`, `postgres://host/db?table=...`, or \
+                     `{ delta: { path: ... } }`",
                 ));
                 return None;
-            };
+            }
             check_path(path, "target", mark, problems);
-            Some(delta(path))
+            Some(if kind == "files" { folder::from_path(path) } else { delta(path) })
         }
         RawTarget::Connector(connectors) => {
-            let RawTargetConnector { delta: table, postgres: server } = &**connectors;
-            let keys = [table.key, server.key];
-            one(keys, "target", "`delta` or `postgres`", mark, problems)?;
+            let RawTargetConnector { delta: table, files, postgres: server } = &**connectors;
+            let keys = [table.key, files.key, server.key];
+            one(keys, "target", "`delta`, `files` or `postgres`", mark, problems)?;
             if let Some(raw) = server.get() {
                 return postgres::target(raw, problems);
+            }
+            if let Some(raw) = files.get() {
+                return folder::target(raw, problems);
             }
             let raw = table.get()?;
             let path = raw.path.get()?;
@@ -171,7 +177,7 @@ fn one(
     }
 }
 
-fn check_path(path: &str, what: &str, mark: Mark, problems: &mut Vec<Problem>) {
+pub(super) fn check_path(path: &str, what: &str, mark: Mark, problems: &mut Vec<Problem>) {
     if path.is_empty() {
         problems.push(Problem::at(mark, format!("`{what}` is an empty path")));
     } else if path.contains('\0') {
@@ -324,7 +330,7 @@ fn check_csv(raw: &RawCsv, delimiter: &str, quote: &str, problems: &mut Vec<Prob
     check_format(&raw.time_format, "source.csv.time_format", problems);
 }
 
-fn check_byte(field: &Field<String>, what: &str, problems: &mut Vec<Problem>) {
+pub(super) fn check_byte(field: &Field<String>, what: &str, problems: &mut Vec<Problem>) {
     let Some(text) = field.get() else { return };
     let good = text.len() == 1 && text.is_ascii() && !text.contains(['\n', '\r', '\0']);
     if !good {

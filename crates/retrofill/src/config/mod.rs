@@ -6,6 +6,7 @@
 
 mod after;
 mod endpoint;
+mod folder;
 mod notify;
 mod overrides;
 mod postgres;

@@ -67,7 +67,7 @@ pub(super) enum RawSource {
     Connector(Box<RawSourceConnector>),
 }
 
-/// A target: one connector by its key, or one text: `delta:./out`,
+/// A target: one connector by its key, or one text: `delta:./out`, `files:./folder`,
 /// `postgres://host/database?table=public.readings`.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]

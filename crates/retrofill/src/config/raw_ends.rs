@@ -31,6 +31,8 @@ section! {
     pub(super) struct RawTargetConnector needs [] {
         /// A Delta Lake table.
         pub(super) delta: RawDelta,
+        /// A folder of CSV, NDJSON or Parquet files.
+        pub(super) files: RawFolder,
         /// A PostgreSQL table.
         pub(super) postgres: RawPostgresTarget,
     }
@@ -130,10 +132,10 @@ section! {
 }
 
 section! {
-    /// Files of typed columns: Parquet, Arrow IPC, Avro. Types are those of the files; whole numbers
-    /// without a sign become ones of 64 bits, or decimals where one needs it; nanoseconds stay where
-    /// a time needs them. Columns of lists, maps, structs and unions (but of one type with null) are
-    /// refused.
+    /// Files of typed columns: Parquet, Arrow IPC, Avro. Types are those of the files; whole
+    /// numbers without a sign become ones of 64 bits, or decimals where one needs it; nanoseconds
+    /// stay where a time needs them. Columns of lists, maps, structs and unions (but of one type
+    /// with null) are refused.
     pub(super) struct RawColumnar needs ["path"] {
         /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`. Files are read in the order
         /// of their paths.
@@ -179,6 +181,42 @@ section! {
         /// read as it is then, and is stale where that is not what the plan saw.
         #[schemars(extend("default" = false))]
         pub(super) snapshot: bool,
+    }
+}
+
+section! {
+    /// A folder of files on a local disk as a target: each slice becomes one file, beside those
+    /// that other programs have written there. Created where there is none. Receipts lie inside, in
+    /// `_retrofill`. Modes `fill-missing` and `append`.
+    pub(super) struct RawFolder needs ["path"] {
+        /// The folder. What is in folders inside of it is not read.
+        pub(super) path: String,
+        /// What its files are. Default: csv.
+        #[schemars(extend("default" = "csv"))]
+        pub(super) format: RawFileFormat,
+        /// CSV: the one byte between fields. Default: `,`.
+        #[schemars(extend("default" = ","))]
+        pub(super) delimiter: String,
+        /// CSV: whether the first line of each file names the columns; else they are called
+        /// `column_1`, `column_2` and so on. Default: true.
+        #[schemars(extend("default" = true))]
+        pub(super) header: bool,
+        /// The time zone of times without one, as files of others may have them; then ours have
+        /// none either. An IANA name. Default: UTC.
+        #[schemars(extend("default" = "UTC"))]
+        pub(super) timezone: String,
+    }
+}
+
+choice! {
+    /// What the files of a folder are.
+    pub(super) enum RawFileFormat {
+        /// CSV, as RFC 4180 has it.
+        Csv = "csv",
+        /// A JSON object a line.
+        Ndjson = "ndjson",
+        /// Parquet.
+        Parquet = "parquet",
     }
 }
 

@@ -10,6 +10,7 @@ mod commands;
 mod compat;
 mod example;
 mod exec;
+mod folder;
 mod formats;
 mod gaps;
 mod growth;

@@ -74,7 +74,8 @@ pub(super) fn run(args: &[String]) -> Done {
         figures.copy_keyed.push(rivals.copy(KEY, &["metrics.csv"])?);
         let last = |of: &[f64]| of.last().copied().unwrap_or(f64::NAN);
         println!(
-            "run {run} of {runs}: {:.2} s beside {:.2} and {:.2} of `\\copy`; keyed {:.2} beside {:.2}",
+            "run {run} of {runs}: {:.2} s beside {:.2} and {:.2} of `\\copy`; keyed {:.2} beside \
+             {:.2}",
             figures.plain.last().map_or(f64::NAN, |m| m.seconds),
             last(&figures.copy),
             last(&figures.copy_split),

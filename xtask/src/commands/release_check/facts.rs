@@ -28,6 +28,20 @@ pub(super) fn run() -> Done {
     same("vmctl", &vmctl, &expected)
 }
 
+/// Loads history into a folder that Spark appends to, with the program as it is built for tests:
+/// only that can be held and killed between two steps.
+pub(super) fn csv_append() -> Done {
+    python::ensure(PYSPARK, Consent::Given)?;
+    shell::run(&mut shell::cargo(&["build"]))?;
+    let program = shell::built("debug", "retrofill").display().to_string();
+    let found = said("../../examples/csv-append/spark.py", &["check", &program])?;
+    let expected = json!({
+        "archive": 324, "before": 216, "killed": found["killed"], "loaded": 504, "again": 504,
+        "appended": 576, "exact": true
+    });
+    same("retrofill beside Spark", &found, &expected)
+}
+
 fn said(script: &str, args: &[&str]) -> Done<Value> {
     let mut program = command(python::interpreter(), &[]);
     program.arg(root().join("docs/facts").join(script)).args(args);

@@ -124,7 +124,11 @@ fn instant(time: i128) -> Result<Timestamp> {
 
 impl Searching {
     async fn new(search: Search) -> Result<Self> {
-        let (plan, table) = (search.plan.clone(), search.target.table().await?);
+        let (plan, target) = (search.plan.clone(), &search.target);
+        let table = match target.table().await? {
+            None => target.untyped(&plan.survey.columns, &plan.spec.rows.time).await?,
+            table => table,
+        };
         let intervals: Vec<_> = plan.slices.iter().map(|s| s.interval).collect();
         search.source.stage(&plan.survey, &plan.columns, &intervals).await?;
         let scope = plan.spec.write.scope.as_ref();

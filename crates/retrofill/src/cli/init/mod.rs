@@ -79,9 +79,11 @@ pub async fn execute(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
     let looked = tokio::task::spawn_blocking(move || guess(&ask)).await;
     let found = looked.map_err(|e| Error::bug("the look at the source broke off").because(e))??;
     let source = relocated(path, &args.out)?;
-    let target = match args.target.strip_prefix("delta:") {
-        Some(table) => format!("delta:{}", relocated(table, &args.out)?),
-        None => args.target.clone(),
+    let target = match args.target.split_once(':') {
+        Some((kind @ ("delta" | "files"), path)) => {
+            format!("{kind}:{}", relocated(path, &args.out)?)
+        }
+        _ => args.target.clone(),
     };
     let told = spec::tell(&found, args.timezone.is_some());
     let text = spec::write(&found, &told, &source, &target);

@@ -9,6 +9,11 @@ bad! {
     bad_no_connector: "source: {}\ntarget:\nrows:\n";
     bad_same_table: ends("delta:o", "{ delta: { path: o } }");
     bad_two_connectors: ends("{ csv: { path: a }, parquet: { path: b } }", "delta:o");
+    bad_folder: ends(
+        "files:a",
+        "{ files: { path: \"s3://b\", format: parquet, header: false, delimiter: ab, \
+         timezone: X } }",
+    );
     bad_parquet_words:
         ends("{ parquet: { path: a, timezone: Berlin, time_format: x } }", "delta:o");
 }
