@@ -10,8 +10,9 @@ use retrofill::signals::survive_file_limits;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Milliseconds after which unused memory goes back to the system. With the allocator's second,
-/// a busy load holds two or three times what it uses, the more the longer it runs.
-const PURGE_DELAY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "10");
+/// a busy load holds two or three times what it uses, the more the longer it runs; with a tenth of
+/// this, a tenth of its time goes into getting back what it gave away.
+const PURGE_DELAY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "100");
 
 /// Starts this program again, as the same process, with the allocator's setting: it is read from
 /// the environment before `main`.

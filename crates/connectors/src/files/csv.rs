@@ -10,11 +10,12 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2, memrchr};
+use memchr::{memchr, memrchr};
 
 use super::encoding;
 use super::json;
 use super::settings::Encoding;
+use super::stops::Stops;
 
 /// The longest record.
 pub(super) const LONGEST: usize = 16 << 20;
@@ -166,11 +167,23 @@ impl Dialect {
     /// Cuts the record that starts at `at` and tells its fields. `ended`: no more bytes follow.
     /// Fields told before `Bad` or `More` mean nothing.
     #[inline]
-    pub(super) fn cut(
+    pub(super) fn cut(self, bytes: &[u8], at: usize, ended: bool, field: impl FnMut(Field)) -> Cut {
+        self.cut_next(bytes, at, ended, &mut self.stops(), field)
+    }
+
+    /// What finds the ends of fields in one buffer.
+    pub(super) fn stops(self) -> Stops {
+        Stops::new(self.delimiter)
+    }
+
+    /// [`cut`](Self::cut), for one record of many in a buffer.
+    #[inline]
+    pub(super) fn cut_next(
         self,
         bytes: &[u8],
         at: usize,
         ended: bool,
+        stops: &mut Stops,
         mut field: impl FnMut(Field),
     ) -> Cut {
         let mut i = at;
@@ -182,7 +195,7 @@ impl Dialect {
                 }
                 continue;
             }
-            let Some(n) = memchr2(self.delimiter, b'\n', &bytes[i..]) else {
+            let Some(stop) = stops.next(bytes, i) else {
                 if !ended {
                     return more(bytes, at);
                 }
@@ -190,7 +203,6 @@ impl Dialect {
                 field(plain(i, end));
                 return record(at, end, bytes.len());
             };
-            let stop = i + n;
             if bytes[stop] == b'\n' {
                 let end = without_return(bytes, i, stop);
                 field(plain(i, end));
@@ -277,9 +289,9 @@ impl Dialect {
         if memchr(self.quote, bytes).is_none() {
             return memrchr(b'\n', bytes).map_or(0, |n| n + 1);
         }
-        let mut at = 0;
+        let (mut at, mut stops) = (0, self.stops());
         while at < bytes.len() {
-            match self.cut(bytes, at, false, |_| ()) {
+            match self.cut_next(bytes, at, false, &mut stops, |_| ()) {
                 Cut::Record { next, .. } | Cut::Bad { next, .. } => at = next,
                 Cut::More => break,
             }

@@ -32,6 +32,7 @@ mod settings;
 pub(crate) mod sorted_copy;
 mod stage;
 mod staging;
+mod stops;
 mod survey;
 mod taker;
 mod texts;

@@ -5,6 +5,7 @@ use memchr::memchr;
 use super::csv::{Cut, Dialect, Field, Format, LONGEST, Problem, without_return};
 use super::header::Order;
 use super::json::{self, Keys};
+use super::stops::Stops;
 
 /// One line of a file that is not blank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +21,10 @@ pub(super) struct Line {
 }
 
 /// What tells the fields of a line.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Cutter<'a> {
     /// So many in a record.
-    Csv(Dialect, usize),
+    Csv(Dialect, usize, Stops),
     Json(&'a Keys),
 }
 
@@ -41,13 +42,13 @@ pub(super) struct Records<'a> {
 impl<'a> Records<'a> {
     /// CSV with so many fields in a record; `line` is the number of the first line.
     pub(super) fn new(dialect: Dialect, bytes: &'a [u8], width: usize, line: u64) -> Self {
-        Self::with(Cutter::Csv(dialect, width), bytes, line)
+        Self::with(Cutter::Csv(dialect, width, dialect.stops()), bytes, line)
     }
 
     /// Of a file with this order of columns.
     pub(super) fn of(format: Format, bytes: &'a [u8], order: &'a Order, line: u64) -> Self {
         let cutter = match (format, order.keys()) {
-            (Format::Csv(dialect), _) => Cutter::Csv(dialect, order.width()),
+            (Format::Csv(dialect), _) => Cutter::Csv(dialect, order.width(), dialect.stops()),
             (Format::Json, keys) => Cutter::Json(keys),
         };
         Self::with(cutter, bytes, line)
@@ -69,15 +70,18 @@ impl<'a> Records<'a> {
         while self.at < self.bytes.len() {
             let (start, number) = (self.at, self.line);
             fields.clear();
-            let (dialect, width) = match self.cutter {
-                Cutter::Csv(dialect, width) => (dialect, width),
-                Cutter::Json(keys) => match self.object(keys, fields) {
-                    Some(line) => return Some(line),
-                    None => continue,
-                },
+            let (dialect, width, stops) = match &mut self.cutter {
+                Cutter::Csv(dialect, width, stops) => (*dialect, *width, stops),
+                Cutter::Json(keys) => {
+                    let keys = *keys;
+                    match self.object(keys, fields) {
+                        Some(line) => return Some(line),
+                        None => continue,
+                    }
+                }
             };
             let mut quoted = false;
-            let cut = dialect.cut(self.bytes, start, true, |f| {
+            let cut = dialect.cut_next(self.bytes, start, true, stops, |f| {
                 quoted |= f.quoted;
                 fields.push(f);
             });

@@ -159,8 +159,9 @@ impl PostgresLoad {
     /// Sends what has gathered.
     async fn flush(&mut self) -> Result<()> {
         let Some(copying) = &mut self.copying else { return Ok(()) };
-        let bytes = Bytes::from(std::mem::take(&mut self.buffer));
-        self.buffer.reserve(CHUNK + CHUNK / 4);
+        // The next ones will be about as many.
+        let next = Vec::with_capacity(self.buffer.len() + self.buffer.len() / 8);
+        let bytes = Bytes::from(std::mem::replace(&mut self.buffer, next));
         if copying.send(bytes).await.is_err() {
             // The server says why only at the end.
             self.finish().await?;

@@ -4,7 +4,7 @@
 //! writes, times outside of those that the first look found, and of what this process has loaded
 //! since, are empty. And rows that a load put into a slice that held none stand behind the page
 //! that was the last one before, unless older pages had room: then fewer are found there than
-//! were written, and all pages are read.
+//! were written, and ever more of the older pages are read.
 
 use jiff::Timestamp;
 use retrofill_core::connector::{RowSink, SliceLoad};
@@ -91,14 +91,25 @@ impl Shared {
     /// transaction that wrote a row wrote its slice's receipt too.
     pub(super) async fn has_others(&self, plan: &PlanId, condition: &str) -> Result<bool> {
         let table = self.known_table().await?;
-        let sql = format!(
-            "SELECT 1 FROM {} WHERE {condition} AND xmin NOT IN \
-             (SELECT r.xmin FROM {RECEIPTS} r WHERE r.relation = {} AND r.plan = {}) LIMIT 1",
-            self.name.sql()?,
+        let what = format!("cannot recount {}", self.name);
+        let ours = format!(
+            "SELECT r.xmin FROM {RECEIPTS} r WHERE r.relation = {} AND r.plan = {}",
             table.oid,
             literal(plan.as_str())?
         );
-        Ok(self.server.text(&sql, &format!("cannot recount {}", self.name)).await?.is_some())
+        let ours = self.server.ask(&ours, &what).await?;
+        let ours: Vec<_> =
+            ours.into_iter().flatten().filter_map(|row| row.into_iter().next()?).collect();
+        let list = format!("'{{{}}}'::pg_catalog.xid[]", ours.join(","));
+        let other = match ours.len() {
+            // Compared one by one: quicker than a look into a hash table.
+            0..=16 => format!("xmin <> ALL ({list})"),
+            _ => format!("xmin NOT IN (SELECT pg_catalog.unnest({list}))"),
+        };
+        // A sum over all, for which the server takes more than one process.
+        let name = self.name.sql()?;
+        let sql = format!("SELECT pg_catalog.bool_or({other}) FROM {name} WHERE {condition}");
+        Ok(self.server.text(&sql, &what).await?.is_some_and(|text| text == "t"))
     }
 }
 
@@ -135,12 +146,26 @@ impl PostgresLoad {
             self.rows(sink, "").await?;
             return Ok(());
         };
-        let spot = format!("'({page},0)'::pg_catalog.tid");
-        if self.rows(sink, &format!(" AND ctid >= {spot}")).await? < self.taken {
-            self.rows(sink, &format!(" AND ctid < {spot}")).await?;
+        let (mut from, mut step) = (page.saturating_sub(BEFORE), BEFORE);
+        let mut found = self.rows(sink, &format!(" AND ctid >= {}", spot(from))).await?;
+        while found < self.taken && from > 0 {
+            let to = from;
+            step = step.saturating_mul(16);
+            from = from.saturating_sub(step);
+            let pages = format!(" AND ctid >= {} AND ctid < {}", spot(from), spot(to));
+            found += self.rows(sink, &pages).await?;
         }
         Ok(())
     }
+}
+
+/// Pages before the one that was the last which are read too. Where several load at once, the
+/// server makes a table longer by more pages than it needs, and fills them later.
+const BEFORE: u64 = 128;
+
+/// The place before the first row of a page.
+fn spot(page: u64) -> String {
+    format!("'({page},0)'::pg_catalog.tid")
 }
 
 /// The page from which on rows stand that will be written now, unless older pages have room. None
