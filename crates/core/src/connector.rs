@@ -371,6 +371,20 @@ pub trait Target: Source {
         Err(Error::config(format!("this target cannot do `{action}`")))
     }
 
+    /// A table of its own with this one's columns, keys and rules, and its rows of these intervals.
+    /// Nobody who uses this table sees what is loaded into it. The tag names it; `drop_shadow`
+    /// removes it, in another process too.
+    async fn shadow(&self, tag: &str, time: &str, within: &[Interval]) -> Result<Arc<dyn Target>> {
+        let _ = (tag, time, within);
+        Err(Error::config("this target cannot be tried without writing to it"))
+    }
+
+    /// Removes the shadow of this tag, if there is one, and whatever else was kept for it.
+    async fn drop_shadow(&self, tag: &str) -> Result<()> {
+        let _ = tag;
+        Ok(())
+    }
+
     /// Starts the load of a slice.
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>>;
 }

@@ -1,6 +1,7 @@
 //! What the `retrofill` binary is made of: the spec, the commands and what they print, the
 //! ledger and everything else that needs the outside world.
 
+pub mod claim;
 pub mod cli;
 pub mod config;
 pub mod env;
@@ -11,3 +12,4 @@ pub mod look;
 pub mod notify;
 pub mod report;
 pub mod signals;
+pub mod trial;

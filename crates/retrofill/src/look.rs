@@ -26,7 +26,7 @@ pub struct Look {
     /// Where they would go.
     pub target: Arc<dyn Target>,
     /// Dropped last.
-    _room: Room,
+    room: Room,
 }
 
 impl Look {
@@ -41,8 +41,13 @@ impl Look {
             env: Arc::new(TokioEnv::new(&room.path)?),
             source: job.source_at(&room.path)?,
             target: job.target()?,
-            _room: room,
+            room,
         })
+    }
+
+    /// The directory that is gone afterwards.
+    pub fn room(&self) -> &Path {
+        &self.room.path
     }
 }
 

@@ -9,6 +9,7 @@
 //! last.
 
 mod anchor;
+pub(crate) mod beside;
 mod checkpoint;
 mod checksum;
 mod commit;
@@ -34,7 +35,7 @@ mod store;
 mod upkeep;
 mod wreck;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -97,6 +98,8 @@ struct Shared {
 #[derive(Debug)]
 pub struct DeltaTarget {
     shared: Arc<Shared>,
+    /// Its directory, where it is on a real disk.
+    base: PathBuf,
 }
 
 /// Runs work that waits for the disk where it holds up nobody.
@@ -123,7 +126,12 @@ impl DeltaTarget {
         if path.is_empty() {
             return Err(Error::config("the path of the Delta table is empty"));
         }
-        Ok(Self::on(Arc::new(RealDisk::new(base_dir.join(path))), CHECKPOINT_EVERY))
+        Ok(Self::at(base_dir.join(path)))
+    }
+
+    fn at(base: PathBuf) -> DeltaTarget {
+        let target = Self::on(Arc::new(RealDisk::new(base.clone())), CHECKPOINT_EVERY);
+        DeltaTarget { base, ..target }
     }
 
     fn on(disk: Arc<dyn Disk>, checkpoint_every: u64) -> DeltaTarget {
@@ -135,7 +143,7 @@ impl DeltaTarget {
             checkpoint_every,
             rewriting: Arc::default(),
         };
-        DeltaTarget { shared: Arc::new(shared) }
+        DeltaTarget { shared: Arc::new(shared), base: PathBuf::new() }
     }
 
     /// A load on the newest state.
@@ -284,6 +292,17 @@ impl Target for DeltaTarget {
             &mut *self.shared.checkpoints.lock().unwrap_or_else(PoisonError::into_inner),
         );
         while checkpoints.join_next().await.is_some() {}
+    }
+
+    async fn shadow(&self, tag: &str, _: &str, _: &[Interval]) -> Result<Arc<dyn Target>> {
+        let (base, tag) = (self.base.clone(), tag.to_owned());
+        blocking(move || Ok(Arc::new(Self::at(beside::copy(&base, &tag)?)) as Arc<dyn Target>))
+            .await
+    }
+
+    async fn drop_shadow(&self, tag: &str) -> Result<()> {
+        let (base, tag) = (self.base.clone(), tag.to_owned());
+        blocking(move || beside::remove(&base, &tag)).await
     }
 
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {

@@ -21,7 +21,7 @@ mod tests;
 mod text;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -45,7 +45,7 @@ pub use settings::{FileFormat, FolderSettings};
 
 use self::contents::Shared;
 use self::load::FolderLoad;
-use crate::delta::{Durable, RealDisk, plain};
+use crate::delta::{Durable, RealDisk, beside, plain};
 
 /// A folder of files.
 #[derive(Debug)]
@@ -85,6 +85,10 @@ impl FolderTarget {
         let base = base_dir.join(path);
         // The reader's own checks of delimiter and quote.
         settings.source((&base, "x"), &base, true)?;
+        Self::at(settings, base)
+    }
+
+    fn at(settings: FolderSettings, base: PathBuf) -> Result<FolderTarget> {
         let durable = Durable::new(Arc::new(RealDisk::new(base.clone())));
         Ok(FolderTarget { shared: Arc::new(Shared::new(settings, base, durable)?) })
     }
@@ -248,6 +252,19 @@ impl Target for FolderTarget {
                 Ok(())
             })
             .await;
+    }
+
+    async fn shadow(&self, tag: &str, _: &str, _: &[Interval]) -> Result<Arc<dyn Target>> {
+        let tag = tag.to_owned();
+        let opened = self.with(move |shared| {
+            Self::at(shared.settings.clone(), beside::copy(&shared.base, &tag)?)
+        });
+        Ok(Arc::new(opened.await?))
+    }
+
+    async fn drop_shadow(&self, tag: &str) -> Result<()> {
+        let tag = tag.to_owned();
+        self.with(move |shared| beside::remove(&shared.base, &tag)).await
     }
 
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {

@@ -28,6 +28,7 @@ mod receipts;
 mod remove;
 mod session;
 mod settings;
+mod shadow;
 mod source;
 mod sql;
 #[cfg(test)]
@@ -286,6 +287,14 @@ impl Target for PostgresTarget {
 
     async fn manifest(&self, receipt: &Receipt) -> Result<Option<Vec<u8>>> {
         self.shared.kept_manifest(receipt).await
+    }
+
+    async fn shadow(&self, tag: &str, time: &str, within: &[Interval]) -> Result<Arc<dyn Target>> {
+        Ok(Arc::new(self.shared.shadow(tag, time, within).await?))
+    }
+
+    async fn drop_shadow(&self, tag: &str) -> Result<()> {
+        self.shared.drop_shadow(tag).await
     }
 
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {

@@ -79,6 +79,11 @@ macro_rules! conformance {
             }
 
             #[tokio::test(flavor = "multi_thread")]
+            async fn a_shadow_has_the_rows_and_changes_none() {
+                suite::shadows(&$open).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
             async fn receipts_are_found_by_their_interval() {
                 suite::receipts(&$open).await;
             }

@@ -255,6 +255,34 @@ pub(crate) async fn arrivals<K>(open: &impl Open<K>) {
     committed(&waiting.commit(receipt(&slice, &digest(&batch), &Digest::default())).await);
 }
 
+pub(crate) async fn shadows<K>(open: &impl Open<K>) {
+    let (target, _keep) = open();
+    let all = columns();
+    let time = &all.time().name;
+    let tag = format!("{:x}", std::process::id());
+    let bare = target.shadow(&tag, time, &[hours(0, 10)]).await.expect("a shadow of nothing");
+    bare.prepare(&columns()).await.expect("prepared");
+    assert_eq!(target.table().await.expect("asked"), None);
+    target.drop_shadow(&tag).await.expect("dropped");
+    target.prepare(&columns()).await.expect("prepared");
+    let (slice, batch) = (load(hours(0, 10), 1), rows(&[0, HOUR], "a", 3));
+    done(target.as_ref(), &slice, &batch).await;
+    // The second time shows that the first shadow was removed.
+    for _ in 0..2 {
+        let shadow = target.shadow(&tag, time, &[hours(0, 10)]).await.expect("a shadow");
+        shadow.prepare(&columns()).await.expect("prepared");
+        assert!(visible(shadow.as_ref(), slice.interval).await.matches(&digest(&batch)));
+        let (other, more) = (load(hours(20, 21), 1), rows(&[20 * HOUR], "b", 4));
+        done(shadow.as_ref(), &other, &more).await;
+        assert_eq!(visible(target.as_ref(), other.interval).await.count, 0);
+        assert!(target.receipts(&other.interval).await.expect("asked").found.is_empty());
+        target.drop_shadow(&tag).await.expect("dropped");
+        target.drop_shadow(&tag).await.expect("nothing is dropped");
+    }
+    assert!(visible(target.as_ref(), slice.interval).await.matches(&digest(&batch)));
+    assert_eq!(target.receipts(&slice.interval).await.expect("asked").found.len(), 1);
+}
+
 pub(crate) async fn hostile<K>(open: &impl Open<K>) {
     let (target, _keep) = fresh(open).await;
     let batch = rows(&(0..200).map(|i| i * 1_000_003).collect::<Vec<_>>(), "", i64::MAX / 3);

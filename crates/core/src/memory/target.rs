@@ -271,6 +271,11 @@ impl Target for MemoryTable {
         Ok(found.map(|(_, bytes)| bytes.clone()))
     }
 
+    async fn shadow(&self, _: &str, _: &str, _: &[Interval]) -> Result<Arc<dyn Target>> {
+        let versions = Arc::new(Mutex::new(vec![self.newest()]));
+        Ok(Arc::new(MemoryTable { versions, ..self.clone() }))
+    }
+
     async fn begin(&self, slice: &SliceLoad) -> Result<Box<dyn Load>> {
         let base = self.newest();
         base.columns()?;

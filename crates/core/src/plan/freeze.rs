@@ -35,6 +35,13 @@ const LADDER: [Every; 12] = [
     Every::Seconds(1),
 ];
 
+/// The longest of the sizes that `every: auto` chooses from which is no longer than so many
+/// seconds; the shortest where all are.
+pub fn at_most(seconds: f64) -> Every {
+    let fits = |every: &&Every| every.nominal_seconds() as f64 <= seconds;
+    LADDER.iter().find(fits).copied().unwrap_or(Every::Seconds(1))
+}
+
 /// What a plan is made of.
 #[derive(Debug, Clone)]
 pub struct Inputs {

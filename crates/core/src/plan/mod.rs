@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-pub use freeze::{Frozen, Inputs, freeze};
+pub use freeze::{Frozen, Inputs, at_most, freeze};
 pub use resolve::resolve_columns;
 
 use crate::calendar::Every;
@@ -148,27 +148,42 @@ impl Plan {
     /// slice are left to the whole plan, and so is every claim about what is not chosen: its range
     /// begins and ends with a slice.
     pub fn only(&self, chosen: impl Fn(usize) -> bool, now: Timestamp) -> Result<Option<Self>> {
-        let slices: Vec<_> = self.slices.iter().enumerate().filter(|(i, _)| chosen(*i)).collect();
-        let (Some((_, first)), Some((_, last))) = (slices.first(), slices.last()) else {
-            return Ok(None);
-        };
-        if slices.len() == self.slices.len() {
+        let Some(mut plan) = self.part(chosen)? else { return Ok(None) };
+        let all = self.slices.len();
+        let left = all - plan.slices.len();
+        if left == 0 {
             return Ok(Some(self.clone()));
         }
+        plan.notes.push(format!(
+            "only slices in which the target lacked rows of the source: {left} of {all} are left \
+             out, and nothing is said about them"
+        ));
+        plan.id = Plan::identify(&plan.spec_hash, &plan.columns, &plan.range, &plan.slices);
+        plan.frozen_at = now;
+        Ok(Some(plan))
+    }
+
+    /// The plan of a trial with some of its slices, by index; none where none is chosen. What runs
+    /// of this plan have done is nothing to it.
+    pub fn sample(&self, chosen: impl Fn(usize) -> bool, salt: [u8; 16]) -> Result<Option<Self>> {
+        let Some(mut plan) = self.part(chosen)? else { return Ok(None) };
+        plan.spec_hash = format!("trial of {}", plan.spec_hash);
+        plan.id = Plan::identify(&plan.spec_hash, &plan.columns, &plan.range, &plan.slices);
+        plan.salt = salt;
+        Ok(Some(plan))
+    }
+
+    /// Some of its slices, still under its id.
+    fn part(&self, chosen: impl Fn(usize) -> bool) -> Result<Option<Self>> {
+        let slices = self.slices.iter().enumerate().filter(|(i, _)| chosen(*i));
+        let slices: Vec<_> = slices.map(|(_, slice)| slice.clone()).collect();
+        let (Some(first), Some(last)) = (slices.first(), slices.last()) else { return Ok(None) };
         let range = Interval::new(first.interval.start(), last.interval.end())?;
-        let left = self.slices.len() - slices.len();
-        let slices: Vec<_> = slices.into_iter().map(|(_, slice)| slice.clone()).collect();
         let mut plan = self.clone();
         let survey = Arc::make_mut(&mut plan.survey);
         survey.unplaced = 0;
         survey.unplaced_rejects.clear();
-        plan.notes.push(format!(
-            "only slices in which the target lacked rows of the source: {left} of {} are left out, \
-             and nothing is said about them",
-            self.slices.len()
-        ));
-        plan.id = Plan::identify(&plan.spec_hash, &plan.columns, &range, &slices);
-        (plan.frozen_at, plan.range, plan.slices) = (now, range, slices);
+        (plan.range, plan.slices) = (range, slices);
         (plan.earlier, plan.later) = (0, 0);
         Ok(Some(plan))
     }

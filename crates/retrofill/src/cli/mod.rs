@@ -31,6 +31,7 @@ pub mod status;
 pub mod summary;
 mod table;
 mod tell;
+pub mod trial;
 pub mod undo;
 pub mod verify;
 mod watch;
@@ -116,6 +117,8 @@ pub enum Command {
     Gaps(gaps::GapsArgs),
     /// Freeze what `run` will do, and print it. Writes nothing to the target.
     Plan(plan::PlanArgs),
+    /// Load a sample aside, prove it, and forecast the full run. Leaves nothing in the target.
+    Trial(trial::TrialArgs),
     /// Load and prove; plans first if needed, and always resumes.
     Run(run::RunArgs),
     /// Load and prove exactly one slice; its receipt goes to stdout as JSON.
@@ -150,6 +153,7 @@ impl Command {
     /// Where the last line for machines goes too, in the commands that have one.
     fn summary_file(&self) -> Option<&Path> {
         match self {
+            Command::Trial(args) => args.summary_file.path(),
             Command::Run(args) => args.summary_file.path(),
             Command::Exec(args) => args.summary_file.path(),
             Command::Verify(args) => args.summary_file.path(),
@@ -188,6 +192,7 @@ pub async fn dispatch(cli: Cli) -> Exit {
         Command::Preview(args) => preview::execute(&ctx, args).await,
         Command::Gaps(args) => gaps::execute(&ctx, args).await,
         Command::Plan(args) => plan::execute(&ctx, args).await,
+        Command::Trial(args) => trial::execute(&ctx, args).await,
         Command::Run(args) => run::execute(&ctx, args).await,
         Command::Exec(args) => exec::execute(&ctx, args).await,
         Command::Verify(args) => verify::execute(&ctx, args).await,

@@ -213,7 +213,7 @@ impl Summary {
     }
 
     /// `verified 11/12, failed 1`.
-    fn standing(&self) -> String {
+    pub(super) fn standing(&self) -> String {
         let s = &self.slices;
         let mut out = format!("verified {}/{}", grouped(s.verified), grouped(s.total));
         for (number, word) in [

@@ -201,7 +201,7 @@ pub(super) fn write_summary(summary: &Summary, file: Option<&Path>) -> Result<()
     write_line(&summary.json_line(), file)
 }
 
-fn write_line(line: &str, file: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn write_line(line: &str, file: Option<&Path>) -> Result<(), Failure> {
     let Some(path) = file else { return Ok(()) };
     std::fs::write(path, format!("{line}\n")).map_err(|e| {
         Error::config(format!("{} cannot be written", path.display())).because(e).into()

@@ -31,4 +31,5 @@ mod report;
 mod runners;
 mod settings;
 mod transform;
+mod trial;
 mod verify;

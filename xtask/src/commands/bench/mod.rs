@@ -3,6 +3,7 @@
 mod page;
 mod plan;
 mod postgres;
+mod trial;
 mod trunk;
 
 use std::fs;
@@ -22,7 +23,8 @@ pub(super) fn run(args: &[String]) -> Done {
         Some("trunk") => trunk::run(args),
         Some("plan") => plan::run(args),
         Some("postgres") => postgres::run(args),
-        _ => Err(Failure::new("which bench? `trunk`, `plan` or `postgres`")),
+        Some("trial") => trial::run(args),
+        _ => Err(Failure::new("which bench? `trunk`, `plan`, `postgres` or `trial`")),
     }
 }
 

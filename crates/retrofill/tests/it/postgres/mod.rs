@@ -11,6 +11,7 @@ mod loads;
 mod modes;
 mod partitions;
 mod source;
+mod trial;
 mod types;
 mod unindexed;
 
