@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use retrofill_core::connector::{Load, SliceLoad};
 use retrofill_core::error::{Error, Result};
+use retrofill_core::spec::Mode;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::catalog::{self, Table};
@@ -42,10 +43,10 @@ pub(super) async fn begin(shared: &Arc<Shared>, slice: &SliceLoad) -> Result<Box
                 };
                 if let Err(e) = claim.check(shared, slice, &table) {
                     shared.server.roll_back(client).await;
-                    if claim.locked || first.elapsed() >= shared.patience {
+                    if !claim.is_in_the_way() || first.elapsed() >= shared.patience {
                         return Err(e);
                     }
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(pause(slice)).await;
                     continue;
                 }
                 if gives_way && !yielding::make_room(shared, slice, &client).await? {
@@ -70,6 +71,12 @@ pub(super) async fn begin(shared: &Arc<Shared>, slice: &SliceLoad) -> Result<Box
             Err(Refusal::Server(e)) => return Err(refused(shared, &e)),
         }
     }
+}
+
+/// Two plans that stand in each other's way do not come back at the same moment.
+fn pause(slice: &SliceLoad) -> Duration {
+    let own = xxh3_64(format!("{}/{}", slice.plan, slice.slice).as_bytes()) % 50;
+    PAUSE + Duration::from_millis(own)
 }
 
 fn refused(shared: &Shared, e: &tokio_postgres::Error) -> Error {
@@ -100,14 +107,16 @@ fn claim(shared: &Shared, slice: &SliceLoad, table: &Table) -> Result<String> {
     } else {
         String::new()
     };
+    let (own, others) = append_lock(slice, table);
     let (plan, id) = (literal(slice.plan.as_str())?, literal(slice.slice.as_str())?);
     // Loads of other plans that are about the same stretch of time.
     let key = xxh3_64(format!("{}/{}", table.oid, slice.slice).as_bytes()) as i64;
     Ok(format!(
-        "{lock}INSERT INTO {} (relation, plan, slice, generation, table_name, from_time, to_time) \
+        "{lock}{own}INSERT INTO {} \
+         (relation, plan, slice, generation, table_name, from_time, to_time) \
          VALUES ({}, {plan}, {id}, {}, {}, {}, {}) ON CONFLICT DO NOTHING RETURNING 1;\
          SELECT pg_catalog.pg_try_advisory_xact_lock({key}), pg_catalog.pg_current_xact_id(), \
-         pg_catalog.set_config('lock_timeout', '{}', true);{}",
+         pg_catalog.set_config('lock_timeout', '{}', true), {others};{}",
         ddl::RECEIPTS,
         table.oid,
         slice.generation,
@@ -119,10 +128,32 @@ fn claim(shared: &Shared, slice: &SliceLoad, table: &Table) -> Result<String> {
     ))
 }
 
+/// Mode append knows rows of another plan by its receipts alone, and those of a load that is under
+/// way are not to be seen: a statement that says that this plan appends to the table, for as long
+/// as the transaction lasts, and an expression that tells whether no other plan has said so. Of two
+/// that say so at once, at least one sees the other.
+fn append_lock(slice: &SliceLoad, table: &Table) -> (String, String) {
+    if slice.mode != Mode::Append || slice.manners.alone {
+        return (String::new(), "true".into());
+    }
+    let (oid, plan) = (table.oid, xxh3_64(slice.plan.as_str().as_bytes()) as u32);
+    let (first, second) = (oid.cast_signed(), plan.cast_signed());
+    let own = format!("SELECT pg_catalog.pg_advisory_xact_lock_shared({first}, {second});");
+    let others = format!(
+        "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' \
+         AND l.objsubid = 2 AND l.classid = {oid} AND l.objid <> {plan} AND l.database = \
+         (SELECT d.oid FROM pg_catalog.pg_database d \
+         WHERE d.datname = pg_catalog.current_database()))"
+    );
+    (own, others)
+}
+
 /// The answers to [`claim`].
 struct Claim {
     claimed: bool,
     locked: bool,
+    /// No other plan appends to the table.
+    alone: bool,
     xid: String,
     /// Object id and definition of the table now.
     table: Option<(u32, String)>,
@@ -138,15 +169,26 @@ impl Claim {
         Some(Claim {
             claimed: !claimed.is_empty(),
             locked: fact(0)? == "t",
+            alone: fact(3)? == "t",
             xid: fact(1)?.to_owned(),
             table,
         })
+    }
+
+    /// Whether another load has what this one needs, and only that is wrong.
+    fn is_in_the_way(&self) -> bool {
+        !self.locked || !self.alone
     }
 
     fn check(&self, shared: &Shared, slice: &SliceLoad, table: &Table) -> Result<()> {
         if !self.locked {
             let what = format!("slice {} is in the hands of another plan's load", slice.slice);
             return Err(Error::unavailable(what));
+        }
+        if !self.alone {
+            let what = format!("another plan appends to {} at the moment", shared.name);
+            return Err(Error::unavailable(what)
+                .hint("rows have no key: two plans at once could append the same"));
         }
         let now = self.table.as_ref().map(|(oid, definition)| (*oid, definition.as_str()));
         if now != Some((table.oid, table.definition.as_str())) {

@@ -3,6 +3,7 @@
 mod page;
 mod plan;
 mod postgres;
+mod scale;
 mod trial;
 mod trunk;
 
@@ -23,8 +24,9 @@ pub(super) fn run(args: &[String]) -> Done {
         Some("trunk") => trunk::run(args),
         Some("plan") => plan::run(args),
         Some("postgres") => postgres::run(args),
+        Some("scale") => scale::run(args),
         Some("trial") => trial::run(args),
-        _ => Err(Failure::new("which bench? `trunk`, `plan`, `postgres` or `trial`")),
+        _ => Err(Failure::new("which bench? `trunk`, `plan`, `postgres`, `scale` or `trial`")),
     }
 }
 

@@ -165,3 +165,34 @@ fn what_others_would_lose_is_refused() {
     assert_eq!(database.ask("SELECT count(*) FROM child"), "1");
     holds(&database, ROWS);
 }
+
+/// Rows without a key, which two plans of other slices have in hand at the same moment.
+#[test]
+fn two_plans_do_not_append_at_once() {
+    if !ready("modes::two_plans_do_not_append_at_once") {
+        return;
+    }
+    let database = shared();
+    database.ask(&format!("{TABLE}ALTER TABLE metrics DROP CONSTRAINT metrics_pkey;"));
+    let small = Metrics::new(10_800, 10);
+    let plan = |every: &str| {
+        let job = super::job(&database.url(), &small, "");
+        let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
+        let spec = spec.replace("rows: { time: ts, key: [hostname] }", "rows: { time: ts }");
+        fs::write(job.path("backfill.yaml"), spec.replace("every: 1h", every)).unwrap();
+        job
+    };
+    let (one, two) = (plan("every: 1h"), plan("every: 3h"));
+    let later = ["--from", "2024-01-01T01:00:00Z"];
+    let mut held = one.start(&later, &[("RETROFILL_HOLD", "commit:1")]);
+    assert!(held.says("held at commit"), "{}", held.stderr());
+    let mut other = two.start(&["--output", "json"], &[]);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert!(other.is_running(), "it did not wait");
+    assert_eq!(database.ask("SELECT count(*) FROM metrics").trim(), "0");
+    held.kill();
+    let last = other.end().ended(0).json();
+    assert_eq!(number(&last, "rows", "written"), 10_800);
+    refused(one.run(), 2, "was loaded already by plan");
+    equal(&two, &database);
+}
