@@ -17,6 +17,8 @@ use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::id::hex;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::random;
+
 const NAME: &str = "trial";
 
 /// How often the removal of a shadow is tried again, and after how long.
@@ -45,10 +47,7 @@ impl Claim {
             return Err(Error::new(Kind::Fenced, "another trial of this job is under way"));
         }
         sweep(&mut file, target).await?;
-        let mut word = [0; 6];
-        getrandom::fill(&mut word)
-            .map_err(|e| Error::unavailable("no random numbers").because(e))?;
-        let tag = hex(&word);
+        let tag = hex(&random::bytes::<6>()?);
         let named = file.set_len(0).and_then(|()| file.write_all(tag.as_bytes()));
         named.and_then(|()| file.sync_all()).map_err(failed)?;
         Ok(Claim { path, _file: file, tag })

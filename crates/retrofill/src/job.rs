@@ -27,6 +27,7 @@ use crate::env::TokioEnv;
 use crate::ledger::{PlanRow, SqliteJournal, holder};
 use crate::lists;
 use crate::notify::Notify;
+use crate::random;
 
 /// A job with everything opened that its commands share.
 #[derive(Debug, Clone)]
@@ -283,7 +284,7 @@ impl Job {
             notes,
             cuts: Vec::new(),
             now,
-            salt: salt()?,
+            salt: random::bytes()?,
         };
         let Frozen::Plan(mut plan) = freeze(inputs.clone())? else { return Ok(None) };
         let cuts = earlier_cuts(target, &plan).await?;
@@ -437,11 +438,4 @@ impl Parts {
             watch,
         })
     }
-}
-
-fn salt() -> Result<[u8; 16]> {
-    let mut salt = [0; 16];
-    getrandom::fill(&mut salt)
-        .map_err(|e| Error::unavailable("the system gives no random numbers").because(e))?;
-    Ok(salt)
 }

@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod lists;
 pub mod look;
 pub mod notify;
+pub mod random;
 pub mod report;
 pub mod signals;
 pub mod trial;

@@ -8,6 +8,8 @@ use retrofill_core::id::{PlanId, SliceId, hex};
 use retrofill_core::ledger::SliceRecord;
 use retrofill_core::reject::Exception;
 
+use crate::random;
+
 /// Where the lines of a plan are listed that belong to no slice.
 pub fn unplaced(plan: &PlanId) -> String {
     format!("rejects/unplaced.{plan}.jsonl")
@@ -70,9 +72,7 @@ fn load_of(name: &str) -> Option<(SliceId, u64)> {
 
 /// Puts a file in place as a whole. Runners that start at once may do so at the same time.
 pub async fn put(scratch: &dyn Scratch, name: &str, bytes: &[u8]) -> Result<()> {
-    let mut word = [0; 8];
-    getrandom::fill(&mut word).map_err(|e| Error::unavailable("no random numbers").because(e))?;
-    let part = format!("{name}.{}.part", hex(&word));
+    let part = format!("{name}.{}.part", hex(&random::bytes::<8>()?));
     scratch.write(&part, bytes).await?;
     scratch.rename(&part, name).await
 }

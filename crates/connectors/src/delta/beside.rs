@@ -35,32 +35,49 @@ pub(crate) fn copy(of: &Path, tag: &str) -> Result<PathBuf> {
         fs::create_dir_all(parent).map_err(failed)?;
     }
     fs::create_dir(&to).map_err(failed)?;
-    match link_all(of, &to) {
-        Err(e) if e.kind() == ErrorKind::NotFound && !of.exists() => Ok(to),
-        linked => linked.map(|()| to.clone()).map_err(failed),
+    for _ in 0..PASSES {
+        match link_new(of, &to) {
+            Ok(0) => return Ok(to),
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound && !of.exists() => return Ok(to),
+            Err(e) => return Err(failed(e)),
+        }
     }
+    let what = format!("`{}` changes faster than it can be copied", of.display());
+    Err(Error::unavailable(what).hint("try again when fewer others write to it"))
 }
 
-/// Gives every file below a second name.
-fn link_all(from: &Path, to: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
+/// Others may write meanwhile. A pass that finds nothing new has seen every file that is older than
+/// any it knows: no entry of a log is missing between others.
+const PASSES: usize = 100;
+
+/// Gives every file below a second name that has none yet; how many. What begins with `_`, where
+/// logs lie, comes before the files that it names.
+fn link_new(from: &Path, to: &Path) -> io::Result<usize> {
+    let mut entries = fs::read_dir(from)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"_"));
+    let mut new = 0;
+    for entry in entries {
         let copy = to.join(entry.file_name());
         let kind = entry.file_type()?;
         let linked = if kind.is_dir() {
-            fs::create_dir(&copy).and_then(|()| link_all(&entry.path(), &copy))
+            match fs::create_dir(&copy) {
+                Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
+                _ => link_new(&entry.path(), &copy),
+            }
         } else if kind.is_symlink() {
-            std::os::unix::fs::symlink(fs::canonicalize(entry.path())?, &copy)
+            let whole = fs::canonicalize(entry.path());
+            whole.and_then(|whole| std::os::unix::fs::symlink(whole, &copy)).map(|()| 1)
         } else {
-            fs::hard_link(entry.path(), &copy)
+            fs::hard_link(entry.path(), &copy).map(|()| 1)
         };
         match linked {
-            // Removed by somebody meanwhile.
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            linked => linked?,
+            // There already, or removed by somebody meanwhile.
+            Err(e) if matches!(e.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {}
+            linked => new += linked?,
         }
     }
-    Ok(())
+    Ok(new)
 }
 
 /// Removes the copy, if there is one.
@@ -93,6 +110,38 @@ mod tests {
         remove(&table, "x").unwrap();
         assert!(!to.exists() && table.join("a/one").exists());
         assert_eq!(fs::read_dir(copy(&dir.path().join("none"), "x").unwrap()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_log_names_is_there_while_others_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = dir.path().join("table");
+        fs::create_dir_all(table.join("_log")).unwrap();
+        let written = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for n in 0..1_500 {
+                    fs::write(table.join(format!("file{n}")), "").unwrap();
+                    fs::write(table.join(format!("_log/{n}")), "").unwrap();
+                    written.store(n, std::sync::atomic::Ordering::SeqCst);
+                }
+            });
+            for tag in 0.. {
+                let before = written.load(std::sync::atomic::Ordering::SeqCst);
+                // One that is overtaken all the time says so.
+                let Ok(copied) = copy(&table, &tag.to_string()) else { continue };
+                let entries = fs::read_dir(copied.join("_log")).unwrap().count();
+                assert!(entries >= before);
+                for n in 0..entries {
+                    assert!(copied.join(format!("_log/{n}")).exists(), "{n} of {entries}");
+                    assert!(copied.join(format!("file{n}")).exists(), "{n} of {entries}");
+                }
+                remove(&table, &tag.to_string()).unwrap();
+                if writer.is_finished() {
+                    break;
+                }
+            }
+        });
     }
 
     #[test]

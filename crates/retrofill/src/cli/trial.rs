@@ -1,17 +1,19 @@
 //! `retrofill trial`: a sample, loaded aside and proven, and what it tells about the full run.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args};
 use retrofill_core::connector::Target;
-use retrofill_core::error::{Error, Kind, Result};
+use retrofill_core::env::Env as _;
+use retrofill_core::error::{Error, Result};
 use retrofill_core::interval::Interval;
-use retrofill_core::ledger::{Journal as _, State};
+use retrofill_core::ledger::Journal as _;
 use retrofill_core::plan::Plan;
-use retrofill_core::reject::Exception;
+use retrofill_core::reject::{Exception, Reject};
 use retrofill_core::runner::{self, Options, Report, Stop};
 use serde::Serialize;
 
@@ -22,11 +24,15 @@ use super::job::{JobArg, Opened};
 use super::output::{Failure, Format, grouped, seconds};
 use super::summary::{Status, Summary, conservation, count};
 use super::watch::Screen;
-use super::work::{check_pinned, explained, finish_empty, forget_summary, sum_up, write_line};
+use super::work::{
+    Prospect, explained, facts, finish_empty, forget_summary, note_troubles, prospect, sum_up,
+    write_line,
+};
 use crate::claim::{Claim, Watcher, keep_watch};
 use crate::ledger::{SqliteJournal, holder};
 use crate::lists;
 use crate::look::Look;
+use crate::random;
 use crate::signals::Signals;
 use crate::trial::{Forecast, Measured, sample, tried};
 
@@ -63,6 +69,8 @@ pub async fn execute(ctx: &Context, args: &TrialArgs) -> Result<Exit, Failure> {
     let opened = args.job.open(ctx.state_dir.as_deref())?;
     if args.sweep {
         keep_watch(&opened.job.state_dir, opened.job.target()?.as_ref()).await?;
+        // Every look sweeps away what killed ones left in the state directory.
+        drop(Look::open(&opened.job)?);
         return Ok(Exit::Done);
     }
     forget_summary(args.summary_file.path())?;
@@ -73,10 +81,16 @@ pub async fn execute(ctx: &Context, args: &TrialArgs) -> Result<Exit, Failure> {
     };
     let from_stdin = args.job.text == "-";
     let tried = Box::pin(trial.aside(from_stdin)).await?;
+    if let Some(e) = &tried.report.stopped {
+        ctx.output.note(&format!("stopped early: {e}"));
+    }
     let outcome = trial.sum_up(&tried, began).await?;
     write_line(&outcome.json(), args.summary_file.path())?;
     match ctx.output.format {
-        Format::Json => ctx.output.result(&outcome.json()),
+        Format::Json => {
+            note_troubles(ctx, &outcome.summary);
+            ctx.output.result(&outcome.json());
+        }
         Format::Text => ctx.output.result(&outcome.text(&trial)),
     }
     Ok(outcome.summary.exit)
@@ -89,13 +103,17 @@ struct Trial {
     plan: Plan,
     sample: Arc<Plan>,
     screen: Arc<Screen>,
-    state_dir: std::path::PathBuf,
+    state_dir: PathBuf,
     lanes: usize,
+    /// Seconds until the full run was planned.
+    planning: f64,
 }
 
 /// How it went.
 struct Done {
     report: Report,
+    /// Seconds of the run into the shadow.
+    seconds: f64,
     journal: Arc<SqliteJournal>,
     signal: Option<i32>,
 }
@@ -103,26 +121,18 @@ struct Done {
 impl Trial {
     /// Plans the full run and picks the sample; writes nothing. None where the source is empty.
     async fn plan(ctx: &Context, opened: Opened, slices: usize) -> Result<Option<Self>, Failure> {
-        let look = Look::open(&opened.job)?;
-        let screen = Screen::new(ctx.output);
-        let (source, target) = (look.source.as_ref(), look.target.as_ref());
-        let plan = match opened.plan {
-            Some(plan) => Some(check_pinned(&opened.job, plan)?),
-            None => opened.job.prospect(source, target, Some(screen.survey())).await?,
-        };
+        let (began, state_dir) = (Instant::now(), opened.job.state_dir.clone());
+        let Prospect { look, screen, plan } = prospect(ctx, opened).await?;
         let Some(plan) = plan else {
             screen.finish();
             return Ok(None);
         };
         let lanes = plan.spec.limits.concurrency.unwrap_or(1);
         let chosen = sample(&plan.slices, slices, lanes);
-        let mut salt = [0; 16];
-        getrandom::fill(&mut salt)
-            .map_err(|e| Error::unavailable("the system gives no random numbers").because(e))?;
-        let sample = plan.sample(|i| chosen.contains(&i), salt)?;
-        let sample = sample.ok_or_else(|| Error::bug("a plan without slices"))?;
-        let (sample, state_dir) = (Arc::new(sample), opened.job.state_dir);
-        Ok(Some(Trial { look, plan, sample, screen, state_dir, lanes }))
+        let sample = plan.sample(|i| chosen.contains(&i), random::bytes()?)?;
+        let sample = Arc::new(sample.ok_or_else(|| Error::bug("a plan without slices"))?);
+        let planning = began.elapsed().as_secs_f64();
+        Ok(Some(Trial { look, plan, sample, screen, state_dir, lanes, planning }))
     }
 
     /// Loads the sample into a shadow, which is removed whatever happens.
@@ -157,27 +167,32 @@ impl Trial {
             stop,
             watch: self.screen.clone(),
         };
-        let options = Options { again: true, ..Options::default() };
-        let result = Box::pin(runner::run(job, options)).await;
+        let began = Instant::now();
+        let result = Box::pin(runner::run(job, options())).await;
+        let seconds = began.elapsed().as_secs_f64();
         shadow.idle().await;
         let report = explained(result, &signals)?;
-        Ok(Done { report, journal, signal: signals.exit() })
+        Ok(Done { report, seconds, journal, signal: signals.exit() })
     }
 
     async fn sum_up(&self, done: &Done, began: Instant) -> Result<Outcome> {
         let standing = done.journal.summary(&self.sample.id).await?;
         let standing = standing.ok_or_else(|| Error::bug("the ledger does not know the plan"))?;
-        let total = began.elapsed().as_secs_f64();
-        let mut summary = sum_up(&self.sample, &standing, total);
+        let mut summary = sum_up(&self.sample, &standing, began.elapsed().as_secs_f64());
         summary.rows = done.report.rows;
         let entries = done.journal.read(&self.sample.id, 0).await?;
         let (slices, wall) = tried(&entries);
-        summary.exit = decide(self.facts(done, &summary));
+        let rows = summary.rows;
+        summary.exit = decide(Facts {
+            // The cap is one of the whole plan; of a sample it is held against the sample's rows.
+            rejects: self.plan.spec.rejects.exceeded(rows.rejected, rows.read),
+            ..facts(&self.sample, &options(), &done.report, &summary, done.signal)
+        });
         let measured = Measured {
             plan: &self.plan,
             tried: &slices,
             wall,
-            overhead: (total - wall).max(0.0),
+            overhead: self.planning + (done.seconds - wall).max(0.0),
             lanes: self.lanes,
         };
         let whole = summary.status == Status::Verified && summary.slices.done() > 0;
@@ -190,25 +205,10 @@ impl Trial {
         Ok(Outcome { summary, forecast, advice, each, refused })
     }
 
-    fn facts(&self, done: &Done, summary: &Summary) -> Facts {
-        let any = |state: State| done.report.slices.iter().any(|s| s.state == state);
-        let stopped = done.report.stopped.as_ref().map(Error::kind);
-        Facts {
-            interrupted: done.signal == Some(130),
-            terminated: done.signal == Some(143),
-            held: stopped == Some(Kind::Fenced),
-            config: matches!(stopped, Some(Kind::Config | Kind::Bug)),
-            mismatched: any(State::Mismatched),
-            rejects: self.plan.spec.rejects.exceeded(summary.rows.rejected, summary.rows.read),
-            failed: any(State::Failed) || any(State::Stale) || any(State::Unknown),
-            stopped: stopped == Some(Kind::Stopped),
-        }
-    }
-
     /// The first refused rows: those of the sample, then those without a time.
     async fn refused(&self, report: &Report) -> Result<Vec<String>> {
         let mut shown = Vec::new();
-        let scratch = retrofill_core::env::Env::scratch(self.look.env.as_ref());
+        let scratch = self.look.env.scratch();
         let sample = &self.sample.id;
         lists::each(scratch.as_ref(), sample, &report.slices, |_, exception| {
             if let Exception::RejectV1(reject) = exception
@@ -221,12 +221,17 @@ impl Trial {
         .await?;
         shown.extend(self.plan.survey.unplaced_rejects.iter().take(SHOWN).cloned());
         shown.truncate(SHOWN);
-        let line = |r: retrofill_core::reject::Reject| match &r.column {
+        let line = |r: Reject| match &r.column {
             Some(column) => format!("{}  {column}: {}", r.place, r.reason),
             None => format!("{}  {}", r.place, r.reason),
         };
         Ok(shown.into_iter().map(line).collect())
     }
+}
+
+/// Rows that were appended before are in the shadow too.
+fn options() -> Options {
+    Options { again: true, ..Options::default() }
 }
 
 /// What is told.
@@ -312,6 +317,11 @@ impl Outcome {
                 }
             }
         }
-        out + "Next: retrofill run"
+        out + match s.exit {
+            Exit::Rejects => {
+                "Next: see what was refused, mend it or raise rejects.max; retrofill run"
+            }
+            _ => "Next: retrofill run",
+        }
     }
 }

@@ -19,6 +19,7 @@ use super::summary::{SliceCounts, Summary};
 use super::watch::Screen;
 use crate::job::{Job, Origin, Parts};
 use crate::ledger;
+use crate::look::Look;
 use crate::signals::Signals;
 
 /// How a piece of work ended.
@@ -40,6 +41,26 @@ pub(super) struct May {
     pub(super) yes: bool,
     /// Give rows that were changed since they were loaded the source's values again.
     pub(super) overwrite: bool,
+}
+
+/// What a command looks with that leaves source and target as they are.
+pub(super) struct Prospect {
+    pub(super) look: Look,
+    pub(super) screen: Arc<Screen>,
+    /// The plan that a run would work on; none where the source is empty.
+    pub(super) plan: Option<Plan>,
+}
+
+/// Opens source and target to look at them, and finds the plan.
+pub(super) async fn prospect(ctx: &Context, opened: Opened) -> Result<Prospect, Failure> {
+    let look = Look::open(&opened.job)?;
+    let screen = Screen::new(ctx.output);
+    let (source, target) = (look.source.as_ref(), look.target.as_ref());
+    let plan = match opened.plan {
+        Some(plan) => Some(check_pinned(&opened.job, plan)?),
+        None => opened.job.prospect(source, target, Some(screen.survey())).await?,
+    };
+    Ok(Prospect { look, screen, plan })
 }
 
 /// Plans where needed and runs the slices that the options choose. None where the source is
@@ -163,7 +184,7 @@ pub(super) fn sum_up(plan: &Plan, standing: &ledger::Summary, seconds: f64) -> S
     }
 }
 
-fn facts(
+pub(super) fn facts(
     plan: &Plan,
     options: &Options,
     report: &Report,
@@ -236,12 +257,17 @@ pub(super) fn finish(ctx: &Context, summary: &Summary, file: Option<&Path>) -> R
     write_summary(summary, file)?;
     match ctx.output.format {
         Format::Json => {
-            for trouble in &summary.troubles {
-                ctx.output.note(trouble);
-            }
+            note_troubles(ctx, summary);
             ctx.output.result(&summary.json_line());
         }
         Format::Text => ctx.output.result(&summary.text()),
     }
     Ok(())
+}
+
+/// Why slices are not done, for those who read JSON.
+pub(super) fn note_troubles(ctx: &Context, summary: &Summary) {
+    for trouble in &summary.troubles {
+        ctx.output.note(trouble);
+    }
 }

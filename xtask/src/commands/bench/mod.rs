@@ -38,6 +38,17 @@ struct Measured {
     peak_mib: f64,
 }
 
+impl Measured {
+    /// The medians of some runs.
+    fn middle(runs: &[Measured]) -> Self {
+        let of = |field: fn(&Measured) -> f64| median(runs.iter().map(field));
+        Measured { seconds: of(|m| m.seconds), cpu: of(|m| m.cpu), peak_mib: of(|m| m.peak_mib) }
+    }
+}
+
+/// A Delta table, as a spec names it.
+const DELTA: &str = "delta: { path: ./out }";
+
 /// A bench: where it works, and the built program.
 struct Bench {
     dir: PathBuf,
@@ -68,11 +79,15 @@ impl Bench {
         self.dir.join(name)
     }
 
-    /// Writes a spec for the metrics file `source`.
+    /// Writes a spec for the metrics file `source`, into a Delta table.
     fn spec(&self, source: &str, every: &str, more: &str) -> Done {
+        self.spec_of(&format!("csv: {{ path: {source} }}"), DELTA, every, more)
+    }
+
+    /// The same from any source into any target, both as a spec names them.
+    fn spec_of(&self, source: &str, target: &str, every: &str, more: &str) -> Done {
         let text = format!(
-            "name: bench\nsource: {{ csv: {{ path: {source} }} }}\n\
-             target: {{ delta: {{ path: ./out }} }}\n\
+            "name: bench\nsource: {{ {source} }}\ntarget: {{ {target} }}\n\
              rows: {{ time: ts, key: [hostname] }}\nrange: {{ every: {every} }}\n{more}"
         );
         fs::write(self.path("backfill.yaml"), text)?;

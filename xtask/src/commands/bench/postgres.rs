@@ -60,8 +60,7 @@ pub(super) fn run(args: &[String]) -> Done {
     let metrics = Metrics::new(rows, HOSTS);
     metrics.write(&bench.path("metrics.csv"))?;
     split(&bench)?;
-    let setup = Setup::new().set("shared_buffers", "1GB").set("max_wal_size", "16GB");
-    let rivals = Rivals { bench: &bench, server: Postgres::with(&setup)? };
+    let rivals = Rivals { bench: &bench, server: server()? };
     let bytes = fs::metadata(bench.path("metrics.csv"))?.len();
     let mut figures = Figures { rows, bytes, ..Figures::default() };
     // Reads the file into the page cache, for all alike.
@@ -90,7 +89,29 @@ pub(super) fn run(args: &[String]) -> Done {
     judge(&figures)
 }
 
-const KEY: &str = ", PRIMARY KEY (ts, hostname)";
+pub(super) const KEY: &str = ", PRIMARY KEY (ts, hostname)";
+
+/// A server that is not held up by its own housekeeping.
+pub(super) fn server() -> Done<Postgres> {
+    Postgres::with(&Setup::new().set("shared_buffers", "1GB").set("max_wal_size", "16GB"))
+}
+
+/// An empty table with this key; nothing of the one before is left to be written.
+pub(super) fn empty(server: &Postgres, key: &str) -> Done {
+    server.try_ask(
+        "postgres",
+        &format!(
+            "DROP TABLE IF EXISTS metrics; DROP SCHEMA IF EXISTS retrofill CASCADE; \
+             CREATE TABLE metrics ({COLUMNS}{key}); CHECKPOINT;"
+        ),
+    )?;
+    Ok(())
+}
+
+/// The table, as a spec names it.
+pub(super) fn target(server: &Postgres) -> String {
+    format!("postgres: {{ url: \"{}\", table: metrics }}", server.url("postgres"))
+}
 
 /// The two halves of the file, for those who cannot split it.
 fn split(bench: &Bench) -> Done {
@@ -110,27 +131,13 @@ struct Rivals<'a> {
 }
 
 impl Rivals<'_> {
-    /// An empty table; nothing of the one before is left to be written.
     fn fresh(&self, key: &str) -> Done {
-        self.server.try_ask(
-            "postgres",
-            &format!(
-                "DROP TABLE IF EXISTS metrics; DROP SCHEMA IF EXISTS retrofill CASCADE; \
-                 CREATE TABLE metrics ({COLUMNS}{key}); CHECKPOINT;"
-            ),
-        )?;
-        Ok(())
+        empty(&self.server, key)
     }
 
     fn spec(&self, source: &str, every: &str, more: &str) -> Done {
-        let text = format!(
-            "name: bench\nsource: {{ csv: {{ path: {source} }} }}\n\
-             target: {{ postgres: {{ url: \"{}\", table: metrics }} }}\n\
-             rows: {{ time: ts, key: [hostname] }}\nrange: {{ every: {every} }}\n{more}",
-            self.server.url("postgres")
-        );
-        fs::write(self.bench.path("backfill.yaml"), text)?;
-        Ok(())
+        let source = format!("csv: {{ path: {source} }}");
+        self.bench.spec_of(&source, &target(&self.server), every, more)
     }
 
     /// A whole proven load. Into a table without an index nobody else writes, which is asserted.

@@ -4,7 +4,8 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::{Bench, page};
+use super::postgres::{self, KEY};
+use super::{Bench, DELTA, page};
 use crate::commands::number;
 use crate::consent::Consent;
 use crate::metrics::Metrics;
@@ -39,7 +40,7 @@ impl Told {
 pub(super) fn run(args: &[String]) -> Done {
     ensure(&[Need::Postgres], Consent::from(args))?;
     let bench = Bench::new("trial", args)?;
-    let server = Postgres::start()?;
+    let server = postgres::server()?;
     let runs = number(args, "--runs")?.unwrap_or(RUNS).max(1);
     let mut told = Vec::new();
     for run in 0..runs {
@@ -65,19 +66,14 @@ fn one(bench: &Bench, server: &Postgres, run: u64, runs: u64) -> Done<Told> {
     let every = ["6h", "1h", "auto"][run as usize % 3];
     let metrics = Metrics { seed: run + 1, ..Metrics::new(rows, 20 + 15 * run) };
     metrics.write(&bench.path("metrics.csv"))?;
-    let target = ["Delta", "PostgreSQL"][run as usize % 2];
     bench.reset()?;
-    bench.spec("metrics.csv", every, "")?;
-    if target == "PostgreSQL" {
-        server.try_ask(
-            "postgres",
-            "DROP TABLE IF EXISTS metrics; DROP SCHEMA IF EXISTS retrofill CASCADE;",
-        )?;
-        let url = server.url("postgres");
-        let spec = fs::read_to_string(bench.path("backfill.yaml"))?;
-        let place = format!("{{ postgres: {{ url: \"{url}\", table: metrics }} }}");
-        fs::write(bench.path("backfill.yaml"), spec.replace("{ delta: { path: ./out } }", &place))?;
-    }
+    let (name, target) = if run.is_multiple_of(2) {
+        ("Delta", DELTA.to_owned())
+    } else {
+        postgres::empty(server, KEY)?;
+        ("PostgreSQL", postgres::target(server))
+    };
+    bench.spec_of("csv: { path: metrics.csv }", &target, every, "")?;
     let forecast = last_line(bench, "trial")?["forecast"].take();
     let range = |name: &str| {
         let at = |end: &str| forecast[name][end].as_f64().unwrap_or(f64::NAN);
@@ -85,7 +81,7 @@ fn one(bench: &Bench, server: &Postgres, run: u64, runs: u64) -> Done<Told> {
     };
     let last = last_line(bench, "run")?;
     Ok(Told {
-        target,
+        target: name,
         rows,
         every,
         seconds: range("seconds"),

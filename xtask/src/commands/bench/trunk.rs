@@ -81,8 +81,7 @@ fn big(bench: &Bench, rows: u64) -> Done<Measured> {
 }
 
 fn middle(figures: &Figures) -> Measured {
-    let of = |field: fn(&Measured) -> f64| median(figures.ours.iter().map(field));
-    Measured { seconds: of(|m| m.seconds), cpu: of(|m| m.cpu), peak_mib: of(|m| m.peak_mib) }
+    Measured::middle(&figures.ours)
 }
 
 fn ratio(figures: &Figures) -> f64 {

@@ -22,9 +22,7 @@ use super::output::{Failure, Format};
 use super::preview::typed;
 use super::summary::{count, interval};
 use super::table::cell;
-use super::watch::Screen;
-use super::work::check_pinned;
-use crate::look::Look;
+use super::work::{Prospect, prospect};
 use crate::signals::Signals;
 
 /// Arguments of `gaps`.
@@ -96,13 +94,7 @@ pub(super) async fn search(
     opened: Opened,
     cadence: Wanted,
 ) -> Result<Searched, Failure> {
-    let look = Look::open(&opened.job)?;
-    let screen = Screen::new(ctx.output);
-    let (source, target) = (look.source.as_ref(), look.target.as_ref());
-    let plan = match opened.plan {
-        Some(plan) => Some(check_pinned(&opened.job, plan)?),
-        None => opened.job.prospect(source, target, Some(screen.survey())).await?,
-    };
+    let Prospect { look, screen, plan } = prospect(ctx, opened).await?;
     let Some(plan) = plan else { return Ok(Searched::Empty) };
     let stop = Arc::new(Stop::default());
     let signals = Signals::listen(stop.clone(), |_| {})?;

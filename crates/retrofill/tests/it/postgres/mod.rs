@@ -54,6 +54,18 @@ fn ready(test: &str) -> bool {
     here(&format!("postgres::{test}"), &[Need::Postgres])
 }
 
+/// Live rows in one slice: one that the history has too, one with another value.
+fn live_rows(job: &Job, database: &Database<'_>) {
+    let first = fs::read_to_string(job.path("data/metrics.csv")).unwrap();
+    let mut lines = first.lines();
+    fs::write(job.path("live.csv"), format!("{}\n", lines.nth(1).unwrap())).unwrap();
+    database.ask(&format!("\\copy metrics FROM '{}' CSV", job.path("live.csv").display()));
+    database.ask(
+        "INSERT INTO metrics (ts, hostname, usage_irq) \
+         VALUES ('2024-01-01 00:30Z', 'host_0001', -1);",
+    );
+}
+
 /// Rows of the source file that the table lacks, and rows of the table that it does not have, by
 /// `psql` alone.
 fn differences(job: &Job, database: &Database<'_>) -> (u64, u64) {

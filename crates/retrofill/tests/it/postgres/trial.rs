@@ -10,15 +10,7 @@ fn a_trial_is_seen_by_nobody_and_forgotten() {
     let database = shared();
     database.ask(TABLE);
     let job = job(&database.url(), &metrics(), "");
-    // Live rows in the densest slices: one that the history has too, one with another value.
-    let first = fs::read_to_string(job.path("data/metrics.csv")).unwrap();
-    let mut lines = first.lines();
-    fs::write(job.path("live.csv"), format!("{}\n", lines.nth(1).unwrap())).unwrap();
-    database.ask(&format!("\\copy metrics FROM '{}' CSV", job.path("live.csv").display()));
-    database.ask(
-        "INSERT INTO metrics (ts, hostname, usage_irq) \
-         VALUES ('2024-01-01 00:30Z', 'host_0001', -1);",
-    );
+    live_rows(&job, &database);
     let table = "SELECT md5(string_agg(m::text, '|' ORDER BY ts, hostname)) FROM metrics m";
     let before = database.ask(table);
     // All slices, so that the one with the live rows is among them.

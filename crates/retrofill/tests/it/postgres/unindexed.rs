@@ -21,17 +21,9 @@ fn rows_are_proven_wherever_they_land() {
         for statement in ROOM.split_inclusive(';') {
             database.ask(statement);
         }
-        // Live rows in one slice: one that the history has too, one with another value.
         let small = Metrics::new(10_800, 10);
         let job = job(&database.url(), &small, &format!("write: {{ {word} }}"));
-        let first = fs::read_to_string(job.path("data/metrics.csv")).unwrap();
-        let mut lines = first.lines();
-        fs::write(job.path("live.csv"), format!("{}\n", lines.nth(1).unwrap())).unwrap();
-        database.ask(&format!("\\copy metrics FROM '{}' CSV", job.path("live.csv").display()));
-        database.ask(
-            "INSERT INTO metrics (ts, hostname, usage_irq) \
-             VALUES ('2024-01-01 00:30Z', 'host_0001', -1);",
-        );
+        live_rows(&job, &database);
         let size = "SELECT pg_relation_size('metrics')";
         let before = database.ask(size);
         let last = job.run().ended(0).json();
