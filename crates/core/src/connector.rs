@@ -174,6 +174,13 @@ pub trait Source: Debug + Send + Sync {
         Ok(Vec::new())
     }
 
+    /// What an administrator has to run so that a user of this name may do what is wanted at this
+    /// end, and no more: statements, in their order. None where the system grants no rights.
+    async fn grants(&self, role: Option<&str>, wanted: &Wanted) -> Result<Vec<String>> {
+        let _ = (role, wanted);
+        Ok(Vec::new())
+    }
+
     /// How hard the source works. Sources throttle too.
     async fn pressure(&self) -> Result<Pressure> {
         Ok(Pressure::idle())
@@ -357,13 +364,6 @@ pub trait Target: Source {
     /// Returns once nothing is under way any more that the target does behind its commits, such
     /// as checkpoints. The end of every run waits for it.
     async fn idle(&self) {}
-
-    /// What an administrator has to run so that a user of this name, and no more than needed, may
-    /// do what is wanted: statements, in their order.
-    async fn grants(&self, role: Option<&str>, wanted: &Wanted) -> Result<Vec<String>> {
-        let _ = (role, wanted);
-        Err(Error::config("this target knows no rights that could be granted"))
-    }
 
     /// Does what follows loads, for this stretch of time where the action is done by stretches.
     async fn follow(&self, action: &After, loaded: Option<&Interval>) -> Result<()> {

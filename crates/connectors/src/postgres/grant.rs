@@ -1,7 +1,7 @@
 //! The statements that an administrator runs so that a job may do what it needs, and no more.
 
 use retrofill_core::error::{Error, Result};
-use retrofill_core::examine::Wanted;
+use retrofill_core::examine::{End, Wanted};
 
 use super::settings::Address;
 use super::sql::ident;
@@ -17,14 +17,22 @@ pub(super) fn grants(
     let role = role
         .or(address.config.get_user())
         .ok_or_else(|| Error::config("the address names no user").hint("name one with `--role`"))?;
-    let mut out = vec![format!("-- By the owner of {} or a superuser, once.", settings.table()?)];
+    let (table, reads) = (settings.table()?, wanted.end == End::Source);
+    let mut out = vec![format!("-- By the owner of {table} or a superuser, once.")];
     if let Some(database) = address.config.get_dbname() {
         out.push(format!("GRANT CONNECT ON DATABASE {} TO {}", ident(database)?, ident(role)?));
-        // Where other writers come first, rows wait in a temporary table.
-        out.push(format!("GRANT TEMPORARY ON DATABASE {} TO {}", ident(database)?, ident(role)?));
     }
-    out.extend(ddl::receipts_ddl());
-    out.extend(ddl::grants(&settings.table()?, role, wanted.write.replaces())?);
+    if reads {
+        out.extend(ddl::read_grants(&table, role)?);
+    } else {
+        if let Some(database) = address.config.get_dbname() {
+            // Where other writers come first, rows wait in a temporary table.
+            let database = ident(database)?;
+            out.push(format!("GRANT TEMPORARY ON DATABASE {database} TO {}", ident(role)?));
+        }
+        out.extend(ddl::receipts_ddl());
+        out.extend(ddl::grants(&table, role, wanted.write.replaces())?);
+    }
     let end = |s: String| if s.starts_with("--") { s } else { format!("{s};") };
     Ok(out.into_iter().map(end).collect())
 }

@@ -205,6 +205,10 @@ impl Source for PostgresTarget {
         examine::examine(&self.shared, wanted).await
     }
 
+    async fn grants(&self, role: Option<&str>, wanted: &Wanted) -> Result<Vec<String>> {
+        grant::grants(&self.shared.settings, role, wanted)
+    }
+
     async fn read(&self, request: &ReadRequest) -> Result<Rows> {
         read::read(&self.shared, request).await
     }
@@ -275,10 +279,6 @@ impl Target for PostgresTarget {
 
     async fn commits_of_others(&self, plan: &PlanId) -> Result<u64> {
         self.shared.commits_of_others(plan).await
-    }
-
-    async fn grants(&self, role: Option<&str>, wanted: &Wanted) -> Result<Vec<String>> {
-        grant::grants(&self.shared.settings, role, wanted)
     }
 
     async fn follow(&self, action: &After, loaded: Option<&Interval>) -> Result<()> {

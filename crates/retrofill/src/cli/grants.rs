@@ -1,6 +1,7 @@
-//! `retrofill grants`: the rights that a job needs, and no more.
+//! `retrofill grants`: the rights that a job needs at both ends, and no more.
 
 use clap::Args;
+use retrofill_core::error::Error;
 use retrofill_core::examine::{End, Wanted};
 use serde::Serialize;
 
@@ -15,7 +16,7 @@ pub struct GrantsArgs {
     /// The job.
     #[command(flatten)]
     pub job: JobArg,
-    /// Who gets the rights [default: the user in the target's address].
+    /// Who gets the rights [default: the user in the address of the source or target].
     #[arg(long, value_name = "ROLE", env = "RETROFILL_ROLE", hide_env = true)]
     pub role: Option<String>,
 }
@@ -30,13 +31,21 @@ struct Granted<'a> {
 /// Prints the statements. Nothing is run.
 pub async fn execute(ctx: &Context, args: &GrantsArgs) -> Result<Exit, Failure> {
     let job = args.job.open(ctx.state_dir.as_deref())?.job;
-    let wanted = Wanted {
-        end: End::Target,
+    let wanted = |end| Wanted {
+        end,
         rows: job.spec.rows.clone(),
         write: job.spec.write.clone(),
         after: job.after.clone(),
     };
-    let statements = job.target()?.grants(args.role.as_deref(), &wanted).await?;
+    let role = args.role.as_deref();
+    let mut statements = job.source()?.grants(role, &wanted(End::Source)).await?;
+    statements.extend(job.target()?.grants(role, &wanted(End::Target)).await?);
+    if statements.is_empty() {
+        let what = "neither source nor target grants rights by statements";
+        return Err(Error::config(what)
+            .hint("files belong to the user that runs the job; `check` looks at both ends")
+            .into());
+    }
     match ctx.output.format {
         Format::Json => ctx.output.json(&Granted { v: 1, statements: &statements }),
         Format::Text => ctx.output.result(&statements.join("\n")),

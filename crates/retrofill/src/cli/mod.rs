@@ -139,7 +139,7 @@ pub enum Command {
     Rejects(rejects::RejectsArgs),
     /// Take out exactly what this job wrote, where that is provable.
     Undo(undo::UndoArgs),
-    /// Print the rights that the job needs in its target, as statements.
+    /// Print the rights that the job needs in source and target, as statements.
     Grants(grants::GrantsArgs),
     /// Print the JSON Schema of the spec.
     Schema(schema::SchemaArgs),

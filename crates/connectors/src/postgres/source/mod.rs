@@ -27,7 +27,7 @@ use super::kind::Base;
 use super::session::{Opening, Refusal};
 use super::settings::PostgresSettings;
 use super::sql::{ident, literal};
-use super::{Shared, examine};
+use super::{Shared, examine, grant};
 
 /// By this name statements call the row they look at.
 const ROW: &str = "retrofill_row";
@@ -191,5 +191,9 @@ impl Source for PostgresSource {
 
     async fn examine(&self, wanted: &Wanted) -> Result<Vec<Remark>> {
         examine::examine(&self.inner.shared, wanted).await
+    }
+
+    async fn grants(&self, role: Option<&str>, wanted: &Wanted) -> Result<Vec<String>> {
+        grant::grants(&self.inner.shared.settings, role, wanted)
     }
 }

@@ -217,3 +217,36 @@ fn every_common_type_is_read_as_it_is() {
     }
     job.call("verify", &["--level", "rows"]).ended(0);
 }
+
+#[test]
+fn exactly_the_grants_are_enough_to_read() {
+    if !ready("source::exactly_the_grants") {
+        return;
+    }
+    let delta = "{ delta: { path: ./out } }";
+    let setup = || {
+        let source = shared();
+        fill(&source, &job(&source.url(), delta, "", &metrics()));
+        source.ask("REVOKE ALL ON SCHEMA public FROM PUBLIC");
+        source.ask(&format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", source.name));
+        let role = format!("reader_{}", source.name);
+        source.ask(&format!("CREATE ROLE {role} LOGIN"));
+        let url = source.url().replace("postgres@", &format!("{role}@"));
+        let job = job(&url, delta, ", snapshot: true", &metrics());
+        let list = job.call("grants", &[]).ended(0).stdout;
+        assert!(list.contains(&format!("TO \"{role}\"")), "{list}");
+        (source, job, list.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let (source, job, list) = setup();
+    source.ask(&list.join("\n"));
+    job.run().ended(0);
+    if judge::here("postgres::source::exactly_the_grants") {
+        assert_eq!(judge::equal(&job), ROWS);
+    }
+    for n in 0..list.iter().filter(|s| s.starts_with("GRANT")).count() {
+        let (source, job, list) = setup();
+        let missing = list.iter().filter(|s| s.starts_with("GRANT")).nth(n).unwrap();
+        source.ask(&list.iter().filter(|s| *s != missing).cloned().collect::<Vec<_>>().join("\n"));
+        refused(job.call("run", &[]), 2, "");
+    }
+}
