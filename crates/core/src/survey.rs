@@ -51,6 +51,9 @@ pub struct Survey {
     /// The columns as the source has them, where a transform makes others of them.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub input: Option<Vec<FieldType>>,
+    /// How many of the source's own columns, the last of them, stand in the paths of its files.
+    #[serde(skip_serializing_if = "crate::receipt::is_zero", default)]
+    pub in_paths: u64,
     /// The blocks in file order.
     pub blocks: Vec<Block>,
     /// Rows with a time.
@@ -116,6 +119,13 @@ impl Survey {
     /// The columns before any transform.
     pub fn source_columns(&self) -> &[FieldType] {
         self.input.as_deref().unwrap_or(&self.columns)
+    }
+
+    /// The same in two: those that the files hold, and those that stand in their paths.
+    pub fn held_and_in_paths(&self) -> (&[FieldType], &[FieldType]) {
+        let all = self.source_columns();
+        let held = all.len().saturating_sub(usize::try_from(self.in_paths).unwrap_or(usize::MAX));
+        all.split_at(held)
     }
 
     /// Earliest and latest time of all rows.

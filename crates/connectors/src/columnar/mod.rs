@@ -11,6 +11,7 @@ mod frame;
 mod ipc;
 mod opened;
 mod parquet;
+mod parts;
 mod placed;
 mod read;
 mod settings;

@@ -12,6 +12,7 @@ use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::survey::FileStamp;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::parts::Parts;
 use super::placed::Placed;
 use super::{Format, Shared, avro, ipc, parquet};
 use crate::files::{stale, unreadable};
@@ -68,6 +69,8 @@ pub(super) struct Opened {
     pub(super) stamp: FileStamp,
     file: Placed,
     body: Box<dyn Body>,
+    /// What stands in its path.
+    parts: Parts,
     pub(super) stretches: Vec<Stretch>,
     /// Other columns would give the same bytes another meaning.
     seed: u64,
@@ -98,12 +101,19 @@ impl Opened {
             .map(|f| format!("{}\0{}\0", f.name(), f.data_type()))
             .collect();
         let seed = xxh3_64(&[columns.concat().as_bytes(), &key].concat());
-        Ok(Opened { stamp: stamp.clone(), file, body, stretches, seed })
+        let parts = Parts::of(shared.settings.hive, path, body.schema())?;
+        let seed = parts.seed(seed);
+        Ok(Opened { stamp: stamp.clone(), file, body, parts, stretches, seed })
     }
 
-    /// The columns, in the file's order.
+    /// The columns in the file's order; behind them those in its path.
     pub(super) fn schema(&self) -> &SchemaRef {
-        self.body.schema()
+        &self.parts.schema
+    }
+
+    /// How many of them the file itself holds.
+    pub(super) fn held(&self) -> usize {
+        self.parts.held
     }
 
     /// Hash of the bytes of a stretch, read in small pieces.
@@ -133,9 +143,10 @@ impl Opened {
         let path = self.stamp.path.clone();
         let failed = move |e| damaged(&path, e);
         let whole = &self.stretches[stretch];
-        let batches = self.body.batches(&self.file, (stretch, whole), columns).map_err(&failed)?;
+        let (held, parts) = self.parts.split(columns);
+        let batches = self.body.batches(&self.file, (stretch, whole), &held).map_err(&failed)?;
         let mut left = Some(whole.rows);
-        let mut batches = batches.map(move |batch| batch.map_err(&failed));
+        let mut batches = batches.map(move |batch| parts.add(batch.map_err(&failed)?));
         let path = self.stamp.path.clone();
         Ok(std::iter::from_fn(move || match batches.next() {
             Some(batch) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::Schema;
+use crate::files::{Schema, is_yes, yes};
 
 /// How the files are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,11 @@ pub struct ColumnarSettings {
     /// [`parse_type`]: crate::files::parse_type
     #[serde(default)]
     pub types: BTreeMap<String, String>,
+    /// See [`CsvSettings::hive`]. Default: true.
+    ///
+    /// [`CsvSettings::hive`]: crate::files::CsvSettings::hive
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub hive: bool,
     /// A list of checksums that every file must fit, as `sha256sum`, `sha512sum` or `md5sum` writes
     /// it; relative to the spec. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,6 +91,7 @@ impl Default for ColumnarSettings {
             time_format: None,
             schema: Schema::Strict,
             types: BTreeMap::new(),
+            hive: yes(),
             checksums: None,
         }
     }

@@ -56,6 +56,7 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
     let look = Look { table: &table, times, open: open.collect() };
     let mut survey = Survey {
         files: table.files.clone(),
+        in_paths: table.parts.names().len() as u64,
         time_form: form.map(|f| f.name().to_owned()),
         notes: notes(shared, &table, form),
         ..Survey::default()
@@ -77,13 +78,14 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
 
 fn notes(shared: &Shared, table: &Table, form: Option<Form>) -> Vec<String> {
     let zone = &shared.settings.timezone;
-    match form {
-        Some(Form::Local) => vec![format!("times have no zone and are read as {zone}")],
-        Some(form @ Form::Epoch(_)) => vec![format!("times are {}", form.name())],
-        Some(_) => Vec::new(),
-        None if table.naive => vec![format!("times have no zone and are read as {zone}")],
-        None => Vec::new(),
-    }
+    let times = match form {
+        Some(Form::Local) => Some(format!("times have no zone and are read as {zone}")),
+        Some(form @ Form::Epoch(_)) => Some(format!("times are {}", form.name())),
+        Some(_) => None,
+        None if table.naive => Some(format!("times have no zone and are read as {zone}")),
+        None => None,
+    };
+    times.into_iter().chain(table.parts.note()).collect()
 }
 
 /// How times are spelt, where they are; found from the first values there are.
@@ -100,7 +102,7 @@ fn form(shared: &Shared, table: &Table) -> Result<Option<Form>> {
         let Some(at) = order(&[name], file.schema())[0] else { continue };
         for stretch in 0..file.stretches.len() {
             for batch in file.batches(stretch, &[at])? {
-                let column = batch?.column(0).clone();
+                let Some(column) = batch?.column_by_name(name).cloned() else { continue };
                 if column.null_count() == column.len() {
                     continue;
                 }

@@ -11,7 +11,7 @@ use super::Shared;
 use super::opened::Opened;
 use super::times::{is_typed, may_spell};
 use super::types::{Natural, merge};
-use crate::files::{Schema, find, list, nearest};
+use crate::files::{Parts, Schema, find, list, nearest};
 
 /// The most columns that the files may have.
 const MOST_COLUMNS: usize = 4096;
@@ -20,8 +20,10 @@ const MOST_COLUMNS: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) files: Vec<FileStamp>,
-    /// In the order of the first file; others behind.
+    /// In the order of the first file; others behind, and last those in the paths.
     pub(super) columns: Vec<(String, Natural)>,
+    /// Those in the paths.
+    pub(super) parts: Parts,
     /// Index of the time column.
     pub(super) time: usize,
     /// Its times, or some of them, are without a zone.
@@ -39,13 +41,21 @@ impl Table {
     /// Reads the footers of all files.
     pub(super) fn open(shared: &Shared, time: &str) -> Result<Table> {
         let files = find(&shared.base, &shared.settings.path)?;
-        let mut schemas = Vec::with_capacity(files.len());
+        let (mut schemas, mut held) = (Vec::new(), Vec::new());
         for stamp in &files {
-            let schema = Opened::open(shared, stamp)?.schema().clone();
-            check_names(&stamp.path, &schema)?;
-            schemas.push(schema);
+            let file = Opened::open(shared, stamp)?;
+            check_names(&stamp.path, file.schema())?;
+            schemas.push(file.schema().clone());
+            held.push(file.held());
         }
-        let names = names(shared, &files, &schemas)?;
+        let parts = Parts::find(shared.settings.hive, shared.settings.schema, &files)?;
+        for (i, (file, schema)) in files.iter().zip(&schemas).enumerate() {
+            let held = schema.fields().iter().take(held[i]).map(|f| f.name());
+            parts.check(&file.path, held)?;
+        }
+        let mut names = names(shared, &files, &schemas)?;
+        names.retain(|name| !parts.names().contains(name));
+        names.extend_from_slice(parts.names());
         shared.types.check(&names)?;
         let mut columns = Vec::with_capacity(names.len());
         for name in names {
@@ -57,7 +67,10 @@ impl Table {
                     Some((file.path.as_str(), field))
                 })
                 .collect();
-            let natural = merge(&of, shared.types.get(&name).is_some())?;
+            let natural = match parts.names().iter().position(|part| *part == name) {
+                Some(at) => Natural::Plain(parts.column_type(at).0),
+                None => merge(&of, shared.types.get(&name).is_some())?,
+            };
             columns.push((name, natural));
         }
         let naive = schemas.iter().filter_map(|s| s.field_with_name(time).ok()).any(|f| {
@@ -65,7 +78,7 @@ impl Table {
             matches!(ty, DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64)
         });
         let time = time_column(shared, &columns, time, &files[0].path)?;
-        Ok(Table { files, columns, time, naive })
+        Ok(Table { files, columns, parts, time, naive })
     }
 
     /// The names of all columns.

@@ -1,5 +1,7 @@
 //! The source as a whole.
 
+mod partitions;
+
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};

@@ -48,9 +48,7 @@ impl Shared {
             _ => e,
         };
         let (header, _) = self.open_file(file, Arc::default()).map_err(changed)?;
-        let names: Vec<_> = survey.source_columns().iter().map(|c| c.name.clone()).collect();
-        let schema = self.settings.schema;
-        let order = header.order(schema, &names, path, "the plan").map_err(changed)?;
+        let order = self.order(survey, &header, path, "the plan").map_err(changed)?;
         let content = Content::open(&self.base, &self.settings, file, Arc::default());
         let bytes = match content.map_err(changed)?.0 {
             Content::Plain(_) => Bytes::Plain(open_plain(&self.base, path)?),

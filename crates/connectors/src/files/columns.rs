@@ -16,6 +16,7 @@ use super::json;
 use super::names::{list, nearest};
 use super::open::{check_magic, find, unreadable};
 use super::parallel::ordered;
+use super::parts::Parts;
 
 /// A file and the order of its columns.
 #[derive(Debug)]
@@ -25,7 +26,8 @@ pub(super) struct SurveyedFile {
     pub(super) order: Order,
 }
 
-/// The columns of the source, and its files.
+/// The columns of the source, those in the paths of its files behind those in the files; and its
+/// files.
 pub(super) fn headers(shared: &Shared) -> Result<(Vec<String>, Vec<SurveyedFile>)> {
     let schema = shared.settings.schema;
     let mut opened = Vec::new();
@@ -37,15 +39,20 @@ pub(super) fn headers(shared: &Shared) -> Result<(Vec<String>, Vec<SurveyedFile>
     if shared.format == Format::Json {
         learn(shared, &mut opened)?;
     }
-    let names = columns(schema, &opened)?;
+    let mut names = columns(schema, &opened)?;
     let first = opened[0].0.path.clone();
+    let stamps: Vec<_> = opened.iter().map(|(stamp, _)| stamp.clone()).collect();
+    let parts = Parts::find(shared.settings.hive, schema, &stamps)?;
     let mut files = Vec::with_capacity(opened.len());
-    for (stamp, header) in opened {
+    for (i, (stamp, header)) in opened.into_iter().enumerate() {
+        parts.check(&stamp.path, &header.names)?;
         // Keys may be any, but the files of a pattern are held to the same rule.
         header.check(schema, &names, &stamp.path, &first)?;
         let order = header.order(schema, &names, &stamp.path, &first)?;
+        let order = order.with_parts(Arc::clone(parts.of(i)));
         files.push(SurveyedFile { stamp, header, order });
     }
+    names.extend_from_slice(parts.names());
     Ok((names, files))
 }
 
@@ -85,11 +92,16 @@ fn learn(shared: &Shared, files: &mut [(FileStamp, Header)]) -> Result<()> {
     Ok(())
 }
 
-/// Fails where a file lacks the time column.
-pub(super) fn check_time(files: &[SurveyedFile], time: &str) -> Result<()> {
+/// Fails where a file lacks the time column, which is one of these names.
+pub(super) fn check_time(names: &[String], files: &[SurveyedFile], time: &str) -> Result<()> {
+    let at = names.iter().position(|name| name == time);
+    if at.is_some_and(|at| files[0].order.part(at).is_some()) {
+        return Ok(());
+    }
     let lacks = |f: &&SurveyedFile| !f.header.names.iter().any(|n| n == time);
     let Some(file) = files.iter().find(lacks) else { return Ok(()) };
-    let error = no_time(&file.stamp, &file.header.names, time);
+    let parts = &names[names.len() - file.order.parts().len()..];
+    let error = no_time(&file.stamp, &[&file.header.names, parts].concat(), time);
     if file.stamp.path == files[0].stamp.path {
         return Err(error);
     }

@@ -47,13 +47,13 @@ fn given(
     time: &str,
 ) -> Result<Vec<String>> {
     let Some(transform) = &shared.transform else {
-        check_time(files, time)?;
+        check_time(names, files, time)?;
         return Ok(names.to_vec());
     };
     let wiring = transform.wire(names)?;
     wiring.check(time, "rows.time")?;
     if let Some(index) = wiring.passed_on(time) {
-        check_time(files, &names[index])?;
+        check_time(names, files, &names[index])?;
     }
     Ok(wiring.names())
 }

@@ -37,11 +37,10 @@ pub(super) fn first(
         return Ok(found);
     };
     let mut assembler = Assembler::new(shared, request, keeper)?;
-    let names: Vec<_> = survey.columns.iter().map(|c| c.name.clone()).collect();
     for (index, stamp) in survey.files.iter().enumerate() {
         let path = &stamp.path;
         let (header, mut chunks) = shared.open_file(stamp, Arc::default())?;
-        let order = header.order(shared.settings.schema, &names, path, "the first file")?;
+        let order = shared.order(survey, &header, path, "the first file")?;
         let mut line = header.line;
         while let Some(chunk) = chunks.next().map_err(|e| unreadable(path, e))? {
             let Chunk::Records { offset, bytes } = chunk else {

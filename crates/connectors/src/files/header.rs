@@ -16,6 +16,7 @@ use super::csv::{Cut, Dialect, Field, Format, LONGEST};
 use super::json::Keys;
 use super::names::list;
 use super::open::{Content, unreadable};
+use super::parts::{PartValues, pairs, seed_of};
 use super::settings::{Encoding, Schema};
 
 /// The most columns a file may have.
@@ -30,7 +31,7 @@ pub(super) struct Header {
     pub(super) start: u64,
     /// Line number at `start`.
     pub(super) line: u64,
-    /// Hash of the bytes before `start`.
+    /// Hash of the bytes before `start`, and of what the path says.
     pub(super) seed: u64,
     pub(super) encoding: Encoding,
     /// Fields have keys, and `names` is empty unless someone looked for them.
@@ -46,13 +47,15 @@ pub(super) struct Order {
     width: usize,
     /// Where fields have keys: their places.
     keys: Keys,
+    /// The columns behind those: alike in all records, as they stand in the file's path.
+    parts: PartValues,
 }
 
 impl From<Vec<Option<usize>>> for Order {
     fn from(list: Vec<Option<usize>>) -> Self {
         let width = list.iter().flatten().count();
         let fields = list.into_iter().map(|at| at.unwrap_or(usize::MAX)).collect();
-        Order { fields, width, keys: Keys::default() }
+        Order { fields, width, ..Order::default() }
     }
 }
 
@@ -69,6 +72,25 @@ impl Order {
         Order { keys: Keys::new(names), ..order }
     }
 
+    /// The same for a file whose path has these values too.
+    pub(super) fn with_parts(self, parts: PartValues) -> Self {
+        Order { parts, ..self }
+    }
+
+    /// The columns that stand in the file's path.
+    pub(super) fn parts(&self) -> &PartValues {
+        &self.parts
+    }
+
+    /// The value of a column that stands in the file's path: none where it is NULL. None at all
+    /// for a column of the file itself.
+    #[allow(clippy::option_option, reason = "a NULL of a path is not a column of the file")]
+    #[inline]
+    pub(super) fn part(&self, column: usize) -> Option<Option<&str>> {
+        let at = column.checked_sub(self.fields.len())?;
+        Some(self.parts.get(at).and_then(Option::as_deref))
+    }
+
     /// The keys of the columns.
     pub(super) fn keys(&self) -> &Keys {
         &self.keys
@@ -79,13 +101,14 @@ impl Order {
         self.width
     }
 
-    /// The field of a column; an empty one, which is NULL, where the file has no such column.
+    /// The field of a column; an empty one, which is NULL, where the file itself has no such
+    /// column.
     #[inline]
     pub(super) fn field(&self, fields: &[Field], column: usize) -> Field {
-        fields.get(self.fields[column]).copied().unwrap_or_default()
+        self.fields.get(column).and_then(|at| fields.get(*at)).copied().unwrap_or_default()
     }
 
-    /// The fields of all columns.
+    /// The fields of all columns of the file itself.
     #[inline]
     pub(super) fn all<'a>(&'a self, fields: &'a [Field]) -> impl Iterator<Item = Field> + 'a {
         self.fields.iter().map(|at| fields.get(*at).copied().unwrap_or_default())
@@ -111,8 +134,8 @@ pub(super) fn columns(schema: Schema, files: &[(FileStamp, Header)]) -> Result<V
 }
 
 impl Header {
-    /// The hash of a block of this file. The header is part of it: other names or another order
-    /// of columns would give the same bytes another meaning.
+    /// The hash of a block of this file. Header and path are part of it: other names, another
+    /// order or another directory would give the same bytes another meaning.
     pub(super) fn hash(&self, block: &[u8]) -> String {
         format!("{:032x}", xxh3_128_with_seed(block, self.seed))
     }
@@ -181,6 +204,9 @@ impl Shared {
         let (content, encoding) = Content::open(&self.base, &self.settings, file, done)?;
         let mut chunks = Chunks::new(content, self.format, self.sizes.chunk);
         let header = Header { encoding, ..self.read_header(&mut chunks, &file.path)? };
+        let path = if self.settings.hive { pairs(&file.path)? } else { Vec::new() };
+        let seed = if path.is_empty() { header.seed } else { seed_of(&path, header.seed) };
+        let header = Header { seed, ..header };
         chunks.skip(header.start as usize);
         Ok((header, chunks))
     }

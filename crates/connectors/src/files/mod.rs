@@ -26,6 +26,7 @@ mod names;
 mod nested;
 mod open;
 mod parallel;
+mod parts;
 mod read;
 mod records;
 mod settings;
@@ -42,6 +43,7 @@ mod types;
 mod unpack;
 mod values;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -64,6 +66,8 @@ pub(crate) use given::{GivenTypes, zone};
 pub(crate) use names::{list, nearest};
 pub(crate) use open::{find, stale, unreadable};
 pub(crate) use parallel::ordered;
+pub(crate) use parts::{Parts, clash, pairs, seed_of};
+pub(crate) use settings::{is_yes, yes};
 pub(crate) use stage::{disjoint, touched};
 pub(crate) use staging::{covers, disk, fingerprint, read_json, write_json};
 pub(crate) use texts::from_texts;
@@ -212,12 +216,6 @@ impl Shared {
         }
     }
 
-    /// The order of columns in every file of a survey, where fields have keys.
-    fn keyed(&self, survey: &Survey) -> Option<Order> {
-        let names: Vec<_> = survey.source_columns().iter().map(|c| c.name.clone()).collect();
-        (self.format == Format::Json).then(|| Order::keyed(&names))
-    }
-
     /// The fields of the one record from `start` to the end; false where that is none.
     fn fields(&self, bytes: &[u8], start: usize, order: &Order, fields: &mut Vec<Field>) -> bool {
         match self.format {
@@ -228,6 +226,22 @@ impl Shared {
             }
             Format::Json => json::cut(&bytes[start..], start, order.keys(), fields).is_ok(),
         }
+    }
+
+    /// The value of a column in a record, however it is had; none where it is NULL.
+    #[inline]
+    fn value<'a>(
+        &self,
+        bytes: &'a [u8],
+        fields: &[Field],
+        order: &'a Order,
+        column: usize,
+    ) -> Option<Cow<'a, [u8]>> {
+        if let Some(part) = order.part(column) {
+            return part.map(|text| text.as_bytes().into());
+        }
+        let field = order.field(fields, column);
+        (!self.is_null(field.raw(bytes), field.quoted)).then(|| field.value(bytes, self.format))
     }
 
     /// Whether an unquoted or quoted field means NULL.

@@ -17,6 +17,7 @@ use retrofill_core::survey::{Block, Survey};
 use super::Shared;
 use super::csv::{Field, Format};
 use super::header::Order;
+use super::parts::Runs;
 use super::records::Records;
 use super::sorted_copy::Emit;
 use super::taker::Taker;
@@ -93,11 +94,7 @@ impl<'a> Timekeeper<'a> {
     /// The time of a record that is one; none where it belongs to no slice.
     #[inline]
     pub(super) fn time(&self, bytes: &[u8], fields: &[Field], order: &Order) -> Option<Moment> {
-        let field = order.field(fields, self.time);
-        if self.shared.is_null(field.raw(bytes), field.quoted) {
-            return None;
-        }
-        let value = field.value(bytes, self.shared.format);
+        let value = self.shared.value(bytes, fields, order, self.time)?;
         self.clock.read(&value).ok().map(|(moment, _)| moment)
     }
 }
@@ -135,10 +132,14 @@ pub(super) struct Assembler<'a> {
     schema: SchemaRef,
     /// For each column of the plan its index in the survey.
     sources: Vec<usize>,
+    /// Columns of the survey that the files themselves have.
+    held: usize,
     columns: Vec<Column>,
     /// Rows of the buffer in hand, and their fields in the order of the plan.
     rows: Vec<Row>,
     fields: Vec<Field>,
+    /// What the paths say of these rows.
+    parts: Runs,
     /// Rows in `columns`.
     ordinals: Vec<u64>,
     bad: Vec<usize>,
@@ -155,6 +156,13 @@ impl<'a> Assembler<'a> {
         let (survey, plan) = (&*request.survey, &*request.columns);
         let comma = shared.settings.decimal == ',';
         let sources = (0..plan.len()).map(|i| source_index(survey, plan, i));
+        let sources = sources.collect::<Result<Vec<_>>>()?;
+        let held = survey.held_and_in_paths().0.len();
+        // A comma in numbers is a matter of the files alone.
+        let column = |(c, at): (&retrofill_core::columns::Column, &usize)| {
+            Column::new(c.ty, comma && *at < held, BATCH_ROWS)
+        };
+        let columns = plan.iter().zip(&sources).map(column).collect();
         Ok(Assembler {
             shared,
             survey,
@@ -162,10 +170,12 @@ impl<'a> Assembler<'a> {
             span: Span::new(&request.interval),
             plan,
             schema: plan.arrow_schema(),
-            sources: sources.collect::<Result<_>>()?,
-            columns: plan.iter().map(|c| Column::new(c.ty, comma, BATCH_ROWS)).collect(),
+            sources,
+            held,
+            columns,
             rows: Vec::new(),
             fields: Vec::new(),
+            parts: Runs::default(),
             ordinals: Vec::new(),
             bad: Vec::new(),
             rejects: Vec::new(),
@@ -190,6 +200,7 @@ impl<'a> Assembler<'a> {
     ) {
         let Some(moment) = self.keeper.time(bytes, fields, order) else { return };
         if self.span.contains(moment) {
+            self.parts.add(self.rows.len(), order);
             self.rows.push(Row { ordinal, line, start, end, moment });
             self.fields.extend(self.sources.iter().map(|s| order.field(fields, *s)));
         }
@@ -215,6 +226,9 @@ impl<'a> Assembler<'a> {
             };
             if i == 0 {
                 column.moments(self.rows.iter().map(|r| Some(r.moment)), &mut refuse)?;
+            } else if let Some(part) = self.sources[i].checked_sub(self.held) {
+                let cells = self.parts.cells(part, 0..self.rows.len());
+                column.append(cells, &self.keeper.clock, &mut refuse);
             } else {
                 let fields = &self.fields[i.min(self.fields.len())..];
                 let width = self.sources.len();
@@ -238,6 +252,7 @@ impl<'a> Assembler<'a> {
         self.ordinals.extend(self.rows.iter().map(|r| r.ordinal));
         self.rows.clear();
         self.fields.clear();
+        self.parts.clear();
         if self.ordinals.len() >= BATCH_ROWS || self.size >= BATCH_BYTES {
             return self.finish(emit);
         }

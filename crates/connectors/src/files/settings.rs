@@ -117,6 +117,10 @@ pub struct CsvSettings {
     /// [`parse_type`]: super::parse_type
     #[serde(default)]
     pub types: BTreeMap<String, String>,
+    /// Whether directories `name=value` in the path of a file are columns of its rows. Default:
+    /// true.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub hive: bool,
     /// A list of checksums that every file must fit, as `sha256sum`, `sha512sum` or `md5sum` writes
     /// it; relative to the spec. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,8 +135,14 @@ fn double_quote() -> char {
     '"'
 }
 
-fn yes() -> bool {
+pub(crate) fn yes() -> bool {
     true
+}
+
+/// Settings that a spec before them did not have are kept where they say something else.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+pub(crate) fn is_yes(set: &bool) -> bool {
+    *set
 }
 
 fn utc() -> String {
@@ -158,6 +168,7 @@ impl Default for CsvSettings {
             decimal: point(),
             schema: Schema::Strict,
             types: BTreeMap::new(),
+            hive: yes(),
             checksums: None,
         }
     }
@@ -184,6 +195,9 @@ pub struct NdjsonSettings {
     /// See [`CsvSettings::types`].
     #[serde(default)]
     pub types: BTreeMap<String, String>,
+    /// See [`CsvSettings::hive`].
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub hive: bool,
     /// See [`CsvSettings::checksums`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksums: Option<String>,
@@ -191,8 +205,16 @@ pub struct NdjsonSettings {
 
 impl From<NdjsonSettings> for CsvSettings {
     fn from(settings: NdjsonSettings) -> Self {
-        let NdjsonSettings { path, compression, timezone, time_format, schema, types, checksums } =
-            settings;
+        let NdjsonSettings {
+            path,
+            compression,
+            timezone,
+            time_format,
+            schema,
+            types,
+            hive,
+            checksums,
+        } = settings;
         CsvSettings {
             path,
             compression,
@@ -200,6 +222,7 @@ impl From<NdjsonSettings> for CsvSettings {
             time_format,
             schema,
             types,
+            hive,
             checksums,
             ..CsvSettings::default()
         }

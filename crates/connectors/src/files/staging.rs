@@ -179,9 +179,7 @@ impl Staging {
         emit: &mut Emit<'_>,
     ) -> Result<()> {
         let Manifest::V1 { slices, buckets, pieces, orders, .. } = &self.manifest;
-        // Keys are not kept with an order.
-        let keyed = shared.keyed(&request.survey).map(|order| vec![order; orders.len()]);
-        let orders = keyed.as_ref().unwrap_or(orders);
+        let orders = &*shared.orders(&request.survey, orders)?;
         let Some(mut taker) = Taker::new(shared, request)? else { return Ok(()) };
         let mut open: Option<(usize, File)> = None;
         let first = slices.partition_point(|s| s.end() <= request.interval.start());

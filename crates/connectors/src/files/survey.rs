@@ -18,6 +18,7 @@ use super::header::{Header, Order};
 use super::iso::is_compact_date;
 use super::open::{Content, unreadable};
 use super::parallel::ordered;
+use super::parts;
 use super::read::MOST_BYTES;
 use super::records::{Line, Records};
 use super::time::{Clock, Form, Moment};
@@ -67,7 +68,7 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
     }
     let (names, files) = headers(shared)?;
     shared.types.check(&names)?;
-    check_time(&files, &request.time)?;
+    check_time(&names, &files, &request.time)?;
     let time = names.iter().position(|n| *n == request.time);
     let time = time.ok_or_else(|| no_time(&files[0].stamp, &names, &request.time))?;
     let first = First { names: &names, files: &files, time: Some(time), placed: true };
@@ -115,19 +116,18 @@ impl First<'_> {
         };
         let seen = pass(&look, request, total, &mut survey)?;
         let unit = survey.time_unit.unwrap_or(TimeUnitSeen::Second);
-        survey.columns = (names.iter().zip(&seen).zip(given).enumerate())
-            .map(|(i, ((name, seen), given))| FieldType {
-                name: name.clone(),
-                ty: given.unwrap_or_else(|| {
-                    if Some(i) == time {
-                        ColumnType::Instant { unit: unit.precision() }
-                    } else {
-                        seen.column_type()
-                    }
-                }),
-                nullable: seen.nullable(),
-            })
-            .collect();
+        let column = |(i, given): (usize, Option<ColumnType>)| {
+            let (found, nullable) = match files[0].order.part(i) {
+                Some(_) => parts::column_type(files.iter().map(|f| f.order.part(i).flatten())),
+                None => (seen[i].column_type(), seen[i].nullable()),
+            };
+            let instant = ColumnType::Instant { unit: unit.precision() };
+            let found = if Some(i) == time { instant } else { found };
+            FieldType { name: names[i].clone(), ty: given.unwrap_or(found), nullable }
+        };
+        survey.columns = given.into_iter().enumerate().map(column).collect();
+        survey.in_paths = files[0].order.parts().len() as u64;
+        survey.notes.extend(parts::note(&names[names.len() - files[0].order.parts().len()..]));
         Ok(survey)
     }
 }
@@ -148,39 +148,48 @@ fn find_form(
     name: &str,
     time: usize,
 ) -> Result<Option<Form>> {
-    let custom = shared.settings.time_format.as_ref().map(|_| shared.clock(Form::Custom));
     for file in files {
         let path = &file.stamp.path;
+        let of = |values: &[Vec<u8>]| form_of(shared, path, name, values);
+        if let Some(part) = file.order.part(time) {
+            let Some(value) = part else { continue };
+            return of(&[value.as_bytes().to_vec()]).map(Some);
+        }
         let (_, mut chunks) = shared.open_file(&file.stamp, Arc::default())?;
         while let Some(chunk) = chunks.next().map_err(|e| unreadable(path, e))? {
             let Chunk::Records { bytes, .. } = chunk else { continue };
             let values = first_values(shared, &bytes, &file.order, time);
-            let Some(first) = values.first() else { continue };
-            let form = match &custom {
-                Some(clock) => values.iter().any(|v| clock.read(v).is_ok()).then_some(Form::Custom),
-                None => Form::guess(values.iter().map(Vec::as_slice)),
-            };
-            if matches!(form, Some(Form::Epoch(_))) && values.iter().all(|v| is_compact_date(v)) {
-                let first = String::from_utf8_lossy(first);
-                let what = format!("`{path}`: column `{name}` holds dates or numbers: `{first}`");
-                return Err(Error::config(what)
-                    .hint("set `time_format`: `%Y%m%d` for dates, `%s` for seconds since 1970"));
+            if !values.is_empty() {
+                return of(&values).map(Some);
             }
-            if form.is_some() {
-                return Ok(form);
-            }
-            let first = String::from_utf8_lossy(first);
-            let what = format!("`{path}`: column `{name}` holds no times: `{first}`");
-            return Err(Error::config(what).hint(match custom {
-                Some(_) => "the first times do not fit `time_format`",
-                None => {
-                    "times are RFC 3339, `YYYY-MM-DD HH:MM:SS`, dates or numbers since 1970; \
-                     set `time_format` for others"
-                }
-            }));
         }
     }
     Ok(None)
+}
+
+/// The form of these times, of which there is one at least.
+fn form_of(shared: &Shared, path: &str, name: &str, values: &[Vec<u8>]) -> Result<Form> {
+    let custom = shared.settings.time_format.as_ref().map(|_| shared.clock(Form::Custom));
+    let form = match &custom {
+        Some(clock) => values.iter().any(|v| clock.read(v).is_ok()).then_some(Form::Custom),
+        None => Form::guess(values.iter().map(Vec::as_slice)),
+    };
+    let first = String::from_utf8_lossy(&values[0]);
+    if matches!(form, Some(Form::Epoch(_))) && values.iter().all(|v| is_compact_date(v)) {
+        let what = format!("`{path}`: column `{name}` holds dates or numbers: `{first}`");
+        return Err(Error::config(what)
+            .hint("set `time_format`: `%Y%m%d` for dates, `%s` for seconds since 1970"));
+    }
+    form.ok_or_else(|| {
+        let what = format!("`{path}`: column `{name}` holds no times: `{first}`");
+        Error::config(what).hint(match custom {
+            Some(_) => "the first times do not fit `time_format`",
+            None => {
+                "times are RFC 3339, `YYYY-MM-DD HH:MM:SS`, dates or numbers since 1970; \
+                 set `time_format` for others"
+            }
+        })
+    })
 }
 
 fn first_values(shared: &Shared, bytes: &[u8], order: &Order, time: usize) -> Vec<Vec<u8>> {
@@ -341,11 +350,10 @@ impl Look<'_> {
         if self.time == usize::MAX {
             return Err((None, String::new()));
         }
-        let field = file.order.field(fields, self.time);
-        match &self.clock {
-            Some(clock) if !self.shared.is_null(field.raw(bytes), field.quoted) => clock
-                .read(&field.value(bytes, self.shared.format))
-                .map_err(|reason| (column(), reason.into_owned())),
+        match (&self.clock, self.shared.value(bytes, fields, &file.order, self.time)) {
+            (Some(clock), Some(value)) => {
+                clock.read(&value).map_err(|reason| (column(), reason.into_owned()))
+            }
             _ => Err((column(), "the time is NULL".into())),
         }
     }

@@ -1,6 +1,7 @@
 //! The source as a whole.
 
 mod objects;
+mod partitions;
 mod sorted;
 mod splitting;
 

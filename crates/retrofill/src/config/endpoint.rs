@@ -214,7 +214,7 @@ fn columnar(
             ("time_format", json!(raw.time_format.get()), Value::Null),
         ];
         put_given(&mut settings, times);
-        put_given(&mut settings, columns(&raw.schema, &raw.types));
+        put_given(&mut settings, columns(&raw.schema, &raw.types, &raw.hive));
     }
     let list = raw.and_then(|r| r.checksums.get());
     let name = match key {
@@ -238,7 +238,7 @@ fn ndjson(path: &str, raw: Option<&RawNdjson>, problems: &mut Vec<Problem>) -> E
             ("time_format", json!(raw.time_format.get()), Value::Null),
         ];
         put_given(&mut settings, reading);
-        put_given(&mut settings, columns(&raw.schema, &raw.types));
+        put_given(&mut settings, columns(&raw.schema, &raw.types, &raw.hive));
     }
     let list = raw.and_then(|r| r.checksums.get());
     files("ndjson", settings, list, format!("NDJSON {path}"))
@@ -248,10 +248,11 @@ fn ndjson(path: &str, raw: Option<&RawNdjson>, problems: &mut Vec<Problem>) -> E
 type Setting = (&'static str, Value, Value);
 
 /// Which columns files have and of which types.
-fn columns(schema: &Field<RawSchema>, types: &Field<RawTypes>) -> [Setting; 2] {
+fn columns(schema: &Field<RawSchema>, types: &Field<RawTypes>, hive: &Field<bool>) -> [Setting; 3] {
     [
         ("schema", json!(schema.or(RawSchema::Strict).as_str()), json!("strict")),
         ("types", json!(words(types)), json!({})),
+        ("hive", json!(hive.or(true)), json!(true)),
     ]
 }
 
@@ -297,7 +298,7 @@ fn csv(path: &str, raw: Option<&RawCsv>, problems: &mut Vec<Problem>) -> Endpoin
             ("decimal", json!(raw.decimal.or(RawDecimal::Point).as_str()), json!(".")),
         ];
         put_given(&mut settings, text);
-        put_given(&mut settings, columns(&raw.schema, &raw.types));
+        put_given(&mut settings, columns(&raw.schema, &raw.types, &raw.hive));
     }
     let list = raw.and_then(|r| r.checksums.get());
     files("csv", settings, list, format!("CSV {path}"))

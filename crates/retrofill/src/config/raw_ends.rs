@@ -84,6 +84,12 @@ section! {
         /// The types of some columns, by name. A value that does not fit is refused. The types of
         /// a table that is there win. Default: found from all rows.
         pub(super) types: RawTypes,
+        /// Whether directories `name=value` in the path of a file, as Hive and Spark lay them
+        /// out, are columns of its rows. All files need the same names in the same order, unless
+        /// `schema` is `union`. Values are percent-decoded; `__HIVE_DEFAULT_PARTITION__` is NULL.
+        /// Default: true.
+        #[schemars(extend("default" = true))]
+        pub(super) hive: bool,
         /// A list of checksums that every file must fit, as `sha256sum`, `sha512sum` or `md5sum`
         /// writes it; names in it are relative to the list. A file that is altered, not listed, or
         /// listed and missing ends the plan: nothing is loaded. Default: none.
@@ -116,6 +122,12 @@ section! {
         /// The types of some columns, by name. A value that does not fit is refused. The types of
         /// a table that is there win. Default: found from all rows.
         pub(super) types: RawTypes,
+        /// Whether directories `name=value` in the path of a file, as Hive and Spark lay them
+        /// out, are columns of its rows. All files need the same names in the same order, unless
+        /// `schema` is `union`. Values are percent-decoded; `__HIVE_DEFAULT_PARTITION__` is NULL.
+        /// Default: true.
+        #[schemars(extend("default" = true))]
+        pub(super) hive: bool,
         /// A list of checksums that every file must fit, as `sha256sum`, `sha512sum` or `md5sum`
         /// writes it; names in it are relative to the list. A file that is altered, not listed, or
         /// listed and missing ends the plan: nothing is loaded. Default: none.
@@ -153,6 +165,12 @@ section! {
         /// The types of some columns, by name, also where files differ. A value that does not fit
         /// exactly is refused. The types of a table that is there win. Default: those of the files.
         pub(super) types: RawTypes,
+        /// Whether directories `name=value` in the path of a file, as Hive and Spark lay them
+        /// out, are columns of its rows. All files need the same names in the same order, unless
+        /// `schema` is `union`. Values are percent-decoded; `__HIVE_DEFAULT_PARTITION__` is NULL.
+        /// Default: true.
+        #[schemars(extend("default" = true))]
+        pub(super) hive: bool,
         /// A list of checksums that every file must fit, as `sha256sum`, `sha512sum` or `md5sum`
         /// writes it; names in it are relative to the list. A file that is altered, not listed, or
         /// listed and missing ends the plan: nothing is loaded. Default: none.

@@ -14,12 +14,17 @@
     judge.py pack DIR ORDER GROUP CSV...      the rows as Parquet files of that order, in row groups
                                               of so many rows, each file compressed in another way
     judge.py objects DIR ORDER CSV...         the same as NDJSON files, every second one packed
+    judge.py spread DIR KIND CSV              the rows of a file, in a directory for each value of
+                                              its last two columns, as Hive does it: by pyarrow
+                                              (`parquet`), or by hand (`csv`, `csv.gz`, `ndjson`)
     judge.py typed DIR KIND ORDER CSV...      the same as Arrow (`arrow`) or Avro (`avro`) files of
                                               many batches or blocks, compressed in all ways
 
 The log is replayed here from its JSON entries, beside what the `deltalake` package makes of it.
 Exit code 0 when all is as it should be, 1 with the difference when not.
 """
+import csv
+import gzip
 import json
 import os
 import pathlib
@@ -30,6 +35,7 @@ import urllib.parse
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as dataset
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, write_deltalake
@@ -152,6 +158,35 @@ def objects(directory, order, files):
         con.execute(f"COPY (SELECT * FROM read_csv({literal(path)}, header = true, nullstr = 'NA', "
                     "sample_size = -1, types = {'time_hour': 'VARCHAR'}) "
                     f"ORDER BY {order}) TO {literal(to)} (FORMAT json{kind})")
+
+
+def spread(directory, kind, path):
+    """The last columns are a text, which may be NULL, and a whole number."""
+    with open(path, newline="", encoding="utf-8") as file:
+        names, *lines = csv.reader(file)
+    if kind == "parquet":
+        columns = dict(zip(names, zip(*lines)))
+        place, level = names[-2:]
+        columns[place] = [value or None for value in columns[place]]
+        columns[level] = [int(value) for value in columns[level]]
+        table = pa.table({name: list(values) for name, values in columns.items()})
+        fields = pa.schema([(place, pa.string()), (level, pa.int64())])
+        parts = dataset.partitioning(fields, flavor="hive")
+        dataset.write_dataset(table, directory, format="parquet", partitioning=parts)
+        return
+    files = {}
+    for *cells, place, level in lines:
+        place = urllib.parse.quote(place, safe="") or "__HIVE_DEFAULT_PARTITION__"
+        to = pathlib.Path(directory, f"{names[-2]}={place}", f"{names[-1]}={level}")
+        files.setdefault(to, []).append(cells)
+    for to, rows in files.items():
+        to.mkdir(parents=True)
+        write = gzip.open if kind.endswith(".gz") else open
+        with write(to / f"part-0.{kind}", "wt", newline="", encoding="utf-8") as file:
+            if kind == "ndjson":
+                file.writelines(json.dumps(dict(zip(names, cells))) + "\n" for cells in rows)
+            else:
+                csv.writer(file, lineterminator="\n").writerows([names[:-2], *rows])
 
 
 def typed(directory, kind, order, files):
@@ -326,6 +361,8 @@ def main(args):
         pack(args[1], args[2], int(args[3]), args[4:])
     elif len(args) >= 4 and args[0] == "objects":
         objects(args[1], args[2], args[3:])
+    elif len(args) == 4 and args[0] == "spread":
+        spread(*args[1:])
     elif len(args) >= 5 and args[0] == "typed":
         typed(args[1], args[2], args[3], args[4:])
     elif len(args) == 3 and args[0] == "doubled":

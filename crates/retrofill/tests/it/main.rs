@@ -18,6 +18,7 @@ mod guards;
 mod guide;
 mod harness;
 mod healing;
+mod hive;
 mod init;
 mod inputs;
 mod judge;

@@ -182,11 +182,10 @@ fn look(input: &Input, forms: &[Vec<Candidate>], stretch: &Stretch<'_>) -> Facts
         };
         facts.rows += 1;
         for (at, (column, tries)) in facts.columns.iter_mut().zip(forms).enumerate() {
-            let field = stretch.order.field(fields, at);
-            let value = field.value(stretch.bytes, shared.format);
-            if !field.quoted && value.is_empty() {
+            let (value, quoted) = stretch.value(shared, fields, at);
+            if !quoted && value.is_empty() {
                 column.empty += 1;
-            } else if let Some(word) = word(&value).filter(|_| !field.quoted) {
+            } else if let Some(word) = word(&value).filter(|_| !quoted) {
                 column.words[word] += 1;
             } else {
                 take(column, tries, &value, most);

@@ -82,8 +82,7 @@ pub(super) fn candidates(input: &Input) -> Result<Vec<Vec<Candidate>>> {
         stretch.records(shared, |record| {
             if let Ok(fields) = record {
                 for (at, list) in values.iter_mut().enumerate() {
-                    let field = stretch.order.field(fields, at);
-                    let value = field.value(stretch.bytes, shared.format);
+                    let (value, _) = stretch.value(shared, fields, at);
                     if !value.is_empty() {
                         list.push(value.into_owned());
                     }

@@ -226,10 +226,7 @@ impl Look<'_> {
         let mut pairs = vec![Vec::new(); sets.len()];
         stretch.records(shared, |record| {
             let Ok(fields) = record else { return true };
-            let value = |at: usize| {
-                let field = stretch.order.field(fields, at);
-                (field.value(stretch.bytes, shared.format), field.quoted)
-            };
+            let value = |at: usize| stretch.value(shared, fields, at);
             let (text, quoted) = value(self.time);
             if shared.is_null(&text, quoted) {
                 return true;

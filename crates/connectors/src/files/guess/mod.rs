@@ -145,6 +145,10 @@ pub fn guess(ask: &Ask) -> Result<Guess> {
     let files = content::guess(&ask.base, &mut settings, ask.most)?;
     dialect::guess(&ask.base, &mut settings, &files)?;
     let mut input = open(&ask.base, &settings, ask.most)?;
+    if input.is_doubled() {
+        settings.hive = false;
+        input = open(&ask.base, &settings, ask.most)?;
+    }
     if input.differs() {
         settings.schema = Schema::Union;
         input = open(&ask.base, &settings, ask.most)?;

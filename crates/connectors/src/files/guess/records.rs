@@ -1,5 +1,6 @@
 //! All records of the files, a stretch at a time, as the reader cuts them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use retrofill_core::error::Result;
@@ -11,6 +12,7 @@ use super::super::csv::{Cut, Field};
 use super::super::header::{Header, Order, columns};
 use super::super::open::{Content, find, unreadable};
 use super::super::parallel::ordered;
+use super::super::parts::Parts;
 use super::super::records::Records;
 use super::super::settings::{Encoding, Schema};
 
@@ -28,12 +30,13 @@ pub(super) struct Input {
     files: Vec<InputFile>,
     most: Option<u64>,
     differs: bool,
+    doubled: bool,
 }
 
 /// Records of one file.
 pub(super) struct Stretch<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) order: &'a Order,
+    bytes: &'a [u8],
+    order: &'a Order,
     width: usize,
     encoding: Encoding,
 }
@@ -52,15 +55,26 @@ impl Input {
             let (header, _) = shared.open_file(&stamp, Arc::default())?;
             opened.push((stamp, header));
         }
-        let names = columns(Schema::Union, &opened)?;
-        let differs = opened.iter().any(|(_, header)| header.names.len() != names.len());
-        let first = opened[0].0.path.clone();
+        let mut names = columns(Schema::Union, &opened)?;
+        let stamps: Vec<_> = opened.iter().map(|(stamp, _)| stamp.clone()).collect();
+        let hive = shared.settings.hive;
+        let parts = Parts::find(hive, Schema::Union, &stamps)?;
+        let doubled = parts.check(&stamps[0].path, &names).is_err();
+        let differs = opened.iter().any(|(_, header)| header.names.len() != names.len())
+            || Parts::find(hive, Schema::Strict, &stamps).is_err();
         let mut files = Vec::new();
-        for (stamp, header) in opened {
-            let order = header.order(Schema::Union, &names, &stamp.path, &first)?;
+        for (i, (stamp, header)) in opened.into_iter().enumerate() {
+            let order = header.order(Schema::Union, &names, &stamp.path, &stamps[0].path)?;
+            let order = order.with_parts(Arc::clone(parts.of(i)));
             files.push(InputFile { stamp, header, order });
         }
-        Ok(Input { shared, names, files, most, differs })
+        names.extend_from_slice(parts.names());
+        Ok(Input { shared, names, files, most, differs, doubled })
+    }
+
+    /// Whether a column stands both in a file and in a path.
+    pub(super) fn is_doubled(&self) -> bool {
+        self.doubled
     }
 
     /// Whether files have other columns than others.
@@ -104,6 +118,20 @@ impl Input {
 }
 
 impl Stretch<'_> {
+    /// The value of a column in a record, and whether it is quoted: then it is a text.
+    pub(super) fn value(
+        &self,
+        shared: &Shared,
+        fields: &[Field],
+        at: usize,
+    ) -> (Cow<'_, [u8]>, bool) {
+        if let Some(part) = self.order.part(at) {
+            return (part.unwrap_or_default().as_bytes().into(), false);
+        }
+        let field = self.order.field(fields, at);
+        (field.value(self.bytes, shared.format), field.quoted)
+    }
+
     /// Shows every record, or why a line is none.
     pub(super) fn records(
         &self,

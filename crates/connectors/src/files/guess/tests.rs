@@ -13,9 +13,11 @@ fn of(text: impl AsRef<[u8]>) -> Guess {
 fn with(files: &[(&str, &[u8])], ask: &Ask) -> Result<Guess> {
     let dir = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
-        fs::write(dir.path().join(name), bytes).unwrap();
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
     }
-    guess(&Ask { path: "*".into(), base: dir.path().into(), ..ask.clone() })
+    guess(&Ask { path: "**/*".into(), base: dir.path().into(), ..ask.clone() })
 }
 
 /// `hours` hours of each site, with a value made by `value`.
@@ -42,7 +44,23 @@ fn an_ordinary_file() {
     assert_eq!((guess.key.repeated, guess.key.time_alone), (0, false));
     let types: Vec<_> = guess.columns.iter().map(|c| c.ty.common_name()).collect();
     assert_eq!(types, ["instant", "text", "float"]);
-    assert_eq!(guess.settings, CsvSettings { path: "*".into(), ..CsvSettings::default() });
+    assert_eq!(guess.settings, CsvSettings { path: "**/*".into(), ..CsvSettings::default() });
+}
+
+#[test]
+fn what_stands_in_paths_is_a_column() {
+    let rows = hourly(&["a"], 48, number);
+    let without = rows.replace(",site", "").replace(",a,", ",");
+    let files = |rows: &str| {
+        let files = [("site=a/x.csv", rows.as_bytes()), ("site=b/x.csv", rows.as_bytes())];
+        with(&files, &Ask::default()).unwrap()
+    };
+    let guess = files(&without);
+    assert_eq!(guess.key.columns, Some(vec!["site".to_owned()]));
+    let names: Vec<_> = guess.columns.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!((names, guess.settings.hive), (vec!["t", "v", "site"], true));
+    // Where the files have it too, theirs is meant.
+    assert!(!files(&rows).settings.hive);
 }
 
 #[test]
@@ -88,7 +106,7 @@ fn two_columns_together() {
 fn a_key_is_held_against_all_rows_in_parts() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a.csv"), hourly(&["a", "b"], 240, number)).unwrap();
-    let settings = CsvSettings { path: "*".into(), ..CsvSettings::default() };
+    let settings = CsvSettings { path: "**/*".into(), ..CsvSettings::default() };
     let input = open(dir.path(), &settings, None).unwrap();
     let clock = input.shared.clock(super::super::time::Form::Zoned);
     assert_eq!(key::proven(&input, &clock, &[1], 5).unwrap(), Some(0));
@@ -215,7 +233,7 @@ fn the_likeliest_of_several_times() {
     assert_eq!(guess.time.column, "time");
     assert_eq!(guess.time.others, ["date", "created_at"]);
     let error = with(&[("a.csv", b"a,b\n1,x\n2,y\n")], &Ask::default()).unwrap_err();
-    assert!(error.message().contains("no column of `*` holds times"), "{error}");
+    assert!(error.message().contains("no column of `**/*` holds times"), "{error}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ use retrofill_core::survey::{Block, Survey};
 use super::Shared;
 use super::csv::Field;
 use super::header::Order;
+use super::parts::Runs;
 use super::read::{BATCH_BYTES, BATCH_ROWS, ColumnCells};
 use super::records::{Line, Records};
 use super::time::{Clock, Form, Moment, Reason, in_range};
@@ -73,6 +74,8 @@ pub(super) struct Untyped {
     fields: Vec<Field>,
     /// Where the time is passed on.
     times: Vec<Read>,
+    /// What the paths say.
+    pub(super) parts: Runs,
     bytes: usize,
 }
 
@@ -86,6 +89,7 @@ impl Untyped {
         self.bytes = 0;
         self.fields.clear();
         self.times.clear();
+        self.parts.clear();
     }
 }
 
@@ -113,6 +117,8 @@ pub(super) struct Loom<'a> {
     bound: Bound,
     /// The columns of the files.
     columns: Vec<FieldType>,
+    /// How many of them are in the files themselves.
+    held: usize,
     time: Time,
     /// For times of other columns.
     clock: Clock,
@@ -129,14 +135,16 @@ impl<'a> Loom<'a> {
         let columns = survey.source_columns().to_vec();
         let names: Vec<_> = columns.iter().map(|c| c.name.clone()).collect();
         let wiring = transform.wire(&names)?;
-        Loom::wired(shared, transform, &wiring, columns, survey.time_form.as_deref(), time)
+        let held = survey.held_and_in_paths().0.len();
+        let form = survey.time_form.as_deref();
+        Loom::wired(shared, transform, &wiring, (columns, held), form, time)
     }
 
     fn wired(
         shared: &'a Shared,
         transform: &Transform,
         wiring: &Wiring,
-        columns: Vec<FieldType>,
+        (columns, held): (Vec<FieldType>, usize),
         form: Option<&str>,
         time: &str,
     ) -> Result<Self> {
@@ -154,18 +162,15 @@ impl<'a> Loom<'a> {
             None => return Err(Error::bug(format!("the transform gives no column `{time}`"))),
         };
         let clock = shared.clock(Form::Local);
-        Ok(Loom { shared, bound, columns, time, clock })
+        Ok(Loom { shared, bound, columns, held, time, clock })
     }
 
     /// The time of a record where it is passed on.
     #[inline]
     fn passed_on(&self, bytes: &[u8], fields: &[Field], order: &Order) -> Option<Read> {
         let Time::PassedOn(index, clock) = &self.time else { return None };
-        let field = order.field(fields, *index);
-        Some(match clock {
-            Some(clock) if !self.shared.is_null(field.raw(bytes), field.quoted) => {
-                clock.read(&field.value(bytes, self.shared.format)).map(|(moment, _)| Some(moment))
-            }
+        Some(match (clock, self.shared.value(bytes, fields, order, *index)) {
+            (Some(clock), Some(value)) => clock.read(&value).map(|(moment, _)| Some(moment)),
             _ => Ok(None),
         })
     }
@@ -180,6 +185,7 @@ impl<'a> Loom<'a> {
         order: &Order,
         bytes: usize,
     ) {
+        untyped.parts.add(untyped.rows, order);
         untyped.rows += 1;
         untyped.bytes += bytes;
         untyped.times.extend(time);
@@ -261,7 +267,8 @@ impl<'a> Loom<'a> {
         let (mut arrays, mut bad) = (Vec::with_capacity(width), Vec::with_capacity(width));
         for (i, index) in self.bound.inputs.iter().enumerate() {
             let mut refused = BTreeMap::new();
-            let mut column = Column::new(self.columns[*index].ty, comma, untyped.rows);
+            let held = *index < self.held;
+            let mut column = Column::new(self.columns[*index].ty, comma && held, untyped.rows);
             match &self.time {
                 Time::PassedOn(time, _) if time == index => {
                     for (row, time) in untyped.times.iter().enumerate() {
@@ -272,6 +279,13 @@ impl<'a> Loom<'a> {
                         refused.insert(row, reason);
                     };
                     column.moments(times, &mut refuse)?;
+                }
+                _ if !held => {
+                    let cells = untyped.parts.cells(index - self.held, 0..untyped.rows);
+                    let mut refuse = |row: usize, reason: Reason| {
+                        refused.insert(row, reason);
+                    };
+                    column.append(cells, &self.clock, &mut refuse);
                 }
                 _ => {
                     let fields = &untyped.fields[i.min(untyped.fields.len())..];

@@ -34,7 +34,7 @@ pub(in super::super) fn survey(
     wiring.check(&request.time, "rows.time")?;
     let time = wiring.passed_on(&request.time);
     if let Some(time) = time {
-        check_time(&files, &names[time])?;
+        check_time(&names, &files, &names[time])?;
     }
     let first = First { names: &names, files: &files, time, placed: false };
     let quiet = SurveyRequest {
@@ -46,7 +46,9 @@ pub(in super::super) fn survey(
     let mut survey = first.pass(shared, &quiet)?;
     let input = std::mem::take(&mut survey.columns);
     let form = survey.time_form.as_deref();
-    let loom = Loom::wired(shared, transform, &wiring, input.clone(), form, &request.time)?;
+    let held = names.len() - files[0].order.parts().len();
+    let columns_of_files = (input.clone(), held);
+    let loom = Loom::wired(shared, transform, &wiring, columns_of_files, form, &request.time)?;
     survey.input = Some(input);
     let time_type = loom.time_type(&mut survey.notes)?;
     let fine = fine(&loom, request);

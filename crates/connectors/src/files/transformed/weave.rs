@@ -38,6 +38,8 @@ enum Thread {
     Time,
     /// A column of the source, by its place among those that are passed on.
     PassedOn(usize),
+    /// A column in the paths of the files, by its place among those.
+    InPath(usize),
     Computed(Program),
 }
 
@@ -72,6 +74,7 @@ impl<'a> Weaver<'a> {
             let origin = origin.ok_or_else(|| Error::bug(format!("no column `{name}`")))?;
             threads.push(match origin {
                 _ if i == 0 => Thread::Time,
+                Origin::Column(index) if *index >= loom.held => Thread::InPath(index - loom.held),
                 Origin::Column(index) => {
                     passed_on.push(*index);
                     Thread::PassedOn(passed_on.len() - 1)
@@ -194,7 +197,8 @@ impl<'a> Weaver<'a> {
             let mut refuse = |row: usize, reason: Reason| {
                 refused.push((row, fail(name.clone(), reason.into_owned())));
             };
-            let mut values = Column::new(column.ty, self.comma(), stay.len());
+            let comma = self.comma() && !matches!(thread, Thread::InPath(_));
+            let mut values = Column::new(column.ty, comma, stay.len());
             arrays.push(match thread {
                 Thread::Time => {
                     values.moments(stay.iter().map(|(_, moment)| Some(*moment)), &mut refuse)?;
@@ -204,6 +208,12 @@ impl<'a> Weaver<'a> {
                     let fields = self.picked(*at, stay);
                     let shared = self.loom.shared;
                     let cells = ColumnCells::new(shared, bytes, &fields, 1, column.ty);
+                    values.append(cells, &self.loom.clock, &mut refuse);
+                    values.finish()?
+                }
+                Thread::InPath(at) => {
+                    let rows = stay.iter().map(|(row, _)| *row);
+                    let cells = self.untyped.parts.cells(*at, rows);
                     values.append(cells, &self.loom.clock, &mut refuse);
                     values.finish()?
                 }

@@ -300,6 +300,9 @@ fn csv(guess: &Guess, told: &[Told], page: &mut Page) {
     if settings.schema == Schema::Union {
         page.line("    schema: union");
     }
+    if !settings.hive {
+        page.line("    hive: false                # columns of the files are in their paths too");
+    }
     page.told(4, told, &["decimal"]);
     if settings.decimal == ',' {
         page.line("    decimal: \",\"");
