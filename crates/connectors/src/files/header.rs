@@ -178,7 +178,7 @@ impl Shared {
         file: &FileStamp,
         done: Arc<AtomicU64>,
     ) -> Result<(Header, Chunks<Content>)> {
-        let (content, encoding) = Content::open(&self.base, &self.settings, file, done)?;
+        let (content, encoding) = Content::open(&self.origin, &self.settings, file, done)?;
         let mut chunks = Chunks::new(content, self.format, self.sizes.chunk);
         let header = Header { encoding, ..self.read_header(&mut chunks, &file.path)? };
         chunks.skip(header.start as usize);
