@@ -45,13 +45,13 @@ impl Shared {
             Kind::Config if !is_refusal(&e) => stale(path, "cannot be read as planned").because(e),
             _ => e,
         };
-        let (header, _) = self.open_file(file, Arc::default()).map_err(changed)?;
+        let open = self.origin.open(file)?;
+        let (header, _) = self.chunks_of(&open, file, Arc::default()).map_err(changed)?;
         let names: Vec<_> = survey.source_columns().iter().map(|c| c.name.clone()).collect();
         let schema = self.settings.schema;
         let order = header.order(schema, &names, path, "the plan").map_err(changed)?;
-        let content = Content::open(&self.origin, &self.settings, file, Arc::default());
+        let content = Content::of(&open, &self.settings, file, Arc::default());
         let content = content.map_err(changed)?.0;
-        let open = self.origin.open(file)?;
         let bytes = match content {
             Content::Plain(_) => Bytes::Plain(open),
             Content::Stream(_) => Bytes::Stream { content, at: 0, packed: open },

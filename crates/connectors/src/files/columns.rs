@@ -30,8 +30,9 @@ pub(super) fn headers(shared: &Shared) -> Result<(Vec<String>, Vec<SurveyedFile>
     let schema = shared.settings.schema;
     let mut opened = Vec::new();
     for stamp in shared.origin.find(&shared.settings.path)? {
-        check_magic(&shared.origin, &shared.settings, &stamp)?;
-        let (header, _) = shared.open_file(&stamp, Arc::default())?;
+        let file = shared.origin.open(&stamp)?;
+        check_magic(&shared.settings, &stamp.path, &file)?;
+        let (header, _) = shared.chunks_of(&file, &stamp, Arc::default())?;
         opened.push((stamp, header));
     }
     if shared.format == Format::Json {

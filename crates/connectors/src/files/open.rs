@@ -99,9 +99,9 @@ fn stamp(base: &Path, path: String) -> Result<FileStamp> {
 }
 
 /// Checks that a file is compressed in the way that its name (or the setting) says.
-pub(super) fn check_magic(origin: &Origin, settings: &CsvSettings, file: &FileStamp) -> Result<()> {
-    let (path, content) = (&file.path, origin.open(file)?.stream(0));
-    unpack::check_magic(settings.compression, path, content).map_err(|e| unreadable(path, e))?
+pub(super) fn check_magic(settings: &CsvSettings, path: &str, file: &OpenFile) -> Result<()> {
+    let checked = unpack::check_magic(settings.compression, path, file.stream(0));
+    checked.map_err(|e| unreadable(path, e))?
 }
 
 /// Whether any place of a file is found only by reading what is before it: it is compressed, or
@@ -168,8 +168,17 @@ impl Content {
         stamp: &FileStamp,
         done: Arc<AtomicU64>,
     ) -> Result<(Self, Encoding)> {
+        Self::of(&origin.open(stamp)?, settings, stamp, done)
+    }
+
+    /// The same of a file that is open.
+    pub(super) fn of(
+        file: &OpenFile,
+        settings: &CsvSettings,
+        stamp: &FileStamp,
+        done: Arc<AtomicU64>,
+    ) -> Result<(Self, Encoding)> {
         let path = &stamp.path;
-        let file = origin.open(stamp)?;
         let counted = Counted { file: file.stream(0), done }.take(stamp.size);
         let mut first = Vec::new();
         let Some(packing) = Packing::of(settings.compression, path) else {

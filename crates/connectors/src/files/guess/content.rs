@@ -39,7 +39,7 @@ pub(super) fn guess(
 fn packing(origin: &Origin, settings: &CsvSettings, files: &[FileStamp]) -> Result<Compression> {
     let check = |compression| {
         let settings = CsvSettings { compression, ..settings.clone() };
-        files.iter().try_for_each(|file| check_magic(origin, &settings, file))
+        files.iter().try_for_each(|file| check_magic(&settings, &file.path, &origin.open(file)?))
     };
     let by_name = check(Compression::Auto);
     let others = [

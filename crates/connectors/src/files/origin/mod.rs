@@ -2,7 +2,7 @@
 //! other code finds and reads files through here, and knows no difference.
 //!
 //! Reads of objects wait on the thread that asks. What one reader may hold: 16 MiB that were asked
-//! for ahead, or 16 windows of 1 MiB for small reads; and 64 KiB of each of 256 files.
+//! for ahead, or 16 windows of 1 MiB for small reads; and the first 64 KiB.
 
 mod address;
 mod fault;

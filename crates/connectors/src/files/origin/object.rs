@@ -92,7 +92,9 @@ pub(crate) struct Object {
     pub(super) version: Version,
     pub(super) file: FileStamp,
     pub(super) faults: Faults,
-    pub(super) head: Arc<OnceLock<Bytes>>,
+    /// Kept for as long as the object is open: whoever opens it anew asks anew, and is told where
+    /// it was replaced.
+    pub(super) head: OnceLock<Bytes>,
     pub(super) windows: Mutex<VecDeque<(u64, Bytes)>>,
     pub(super) failure: OnceLock<Error>,
 }

@@ -1,12 +1,11 @@
 //! The objects of one bucket: which there are, and how one is opened.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::Path as Local;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
@@ -20,8 +19,6 @@ use super::object::{Object, Version};
 use super::options::Options;
 use crate::files::open::matcher;
 
-/// Begins of objects that are kept: each file is opened several times for its first bytes.
-const HEADS: usize = 256;
 /// Bytes of a list of checksums at most.
 const LONGEST_TEXT: u64 = 64 << 20;
 
@@ -32,7 +29,6 @@ pub(crate) struct Objects {
     scheme: Scheme,
     root: String,
     faults: Faults,
-    heads: Mutex<VecDeque<(FileStamp, Arc<OnceLock<Bytes>>)>>,
 }
 
 /// Network calls have threads of their own: who waits for them may be any thread, also one that
@@ -85,7 +81,7 @@ impl Objects {
 
     pub(super) fn over(store: Arc<dyn ObjectStore>, address: &Address, faults: Faults) -> Self {
         let (scheme, root) = (address.scheme, address.root.clone());
-        Objects { store, scheme, root, faults, heads: Mutex::default() }
+        Objects { store, scheme, root, faults }
     }
 
     /// What all names of files begin with.
@@ -125,20 +121,18 @@ impl Objects {
         }
         let (matches, hidden) = (matcher(key)?, key.starts_with('.') || key.contains("/."));
         let prefix = fixed(key);
-        let mut found = self.list(pattern, prefix)?;
-        found.retain(|meta| {
+        let found = self.list(pattern, prefix)?;
+        // Some tools mark a directory by an empty object of its name.
+        let dirs: BTreeSet<&str> =
+            found.iter().filter_map(|m| Some(m.location.as_ref().rsplit_once('/')?.0)).collect();
+        let is_mark = |meta: &ObjectMeta| meta.size == 0 && dirs.contains(meta.location.as_ref());
+        let files = found.iter().filter(|meta| {
             let name = meta.location.as_ref();
             let inside = name[prefix.len().min(name.len())..].trim_start_matches('/');
-            matches.is_match(name) && (hidden || !inside.split('/').any(|p| p.starts_with('.')))
+            let shown = hidden || !inside.split('/').any(|part| part.starts_with('.'));
+            matches.is_match(name) && shown && !is_mark(meta)
         });
-        // Some tools mark a directory by an empty object of its name.
-        let names: Vec<String> = found.iter().map(|m| format!("{}/", m.location)).collect();
-        let holds = |dir: &String| found.iter().any(|m| m.location.as_ref().starts_with(dir));
-        let marks: Vec<bool> =
-            found.iter().zip(&names).map(|(m, name)| m.size == 0 && holds(name)).collect();
-        let files = found.iter().zip(marks).filter(|(_, is_mark)| !is_mark);
-        let mut files =
-            files.map(|(meta, _)| self.stamp(meta, None)).collect::<Result<Vec<_>>>()?;
+        let mut files = files.map(|meta| self.stamp(meta, None)).collect::<Result<Vec<_>>>()?;
         files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         if files.is_empty() {
             return Err(Error::config(format!("no object matches `{pattern}`")).hint(
@@ -188,24 +182,10 @@ impl Objects {
             version: Version::parse(&file.stamp),
             file: file.clone(),
             faults: self.faults.clone(),
-            head: self.head(file),
+            head: OnceLock::new(),
             windows: Mutex::default(),
             failure: OnceLock::new(),
         })
-    }
-
-    /// Where the first bytes of an object are kept.
-    fn head(&self, file: &FileStamp) -> Arc<OnceLock<Bytes>> {
-        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, head)) = heads.iter().find(|(known, _)| known == file) {
-            return Arc::clone(head);
-        }
-        if heads.len() >= HEADS {
-            heads.pop_front();
-        }
-        let head = Arc::default();
-        heads.push_back((file.clone(), Arc::clone(&head)));
-        head
     }
 
     /// All of a text, such as a list of checksums.
