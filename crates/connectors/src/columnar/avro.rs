@@ -26,7 +26,7 @@ struct Avro {
 pub(super) fn find(file: &Placed) -> Result<Found, Broken> {
     let info = read_header_info(BufReader::new(file.from(0)))?;
     let length = info.header_len();
-    let header = file.bytes(0, usize::try_from(length)?)?;
+    let header = file.bytes(0, usize::try_from(length)?)?.to_vec();
     let schema = ReaderBuilder::new().build(Cursor::new(header.clone()))?.schema();
     let end = file.length()?;
     let (mut stretches, mut first, mut at) = (Vec::<Stretch>::new(), 0, length);

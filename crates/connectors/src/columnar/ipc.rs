@@ -75,7 +75,7 @@ fn place(block: &Block, end: u64) -> Result<(u64, usize, usize), Broken> {
 
 fn bytes(file: &Placed, block: &Block, end: u64) -> Result<Buffer, Broken> {
     let (at, _, length) = place(block, end)?;
-    Ok(Buffer::from_vec(file.bytes(at, length)?))
+    Ok(Buffer::from(file.bytes(at, length)?))
 }
 
 /// How many rows the head of a record batch tells.
@@ -104,7 +104,7 @@ impl Body for Arrow {
         }
         let decoder = decoder.with_projection(columns.to_vec());
         let bytes = file.bytes(stretch.offset, stretch.length as usize)?;
-        let batch = decoder.read_record_batch(&self.blocks[at], &Buffer::from_vec(bytes))?;
+        let batch = decoder.read_record_batch(&self.blocks[at], &Buffer::from(bytes))?;
         let batch = batch.ok_or_else(|| ArrowError::IpcError("an empty message".into()))?;
         Ok(Box::new(pieces(batch).map(Ok)))
     }

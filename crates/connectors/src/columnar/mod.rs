@@ -37,7 +37,7 @@ pub(crate) use convert::column as converted;
 pub use settings::{ColumnarSettings, Format};
 
 use crate::files::sorted_copy::{SortedCopy, blocking};
-use crate::files::{Clock, Form, GivenTypes, find, trusted, zone};
+use crate::files::{Clock, Form, GivenTypes, Origin, trusted, zone};
 use sorted::Sorted;
 use times::Times;
 
@@ -55,7 +55,7 @@ struct Shared {
     settings: ColumnarSettings,
     types: GivenTypes,
     zone: TimeZone,
-    base: PathBuf,
+    origin: Origin,
     state: PathBuf,
     sizes: Sizes,
 }
@@ -87,15 +87,17 @@ impl ColumnarSource {
     /// that is wrong.
     pub fn open(
         format: Format,
-        settings: ColumnarSettings,
+        mut settings: ColumnarSettings,
         base_dir: &Path,
         state_dir: &Path,
     ) -> Result<Self> {
         let types = GivenTypes::parse(format.key(), &settings.types)?;
         let zone = zone(&settings.timezone)?;
         let sizes = Sizes { cheap: 8 << 20, run: 32 << 20 };
-        let (base, state) = (base_dir.to_owned(), state_dir.to_owned());
-        let shared = Shared { format, settings, types, zone, base, state, sizes };
+        let (path, options) = (&mut settings.path, &settings.options);
+        let origin = Origin::of(base_dir, path, options, format.endings())?;
+        let state = state_dir.to_owned();
+        let shared = Shared { format, settings, types, zone, origin, state, sizes };
         Ok(ColumnarSource { shared: Arc::new(shared), sorted: SortedCopy::default() })
     }
 }
@@ -105,16 +107,16 @@ impl Source for ColumnarSource {
     async fn survey(&self, request: &SurveyRequest) -> Result<Survey> {
         let (shared, request) = (Arc::clone(&self.shared), request.clone());
         blocking(move || {
-            let (base, settings) = (&shared.base, &shared.settings);
+            let (origin, settings) = (&shared.origin, &shared.settings);
             let survey = || survey::survey(&shared, &request);
-            trusted(base, &settings.path, settings.checksums.as_deref(), survey)
+            trusted(origin, &settings.path, settings.checksums.as_deref(), survey)
         })
         .await
     }
 
     async fn stamps(&self) -> Result<Option<Vec<FileStamp>>> {
         let shared = Arc::clone(&self.shared);
-        blocking(move || find(&shared.base, &shared.settings.path).map(Some)).await
+        blocking(move || shared.origin.find(&shared.settings.path).map(Some)).await
     }
 
     async fn stage(&self, survey: &Survey, columns: &Columns, slices: &[Interval]) -> Result<()> {

@@ -3,7 +3,6 @@
 
 use std::error::Error as Cause;
 use std::fmt::Debug;
-use std::fs::File;
 use std::io;
 
 use arrow::array::RecordBatch;
@@ -80,10 +79,13 @@ impl Opened {
     /// Reads what the format says of the file. An error of kind `Config` where it is none of ours.
     pub(super) fn open(shared: &Shared, stamp: &FileStamp) -> Result<Opened> {
         let (path, format) = (&stamp.path, shared.format);
-        let file = File::open(shared.base.join(path)).map_err(|e| unreadable(path, e))?;
-        let file = Placed::new(file);
+        let file = Placed::new(shared.origin.open(stamp)?);
         let magic = format.magic();
-        if file.bytes(0, magic.len()).ok().as_deref() != Some(magic) {
+        let begin = file.bytes(0, magic.len());
+        if let Some(error) = file.failure() {
+            return Err(error);
+        }
+        if begin.ok().as_deref() != Some(magic) {
             let what = format!("`{path}` is not {} file", format.article());
             let hint = "narrow the pattern to leave it out";
             return Err(Error::config(what).hint(hint));
@@ -93,7 +95,7 @@ impl Opened {
             Format::Arrow => ipc::find(&file),
             Format::Avro => avro::find(&file),
         };
-        let Found { body, stretches, key } = found.map_err(|e| damaged(path, e))?;
+        let Found { body, stretches, key } = found.map_err(|e| damaged(path, e, &file))?;
         let columns: Vec<_> = body
             .schema()
             .fields()
@@ -116,38 +118,65 @@ impl Opened {
         self.parts.held
     }
 
-    /// Hash of the bytes of a stretch, read in small pieces.
-    pub(super) fn hash(&self, stretch: &Stretch) -> Result<String> {
-        let mut hash = Xxh3::with_seed(self.seed);
+    /// A stretch, to be hashed and read.
+    pub(super) fn stretch(&self, at: usize) -> Result<Held<'_>> {
+        let Stretch { offset, length, .. } = self.stretches[at];
+        let file = self.file.holding(offset, length);
+        let file = file.map_err(|e| self.unread(e))?;
+        Ok(Held { opened: self, at, file })
+    }
+
+    fn unread(&self, e: io::Error) -> Error {
+        match e.kind() {
+            io::ErrorKind::UnexpectedEof => stale(&self.stamp.path, "is shorter than planned"),
+            _ => unreadable(&self.stamp.path, e),
+        }
+    }
+}
+
+/// A stretch in hand.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    pub(super) opened: &'a Opened,
+    pub(super) at: usize,
+    file: Placed,
+}
+
+impl Held<'_> {
+    /// Its place.
+    pub(super) fn stretch(&self) -> &Stretch {
+        &self.opened.stretches[self.at]
+    }
+
+    /// Hash of its bytes, read in small pieces.
+    pub(super) fn hash(&self) -> Result<String> {
+        let stretch = self.stretch();
+        let mut hash = Xxh3::with_seed(self.opened.seed);
         let end = stretch.offset + stretch.length;
         let mut buffer = vec![0; CHUNK.min(stretch.length) as usize];
         let mut at = stretch.offset;
         while at < end {
             let piece = &mut buffer[..CHUNK.min(end - at) as usize];
-            self.file.fill(piece, at).map_err(|e| match e.kind() {
-                io::ErrorKind::UnexpectedEof => stale(&self.stamp.path, "is shorter than planned"),
-                _ => unreadable(&self.stamp.path, e),
-            })?;
+            self.file.fill(piece, at).map_err(|e| self.opened.unread(e))?;
             hash.update(piece);
             at += piece.len() as u64;
         }
         Ok(format!("{:032x}", hash.digest128()))
     }
 
-    /// The rows of a stretch in their order; of some columns, by their index in the file.
+    /// Its rows in their order; of some columns, by their index in the file.
     pub(super) fn batches(
         &self,
-        stretch: usize,
         columns: &[usize],
     ) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<>> {
-        let path = self.stamp.path.clone();
-        let failed = move |e| damaged(&path, e);
-        let whole = &self.stretches[stretch];
-        let (held, parts) = self.parts.split(columns);
-        let batches = self.body.batches(&self.file, (stretch, whole), &held).map_err(&failed)?;
+        let (path, file) = (self.opened.stamp.path.clone(), self.file.clone());
+        let failed = move |e| damaged(&path, e, &file);
+        let (whole, body) = (self.stretch(), &self.opened.body);
+        let (held, parts) = self.opened.parts.split(columns);
+        let batches = body.batches(&self.file, (self.at, whole), &held).map_err(&failed)?;
         let mut left = Some(whole.rows);
         let mut batches = batches.map(move |batch| parts.add(batch.map_err(&failed)?));
-        let path = self.stamp.path.clone();
+        let (path, file) = (self.opened.stamp.path.clone(), self.file.clone());
         Ok(std::iter::from_fn(move || match batches.next() {
             Some(batch) => {
                 let rows = batch.as_ref().map_or(0, |b| b.num_rows() as u64);
@@ -158,14 +187,17 @@ impl Opened {
             None if left.take().is_some_and(|left| left == 0) => None,
             None => {
                 left = Some(0);
-                Some(Err(damaged(&path, "rows are missing or too many".into())))
+                Some(Err(damaged(&path, "rows are missing or too many".into(), &file)))
             }
         }))
     }
 }
 
 /// A file of the format that cannot be read as that.
-fn damaged(path: &str, e: Broken) -> Error {
+fn damaged(path: &str, e: Broken, file: &Placed) -> Error {
+    if let Some(error) = file.failure() {
+        return error;
+    }
     let mut cause: Option<&(dyn Cause + 'static)> = Some(e.as_ref());
     while let Some(inner) = cause {
         let damage = [io::ErrorKind::UnexpectedEof, io::ErrorKind::InvalidData];

@@ -26,7 +26,7 @@ impl ChunkReader for Placed {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        Ok(self.bytes(start, length)?.into())
+        Ok(self.bytes(start, length)?)
     }
 }
 

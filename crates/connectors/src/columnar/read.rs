@@ -16,11 +16,11 @@ use retrofill_core::survey::{Block, Survey};
 
 use super::Shared;
 use super::convert::{Bad, column, shown};
-use super::opened::{Opened, Stretch};
+use super::opened::{Held, Opened, Stretch};
 use super::table::order;
 use super::times::Times;
 use crate::files::sorted_copy::Emit;
-use crate::files::{Form, Moment, stale};
+use crate::files::{Form, Moment, is_refusal, stale};
 
 /// Bits of an ordinal that hold the row; the others hold the file.
 const ROW_BITS: u32 = 40;
@@ -103,25 +103,26 @@ impl<'a> Surveyed<'a> {
         Ok(file)
     }
 
-    /// The file of a block and the stretch that the block is, its bytes those of the survey.
-    pub(super) fn block(&mut self, block: &Block) -> Result<(&Opened, usize)> {
+    /// The stretch that a block is, its bytes those of the survey.
+    pub(super) fn block(&mut self, block: &Block) -> Result<Held<'_>> {
         let file = self.file(block.file)?;
         let is = |s: &Stretch| (s.offset, s.length) == (block.offset, block.length);
         let at = file.stretches.iter().position(|s| is(s) && s.first + 1 == block.line);
-        match at {
-            Some(at) if file.hash(&file.stretches[at])? == block.hash => Ok((file, at)),
-            _ => {
-                let end = block.offset + block.length;
-                let what = format!("changed between the bytes {} and {end}", block.offset);
-                Err(stale(&file.stamp.path, &what))
+        if let Some(at) = at {
+            let held = file.stretch(at)?;
+            if held.hash()? == block.hash {
+                return Ok(held);
             }
         }
+        let end = block.offset + block.length;
+        let what = format!("changed between the bytes {} and {end}", block.offset);
+        Err(stale(&file.stamp.path, &what))
     }
 }
 
 fn changed(stamp: &retrofill_core::survey::FileStamp, e: Error) -> Error {
     match e.kind() {
-        retrofill_core::error::Kind::Config => {
+        retrofill_core::error::Kind::Config if !is_refusal(&e) => {
             stale(&stamp.path, "cannot be read as planned").because(e)
         }
         _ => e,
@@ -166,14 +167,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Starts to read a stretch.
-    pub(super) fn stream(&self, index: u32, file: &Opened, at: usize) -> Result<Stream> {
-        let order = order(&self.names, file.schema());
+    pub(super) fn stream(&self, index: u32, held: &Held<'_>) -> Result<Stream> {
+        let order = order(&self.names, held.opened.schema());
         let columns: Vec<usize> = order.iter().copied().flatten().collect();
         Ok(Stream {
             index,
-            path: file.stamp.path.as_str().into(),
-            row: file.stretches[at].first,
-            batches: Box::new(file.batches(at, &columns)?),
+            path: held.opened.stamp.path.as_str().into(),
+            row: held.stretch().first,
+            batches: Box::new(held.batches(&columns)?),
         })
     }
 
@@ -283,8 +284,7 @@ pub(super) fn direct(shared: &Shared, request: &ReadRequest, emit: &mut Emit<'_>
     let inside = inside(&request.interval);
     let mut files = Surveyed::new(shared, survey);
     for (_, block) in survey.overlapping(&request.interval) {
-        let (file, at) = files.block(block)?;
-        let mut stream = reader.stream(block.file, file, at)?;
+        let mut stream = reader.stream(block.file, &files.block(block)?)?;
         while let Some(raw) = stream.next()? {
             if let Some(placed) = reader.place(&raw, &inside)?
                 && !emit(batch(placed))
@@ -331,10 +331,10 @@ pub(super) fn locate(
     for (index, mut asked) in wanted {
         asked.sort_unstable();
         let block = &survey.blocks[index];
-        let (file, at) = files.block(block)?;
-        let all: Vec<usize> = (0..file.schema().fields().len()).collect();
-        let mut first = ordinal(block.file, file.stretches[at].first);
-        for batch in file.batches(at, &all)? {
+        let held = files.block(block)?;
+        let all: Vec<usize> = (0..held.opened.schema().fields().len()).collect();
+        let mut first = ordinal(block.file, held.stretch().first);
+        for batch in held.batches(&all)? {
             let batch = batch?;
             let end = first + batch.num_rows() as u64;
             let from = asked.partition_point(|n| *n < first);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::{Schema, is_yes, yes};
+use crate::files::{Options, Schema, is_yes, yes};
 
 /// How the files are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,15 @@ impl Format {
             Format::Parquet => "parquet",
             Format::Arrow => "arrow",
             Format::Avro => "avro",
+        }
+    }
+
+    /// How the names of its files end.
+    pub(super) fn endings(self) -> &'static [&'static str] {
+        match self {
+            Format::Parquet => &["parquet"],
+            Format::Arrow => &["arrow", "feather"],
+            Format::Avro => &["avro"],
         }
     }
 
@@ -50,8 +59,9 @@ impl Format {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ColumnarSettings {
-    /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`; relative to the spec. Files are
-    /// read in the order of their paths. Patterns pass over hidden files unless they name one.
+    /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`; relative to the spec, or an
+    /// [`Address`](crate::files::Address). Files are read in the order of their paths. Patterns
+    /// pass over hidden files unless they name one.
     pub path: String,
     /// The zone of times that name none, by its IANA name. Default: `UTC`.
     #[serde(default = "utc")]
@@ -77,6 +87,9 @@ pub struct ColumnarSettings {
     /// it; relative to the spec. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksums: Option<String>,
+    /// What the store needs that the files lie in. Never written out: it holds secrets.
+    #[serde(default, skip_serializing)]
+    pub options: Options,
 }
 
 fn utc() -> String {
@@ -93,6 +106,7 @@ impl Default for ColumnarSettings {
             types: BTreeMap::new(),
             hive: yes(),
             checksums: None,
+            options: Options::default(),
         }
     }
 }

@@ -187,8 +187,7 @@ impl<'a> Copy<'a> {
                 continue;
             }
             let Some(block) = blocks.next() else { return Ok(None) };
-            let (file, at) = files.block(block)?;
-            open = Some(reader.stream(block.file, file, at)?);
+            open = Some(reader.stream(block.file, &files.block(block)?)?);
         };
         let place = |raw: Raw| {
             let placed = reader.place(&raw, &|t| slice_of(t).is_some())?;

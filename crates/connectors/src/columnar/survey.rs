@@ -101,7 +101,7 @@ fn form(shared: &Shared, table: &Table) -> Result<Option<Form>> {
         let file = Opened::open(shared, stamp)?;
         let Some(at) = order(&[name], file.schema())[0] else { continue };
         for stretch in 0..file.stretches.len() {
-            for batch in file.batches(stretch, &[at])? {
+            for batch in file.stretch(stretch)?.batches(&[at])? {
                 let Some(column) = batch?.column_by_name(name).cloned() else { continue };
                 if column.null_count() == column.len() {
                     continue;
@@ -202,7 +202,8 @@ impl Look<'_> {
         let mut found = Findings { wide: vec![false; self.open.len()], ..Findings::default() };
         let mut range: Option<(Moment, Moment)> = None;
         let (mut rows, mut row) = (0, stretch.first);
-        for batch in file.batches(at, &columns)? {
+        let held = file.stretch(at)?;
+        for batch in held.batches(&columns)? {
             let batch = batch?;
             for (wide, column) in found.wide.iter_mut().zip(&self.open) {
                 let column = batch.column_by_name(names[*column]);
@@ -225,7 +226,7 @@ impl Look<'_> {
             rows,
             min,
             max,
-            hash: file.hash(&stretch)?,
+            hash: held.hash()?,
         });
         Ok(found)
     }

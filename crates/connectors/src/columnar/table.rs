@@ -11,7 +11,7 @@ use super::Shared;
 use super::opened::Opened;
 use super::times::{is_typed, may_spell};
 use super::types::{Natural, merge};
-use crate::files::{Parts, Schema, find, list, nearest};
+use crate::files::{Parts, Schema, list, nearest};
 
 /// The most columns that the files may have.
 const MOST_COLUMNS: usize = 4096;
@@ -40,7 +40,7 @@ pub(super) fn order(names: &[&str], schema: &SchemaRef) -> Vec<Option<usize>> {
 impl Table {
     /// Reads the footers of all files.
     pub(super) fn open(shared: &Shared, time: &str) -> Result<Table> {
-        let files = find(&shared.base, &shared.settings.path)?;
+        let files = shared.origin.find(&shared.settings.path)?;
         let (mut schemas, mut held) = (Vec::new(), Vec::new());
         for stamp in &files {
             let file = Opened::open(shared, stamp)?;

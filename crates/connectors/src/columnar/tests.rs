@@ -430,3 +430,5 @@ fn a_sorted_copy_goes_on_where_it_stopped() {
     wait(again.unstage()).unwrap();
     assert!(!dir.path().join(".state/staging").exists());
 }
+
+mod far;

@@ -1,9 +1,6 @@
 //! Reads surveyed blocks again, and trusts none whose hash is another.
 
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use retrofill_core::error::{Error, Kind, Result};
@@ -11,7 +8,8 @@ use retrofill_core::survey::{Block, FileStamp, Survey};
 
 use super::Shared;
 use super::header::{Header, Order};
-use super::open::{Content, is_stream, open_plain, read_up_to, stale, unreadable};
+use super::open::{Content, is_stream, read_up_to, stale, unreadable};
+use super::origin::{OpenFile, is_refusal};
 use super::unpack::Damage;
 
 /// One surveyed file, open.
@@ -25,13 +23,13 @@ pub(super) struct Surveyed<'a> {
 
 #[derive(Debug)]
 enum Bytes {
-    Plain(File),
+    Plain(OpenFile),
     /// Only ever forward.
     Stream {
         content: Content,
         at: u64,
-        /// Where the file is.
-        path: PathBuf,
+        /// The file as it lies there.
+        packed: OpenFile,
     },
 }
 
@@ -44,17 +42,17 @@ impl Shared {
             .ok_or_else(|| Error::bug(format!("the survey has no file {file}")))?;
         let path = &file.path;
         let changed = |e: Error| match e.kind() {
-            Kind::Config => stale(path, "cannot be read as planned").because(e),
+            Kind::Config if !is_refusal(&e) => stale(path, "cannot be read as planned").because(e),
             _ => e,
         };
-        let (header, _) = self.open_file(file, Arc::default()).map_err(changed)?;
+        let open = self.origin.open(file)?;
+        let (header, _) = self.chunks_of(&open, file, Arc::default()).map_err(changed)?;
         let order = self.order(survey, &header, path, "the plan").map_err(changed)?;
-        let content = Content::open(&self.base, &self.settings, file, Arc::default());
-        let bytes = match content.map_err(changed)?.0 {
-            Content::Plain(_) => Bytes::Plain(open_plain(&self.base, path)?),
-            content @ Content::Stream(_) => {
-                Bytes::Stream { content, at: 0, path: self.base.join(path) }
-            }
+        let content = Content::of(&open, &self.settings, file, Arc::default());
+        let content = content.map_err(changed)?.0;
+        let bytes = match content {
+            Content::Plain(_) => Bytes::Plain(open),
+            Content::Stream(_) => Bytes::Stream { content, at: 0, packed: open },
         };
         Ok(Surveyed { file, header, order, bytes })
     }
@@ -69,7 +67,7 @@ impl Shared {
         blocks.into_iter().any(|b| {
             let file = survey.files.get(b.file as usize);
             last.replace(b.file) != Some(b.file)
-                && file.is_some_and(|f| is_stream(&self.base, &self.settings, &f.path))
+                && file.is_some_and(|f| is_stream(&self.origin, &self.settings, f))
         })
     }
 }
@@ -109,10 +107,10 @@ impl Surveyed<'_> {
         let mut next = [0];
         let n = match &self.bytes {
             Bytes::Plain(_) if end != self.file.size => Ok(0),
-            Bytes::Plain(file) => file.read_at(&mut next, end),
+            Bytes::Plain(file) => file.read_near(&mut next, end),
             // What stands behind is not known without decoding it.
-            Bytes::Stream { path, .. } => {
-                std::fs::metadata(path).map(|m| usize::from(m.len() > self.file.size))
+            Bytes::Stream { packed, .. } => {
+                packed.length().map(|length| usize::from(length > self.file.size))
             }
         };
         let n = n.map_err(|e| unreadable(&self.file.path, e))?;
@@ -128,11 +126,11 @@ impl Bytes {
         match self {
             Bytes::Plain(file) => {
                 // A damaged survey must not make us ask for memory that no file fills.
-                if file.metadata()?.len() < offset + length as u64 {
+                if file.length()? < offset + length as u64 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 let mut bytes = vec![0; length];
-                file.read_exact_at(&mut bytes, offset)?;
+                file.fill(&mut bytes, offset)?;
                 Ok(bytes)
             }
             Bytes::Stream { content, at, .. } => {

@@ -1,7 +1,6 @@
 //! Files against a list of checksums that came with them, as `sha256sum` and `md5sum` write it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -12,7 +11,8 @@ use retrofill_core::survey::{FileStamp, Survey};
 use sha2::digest::Digest;
 use sha2::{Sha256, Sha512};
 
-use super::open::{find, matcher, unreadable};
+use super::open::{matcher, unreadable};
+use super::origin::Origin;
 use super::parallel::ordered;
 
 /// Bytes read at a time.
@@ -32,51 +32,51 @@ struct Sum {
     hex: String,
 }
 
-/// Checks every file of the pattern against the list, whose path is relative to `base`; names in
+/// Checks every file of the pattern against the list, whose path starts where theirs do; names in
 /// it are relative to the list itself. An error of kind `Config` names the first file that is
 /// altered, not listed, or listed and not there. Gives the files as they were then.
-pub(crate) fn check(base: &Path, pattern: &str, list: &str) -> Result<Vec<FileStamp>> {
-    let at = base.join(list);
-    let text = std::fs::read_to_string(&at).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::config(format!("there is no file `{list}`"))
-            .hint("it is looked for beside the spec; see `checksums`"),
-        _ => Error::config(format!("cannot read `{list}`")).because(e),
-    })?;
+pub(crate) fn check(origin: &Origin, pattern: &str, list: &str) -> Result<Vec<FileStamp>> {
+    let text = origin.list(list)?;
     let sums = parse(&text, list)?;
-    let dir = Path::new(list).parent().unwrap_or(Path::new("")).to_owned();
+    let root = origin.root();
+    let inside = |name: &str| plain(Path::new(name.strip_prefix(root).unwrap_or(name)));
+    let dir = Path::new(list.strip_prefix(root).unwrap_or(list))
+        .parent()
+        .unwrap_or(Path::new(""))
+        .to_owned();
     let sums: BTreeMap<PathBuf, Sum> =
         sums.into_iter().map(|(name, sum)| (plain(&dir.join(name)), sum)).collect();
-    let files = find(base, pattern)?;
-    let matches = matcher(pattern)?;
-    let there = |name: &Path| files.iter().any(|f| plain(Path::new(&f.path)) == name);
+    let files = origin.find(pattern)?;
+    let matches = matcher(pattern.strip_prefix(root).unwrap_or(pattern))?;
+    let there = |name: &Path| files.iter().any(|f| inside(&f.path) == name);
     if let Some(name) = sums.keys().find(|name| matches.is_match(name) && !there(name)) {
-        let what = format!("`{}` is listed in `{list}` and not there", name.display());
+        let what = format!("`{root}{}` is listed in `{list}` and not there", name.display());
         return Err(Error::config(what).hint("get it from where the others came from"));
     }
     let mut left = files.iter();
     let next = || {
         let Some(file) = left.next() else { return Ok(None) };
-        let Some(sum) = sums.get(&plain(Path::new(&file.path))) else {
+        let Some(sum) = sums.get(&inside(&file.path)) else {
             let what = format!("`{}` is not listed in `{list}`", file.path);
             return Err(Error::config(what)
                 .hint("narrow the pattern to leave it out, or add its checksum to the list"));
         };
         Ok(Some((file, sum)))
     };
-    ordered(next, |(file, sum)| compare(base, file, sum, list), |()| Ok(()))?;
+    ordered(next, |(file, sum)| compare(origin, file, sum, list), |()| Ok(()))?;
     Ok(files)
 }
 
 /// Surveys files that must be those of the list, where there is one, from before the survey to
 /// its end.
 pub(crate) fn trusted(
-    base: &Path,
+    origin: &Origin,
     pattern: &str,
     list: Option<&str>,
     survey: impl FnOnce() -> Result<Survey>,
 ) -> Result<Survey> {
     let Some(list) = list else { return survey() };
-    let checked = check(base, pattern, list)?;
+    let checked = check(origin, pattern, list)?;
     let survey = survey()?;
     match survey.files.iter().zip(&checked).find(|(now, then)| now != then) {
         None if survey.files.len() == checked.len() => Ok(survey),
@@ -102,11 +102,11 @@ fn plain(path: &Path) -> PathBuf {
     out
 }
 
-fn compare(base: &Path, file: &FileStamp, sum: &Sum, list: &str) -> Result<()> {
+fn compare(origin: &Origin, file: &FileStamp, sum: &Sum, list: &str) -> Result<()> {
     let found = match sum.kind {
-        Kind::Md5 => of_file::<Md5>(base, file)?,
-        Kind::Sha256 => of_file::<Sha256>(base, file)?,
-        Kind::Sha512 => of_file::<Sha512>(base, file)?,
+        Kind::Md5 => of_file::<Md5>(origin, file)?,
+        Kind::Sha256 => of_file::<Sha256>(origin, file)?,
+        Kind::Sha512 => of_file::<Sha512>(origin, file)?,
     };
     if found == sum.hex {
         return Ok(());
@@ -123,9 +123,9 @@ fn compare(base: &Path, file: &FileStamp, sum: &Sum, list: &str) -> Result<()> {
     ))
 }
 
-fn of_file<D: Digest>(base: &Path, file: &FileStamp) -> Result<String> {
+fn of_file<D: Digest>(origin: &Origin, file: &FileStamp) -> Result<String> {
     let path = &file.path;
-    let mut open = File::open(base.join(path)).map_err(|e| unreadable(path, e))?;
+    let mut open = origin.open(file)?.stream(0);
     let (mut hash, mut buffer) = (D::new(), vec![0; CHUNK]);
     loop {
         match open.read(&mut buffer) {
@@ -202,7 +202,8 @@ mod tests {
     }
 
     fn checked(list: &str) -> Result<()> {
-        check(dir(list).path(), "./data/*.csv", "data/SUMS").map(drop)
+        check(&Origin::Directory(dir(list).path().to_owned()), "./data/*.csv", "data/SUMS")
+            .map(drop)
     }
 
     fn message(list: &str) -> String {

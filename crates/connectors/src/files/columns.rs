@@ -14,7 +14,7 @@ use super::csv::Format;
 use super::header::{Header, MOST_COLUMNS, Order, columns};
 use super::json;
 use super::names::{list, nearest};
-use super::open::{check_magic, find, unreadable};
+use super::open::{check_magic, unreadable};
 use super::parallel::ordered;
 use super::parts::Parts;
 
@@ -31,9 +31,10 @@ pub(super) struct SurveyedFile {
 pub(super) fn headers(shared: &Shared) -> Result<(Vec<String>, Vec<SurveyedFile>)> {
     let schema = shared.settings.schema;
     let mut opened = Vec::new();
-    for stamp in find(&shared.base, &shared.settings.path)? {
-        check_magic(&shared.base, &shared.settings, &stamp.path)?;
-        let (header, _) = shared.open_file(&stamp, Arc::default())?;
+    for stamp in shared.origin.find(&shared.settings.path)? {
+        let file = shared.origin.open(&stamp)?;
+        check_magic(&shared.settings, &stamp.path, &file)?;
+        let (header, _) = shared.chunks_of(&file, &stamp, Arc::default())?;
         opened.push((stamp, header));
     }
     if shared.format == Format::Json {

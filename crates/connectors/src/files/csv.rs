@@ -22,6 +22,10 @@ pub(super) const LONGEST: usize = 16 << 20;
 /// So far the end of a longer one is looked for.
 pub(super) const FARTHEST: usize = 64 << 20;
 
+/// How the names of files end, packed or not.
+pub(super) const CSV: [&str; 5] = ["csv", "csv.gz", "csv.zst", "csv.bz2", "csv.xz"];
+const NDJSON: [&str; 4] = ["ndjson", "ndjson.{gz,zst,bz2,xz}", "jsonl", "jsonl.{gz,zst,bz2,xz}"];
+
 /// The bytes that have a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dialect {
@@ -50,6 +54,14 @@ impl Format {
         match self {
             Format::Csv(_) => "csv",
             Format::Json => "ndjson",
+        }
+    }
+
+    /// How the names of its files end.
+    pub(super) fn endings(self) -> &'static [&'static str] {
+        match self {
+            Format::Csv(_) => &CSV,
+            Format::Json => &NDJSON,
         }
     }
 

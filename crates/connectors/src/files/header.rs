@@ -16,6 +16,7 @@ use super::csv::{Cut, Dialect, Field, Format, LONGEST};
 use super::json::Keys;
 use super::names::list;
 use super::open::{Content, unreadable};
+use super::origin::OpenFile;
 use super::parts::{PartValues, pairs, seed_of};
 use super::settings::{Encoding, Schema};
 
@@ -201,7 +202,17 @@ impl Shared {
         file: &FileStamp,
         done: Arc<AtomicU64>,
     ) -> Result<(Header, Chunks<Content>)> {
-        let (content, encoding) = Content::open(&self.base, &self.settings, file, done)?;
+        self.chunks_of(&self.origin.open(file)?, file, done)
+    }
+
+    /// The same of a file that is open.
+    pub(super) fn chunks_of(
+        &self,
+        open: &OpenFile,
+        file: &FileStamp,
+        done: Arc<AtomicU64>,
+    ) -> Result<(Header, Chunks<Content>)> {
+        let (content, encoding) = Content::of(open, &self.settings, file, done)?;
         let mut chunks = Chunks::new(content, self.format, self.sizes.chunk);
         let header = Header { encoding, ..self.read_header(&mut chunks, &file.path)? };
         let path = if self.settings.hive { pairs(&file.path)? } else { Vec::new() };

@@ -25,6 +25,7 @@ mod json;
 mod names;
 mod nested;
 mod open;
+mod origin;
 mod parallel;
 mod parts;
 mod read;
@@ -59,12 +60,16 @@ use retrofill_core::survey::{FileStamp, Survey};
 
 pub use guess::{Ask, Guess, GuessedColumn, GuessedKey, GuessedTime, NullWord, guess};
 pub use names::{TYPE_NAMES, parse_type};
+pub use origin::{Address, Options, Scheme};
 pub use settings::{Compression, CsvSettings, Encoding, NdjsonSettings, Schema};
 // What other sources of files need too.
 pub(crate) use checksums::trusted;
 pub(crate) use given::{GivenTypes, zone};
 pub(crate) use names::{list, nearest};
-pub(crate) use open::{find, stale, unreadable};
+pub(crate) use open::{stale, unreadable};
+#[cfg(test)]
+pub(crate) use origin::tests::Bucket;
+pub(crate) use origin::{OpenFile, Origin, is_refusal};
 pub(crate) use parallel::ordered;
 pub(crate) use parts::{Parts, clash, pairs, seed_of};
 pub(crate) use settings::{is_yes, yes};
@@ -96,7 +101,7 @@ struct Shared {
     types: GivenTypes,
     format: Format,
     zone: TimeZone,
-    base: PathBuf,
+    origin: Origin,
     state: PathBuf,
     sizes: Sizes,
 }
@@ -169,11 +174,12 @@ impl FileSource {
 
     fn of(
         format: Format,
-        settings: CsvSettings,
+        mut settings: CsvSettings,
         transform: Option<Transform>,
         base_dir: &Path,
         state_dir: &Path,
     ) -> Result<Self> {
+        let origin = settings.origin(base_dir, format.endings())?;
         let types = GivenTypes::parse(format.key(), &settings.types)?;
         let zone = given::zone(&settings.timezone)?;
         if let Some(format) = &settings.time_format {
@@ -187,7 +193,7 @@ impl FileSource {
             types,
             format,
             zone,
-            base: base_dir.to_owned(),
+            origin,
             state: state_dir.to_owned(),
             sizes: Sizes::default(),
         };
@@ -256,9 +262,9 @@ impl Source for FileSource {
     async fn survey(&self, request: &SurveyRequest) -> Result<Survey> {
         let (shared, request) = (Arc::clone(&self.shared), request.clone());
         blocking(move || {
-            let (base, settings) = (&shared.base, &shared.settings);
+            let (origin, settings) = (&shared.origin, &shared.settings);
             let survey = || survey::survey(&shared, &request);
-            checksums::trusted(base, &settings.path, settings.checksums.as_deref(), survey)
+            checksums::trusted(origin, &settings.path, settings.checksums.as_deref(), survey)
         })
         .await
     }
@@ -270,7 +276,7 @@ impl Source for FileSource {
 
     async fn stamps(&self) -> Result<Option<Vec<FileStamp>>> {
         let shared = Arc::clone(&self.shared);
-        blocking(move || open::find(&shared.base, &shared.settings.path).map(Some)).await
+        blocking(move || shared.origin.find(&shared.settings.path).map(Some)).await
     }
 
     async fn stage(&self, survey: &Survey, columns: &Columns, slices: &[Interval]) -> Result<()> {
@@ -334,12 +340,27 @@ impl FileSource {
         {
             return Ok(Some(Arc::clone(staging)));
         }
-        if !self.shared.any_stream(survey, survey.overlapping(interval).map(|(_, b)| b)) {
+        let (shared, asked) = (Arc::clone(&self.shared), request.clone());
+        let any = blocking(move || {
+            let blocks = asked.survey.overlapping(&asked.interval).map(|(_, b)| b);
+            Ok(shared.any_stream(&asked.survey, blocks))
+        });
+        if !any.await? {
             return Ok(None);
         }
         let slices = stage::even_slices(&self.shared, survey);
         *staging = Some(self.build(survey, &request.columns, slices).await?);
         Ok(staging.clone())
+    }
+}
+
+#[cfg(test)]
+impl FileSource {
+    /// The same with files that lie elsewhere.
+    fn over(self, origin: Origin) -> Self {
+        let mut shared = Arc::into_inner(self.shared).expect("it was opened just now");
+        shared.origin = origin;
+        FileSource { shared: Arc::new(shared), ..self }
     }
 }
 

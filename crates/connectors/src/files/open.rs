@@ -1,9 +1,7 @@
 //! Finds files by name or pattern and opens them.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Cursor, Read};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,14 +13,16 @@ use retrofill_core::survey::FileStamp;
 use walkdir::WalkDir;
 
 use super::encoding::{self, Decoded};
+use super::origin::{OpenFile, Origin, Stream, ours};
 use super::settings::{CsvSettings, Encoding};
 use super::unpack::{self, Damage, Packing, Unpacked};
 
 /// Bytes that tell how a file is encoded.
 const MARK: usize = 3;
 
-/// The files of a name or pattern, in the order of their paths, relative where the pattern is.
-pub(crate) fn find(base: &Path, pattern: &str) -> Result<Vec<FileStamp>> {
+/// The files of a name or pattern below a directory, in the order of their paths, relative where the
+/// pattern is.
+pub(super) fn local(base: &Path, pattern: &str) -> Result<Vec<FileStamp>> {
     let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
     if !pattern.contains(['*', '?', '{', '[']) || base.join(pattern).is_file() {
         return Ok(vec![stamp(base, pattern.to_owned())?]);
@@ -99,32 +99,25 @@ fn stamp(base: &Path, path: String) -> Result<FileStamp> {
 }
 
 /// Checks that a file is compressed in the way that its name (or the setting) says.
-pub(super) fn check_magic(base: &Path, settings: &CsvSettings, path: &str) -> Result<()> {
-    let file = open_plain(base, path)?;
-    unpack::check_magic(settings.compression, path, file).map_err(|e| unreadable(path, e))?
+pub(super) fn check_magic(settings: &CsvSettings, path: &str, file: &OpenFile) -> Result<()> {
+    let checked = unpack::check_magic(settings.compression, path, file.stream(0));
+    checked.map_err(|e| unreadable(path, e))?
 }
 
 /// Whether any place of a file is found only by reading what is before it: it is compressed, or
 /// not UTF-8.
-pub(super) fn is_stream(base: &Path, settings: &CsvSettings, path: &str) -> bool {
-    let marked = || {
-        let mut first = Vec::new();
-        // What cannot be opened is told by whoever reads it.
-        let file = File::open(base.join(path)).ok();
-        let read = file.map(|f| f.take(MARK as u64).read_to_end(&mut first));
-        read.is_some() && encoding::marked(&first).is_some_and(|e| e != Encoding::Utf8)
-    };
+pub(super) fn is_stream(origin: &Origin, settings: &CsvSettings, file: &FileStamp) -> bool {
     settings.encoding != Encoding::Utf8
-        || Packing::of(settings.compression, path).is_some()
-        || marked()
+        || Packing::of(settings.compression, &file.path).is_some()
+        // What cannot be opened is told by whoever reads it.
+        || origin.open(file).is_ok_and(|file| is_marked(&file))
 }
 
-/// Opens a file of the source.
-pub(super) fn open_plain(base: &Path, path: &str) -> Result<File> {
-    File::open(base.join(path)).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => stale(path, "is gone"),
-        _ => unreadable(path, e),
-    })
+/// Whether a file begins with the mark of another encoding than UTF-8.
+pub(super) fn is_marked(file: &OpenFile) -> bool {
+    let mut first = Vec::new();
+    let read = file.stream(0).take(MARK as u64).read_to_end(&mut first);
+    read.is_ok() && encoding::marked(&first).is_some_and(|e| e != Encoding::Utf8)
 }
 
 /// A file of the source that is no longer what the survey saw.
@@ -135,6 +128,9 @@ pub(crate) fn stale(path: &str, how: &str) -> Error {
 
 /// A file of the source that cannot be read.
 pub(crate) fn unreadable(path: &str, e: io::Error) -> Error {
+    if let Some(error) = ours(&e) {
+        return error;
+    }
     if let Some(damage) = Damage::of(&e) {
         return Error::config(format!("`{path}` {damage}")).hint(damage.hint());
     }
@@ -148,7 +144,7 @@ pub(crate) fn unreadable(path: &str, e: io::Error) -> Error {
 
 /// The content of a file from its start, unpacked, as UTF-8.
 pub(super) enum Content {
-    /// As it stands on the disk.
+    /// As it stands in the file.
     Plain(io::Take<Counted>),
     /// Made on the way.
     Stream(Box<dyn Read + Send>),
@@ -164,31 +160,39 @@ impl fmt::Debug for Content {
 }
 
 impl Content {
-    /// Opens, and tells how the file is encoded; `done` is told the bytes taken from the disk.
+    /// Opens, and tells how the file is encoded; `done` is told the bytes taken from the file.
     /// What was appended since the file was stamped is not seen.
     pub(super) fn open(
-        base: &Path,
+        origin: &Origin,
+        settings: &CsvSettings,
+        stamp: &FileStamp,
+        done: Arc<AtomicU64>,
+    ) -> Result<(Self, Encoding)> {
+        Self::of(&origin.open(stamp)?, settings, stamp, done)
+    }
+
+    /// The same of a file that is open.
+    pub(super) fn of(
+        file: &OpenFile,
         settings: &CsvSettings,
         stamp: &FileStamp,
         done: Arc<AtomicU64>,
     ) -> Result<(Self, Encoding)> {
         let path = &stamp.path;
-        let file = open_plain(base, path)?;
+        let counted = Counted { file: file.stream(0), done }.take(stamp.size);
         let mut first = Vec::new();
         let Some(packing) = Packing::of(settings.compression, path) else {
             first.resize(MARK, 0);
-            let n = file.read_at(&mut first, 0).map_err(|e| unreadable(path, e))?;
+            let n = file.read_near(&mut first, 0).map_err(|e| unreadable(path, e))?;
             let encoding = encoding::actual(settings.encoding, &first[..n], path)?;
-            let plain = Counted { file, done }.take(stamp.size);
             let content = match encoding {
-                Encoding::Utf8 => Content::Plain(plain),
-                _ => Content::Stream(Box::new(Decoded::new(plain, encoding))),
+                Encoding::Utf8 => Content::Plain(counted),
+                _ => Content::Stream(Box::new(Decoded::new(counted, encoding))),
             };
             return Ok((content, encoding));
         };
-        let packed = Counted { file, done }.take(stamp.size);
         let mut unpacked =
-            Unpacked::new(packed, packing, stamp.size).map_err(|e| unreadable(path, e))?;
+            Unpacked::new(counted, packing, stamp.size).map_err(|e| unreadable(path, e))?;
         read_up_to(&mut unpacked, &mut first, MARK).map_err(|e| unreadable(path, e))?;
         let encoding = encoding::actual(settings.encoding, &first, path)?;
         let whole = Cursor::new(first).chain(unpacked);
@@ -212,7 +216,7 @@ impl Read for Content {
 /// A file that counts what is read from it.
 #[derive(Debug)]
 pub(super) struct Counted {
-    file: File,
+    file: Stream,
     done: Arc<AtomicU64>,
 }
 
@@ -238,7 +242,7 @@ mod tests {
     use super::*;
 
     fn names(base: &Path, pattern: &str) -> Vec<String> {
-        find(base, pattern).unwrap().into_iter().map(|f| f.path).collect()
+        local(base, pattern).unwrap().into_iter().map(|f| f.path).collect()
     }
 
     #[test]
@@ -272,7 +276,7 @@ mod tests {
             ("empty.csv", "`empty.csv` is empty"),
             ("{a.csv", "`{a.csv` is not a pattern"),
         ] {
-            let error = find(dir.path(), pattern).unwrap_err();
+            let error = local(dir.path(), pattern).unwrap_err();
             assert_eq!(error.kind(), Kind::Config);
             assert!(error.message().starts_with(what), "{error}");
         }

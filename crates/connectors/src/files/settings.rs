@@ -1,8 +1,12 @@
 //! The settings of `csv`, as a spec and a frozen plan hold them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use retrofill_core::error::Result;
 use serde::{Deserialize, Serialize};
+
+use super::origin::{Options, Origin};
 
 /// How the files are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -77,8 +81,9 @@ pub enum Schema {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CsvSettings {
-    /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`; relative to the spec. Files are
-    /// read in the order of their paths. Patterns pass over hidden files unless they name one.
+    /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`; relative to the spec, or an
+    /// [`Address`](super::Address). Files are read in the order of their paths. Patterns pass over
+    /// hidden files unless they name one.
     pub path: String,
     /// Stands between fields; one ASCII character. Default: `,`.
     #[serde(default = "comma")]
@@ -125,6 +130,16 @@ pub struct CsvSettings {
     /// it; relative to the spec. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksums: Option<String>,
+    /// What the store needs that the files lie in. Never written out: it holds secrets.
+    #[serde(default, skip_serializing)]
+    pub options: Options,
+}
+
+impl CsvSettings {
+    /// Where the files lie; the path then names files, and no directory of a store.
+    pub(super) fn origin(&mut self, base: &Path, endings: &[&str]) -> Result<Origin> {
+        Origin::of(base, &mut self.path, &self.options, endings)
+    }
 }
 
 fn comma() -> char {
@@ -170,6 +185,7 @@ impl Default for CsvSettings {
             types: BTreeMap::new(),
             hive: yes(),
             checksums: None,
+            options: Options::default(),
         }
     }
 }
@@ -201,6 +217,9 @@ pub struct NdjsonSettings {
     /// See [`CsvSettings::checksums`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksums: Option<String>,
+    /// See [`CsvSettings::options`].
+    #[serde(default, skip_serializing)]
+    pub options: Options,
 }
 
 impl From<NdjsonSettings> for CsvSettings {
@@ -214,6 +233,7 @@ impl From<NdjsonSettings> for CsvSettings {
             types,
             hive,
             checksums,
+            options,
         } = settings;
         CsvSettings {
             path,
@@ -224,6 +244,7 @@ impl From<NdjsonSettings> for CsvSettings {
             types,
             hive,
             checksums,
+            options,
             ..CsvSettings::default()
         }
     }

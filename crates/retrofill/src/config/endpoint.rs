@@ -10,6 +10,7 @@ use retrofill_core::spec::Endpoint;
 use serde_json::{Value, json};
 
 use super::folder;
+use super::objects::{self, Chosen};
 use super::postgres;
 use super::problem::Problem;
 use super::raw::{RawSource, RawTarget};
@@ -46,9 +47,12 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
                 ));
                 return None;
             };
-            check_path(path, "source", mark, problems);
+            if kind == "delta" {
+                check_path(path, "source", mark, problems);
+                return Some(delta(path));
+            }
+            objects::check_path(path, "source", mark, problems);
             Some(match kind {
-                "delta" => delta(path),
                 "ndjson" => ndjson(path, None, problems),
                 "csv" => csv(path, None, problems),
                 _ => columnar(kind, path, None, problems),
@@ -79,18 +83,15 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
             }
             if let Some(raw) = objects.get() {
                 let path = raw.path.get()?;
-                check_path(path, "source.ndjson.path", raw.path.mark, problems);
                 return Some(ndjson(path, Some(raw), problems));
             }
             for (key, field) in typed {
                 let Some(raw) = field.get() else { continue };
                 let path = raw.path.get()?;
-                check_path(path, &format!("source.{key}.path"), raw.path.mark, problems);
                 return Some(columnar(key, path, Some(raw), problems));
             }
             let raw = text.get()?;
             let path = raw.path.get()?;
-            check_path(path, "source.csv.path", raw.path.mark, problems);
             Some(csv(path, Some(raw), problems))
         }
     }
@@ -184,7 +185,7 @@ pub(super) fn check_path(path: &str, what: &str, mark: Mark, problems: &mut Vec<
         problems.push(Problem::at(mark, format!("`{what}` holds a NUL")));
     } else if path.contains("://") {
         let problem = Problem::at(mark, format!("`{what}` must be a path on this machine"));
-        problems.push(problem.hint("object stores cannot be read or written by this version"));
+        problems.push(problem.hint("only files of a source may lie in an object store"));
     }
 }
 
@@ -198,7 +199,7 @@ fn delta(path: &str) -> Endpoint {
     }
 }
 
-/// All settings of such files decide which rows are meant, and none is a secret.
+/// All of these settings of such files decide which rows are meant, and none is a secret.
 fn columnar(
     key: &str,
     path: &str,
@@ -216,13 +217,16 @@ fn columnar(
         put_given(&mut settings, times);
         put_given(&mut settings, columns(&raw.schema, &raw.types, &raw.hive));
     }
+    let chosen = raw.map_or(Chosen::default(), |r| {
+        objects::check(&r.path, &r.options, &format!("source.{key}"), problems)
+    });
     let list = raw.and_then(|r| r.checksums.get());
     let name = match key {
         "arrow" => "Arrow",
         "avro" => "Avro",
         _ => "Parquet",
     };
-    files(key, settings, list, format!("{name} {path}"))
+    files(key, settings, (list, &chosen), format!("{name} {path}"))
 }
 
 /// All settings of NDJSON files decide which rows are meant, and none is a secret.
@@ -240,8 +244,11 @@ fn ndjson(path: &str, raw: Option<&RawNdjson>, problems: &mut Vec<Problem>) -> E
         put_given(&mut settings, reading);
         put_given(&mut settings, columns(&raw.schema, &raw.types, &raw.hive));
     }
+    let chosen = raw.map_or(Chosen::default(), |r| {
+        objects::check(&r.path, &r.options, "source.ndjson", problems)
+    });
     let list = raw.and_then(|r| r.checksums.get());
-    files("ndjson", settings, list, format!("NDJSON {path}"))
+    files("ndjson", settings, (list, &chosen), format!("NDJSON {path}"))
 }
 
 /// A setting: its name, its value and its default.
@@ -300,14 +307,23 @@ fn csv(path: &str, raw: Option<&RawCsv>, problems: &mut Vec<Problem>) -> Endpoin
         put_given(&mut settings, text);
         put_given(&mut settings, columns(&raw.schema, &raw.types, &raw.hive));
     }
+    let chosen = raw
+        .map_or(Chosen::default(), |r| objects::check(&r.path, &r.options, "source.csv", problems));
     let list = raw.and_then(|r| r.checksums.get());
-    files("csv", settings, list, format!("CSV {path}"))
+    files("csv", settings, (list, &chosen), format!("CSV {path}"))
 }
 
-/// A list of checksums decides whether rows may be loaded, not which.
-fn files(key: &str, settings: Value, checksums: Option<&String>, label: String) -> Endpoint {
-    let identity = settings.clone();
+/// A list of checksums decides whether rows may be loaded, not which; so do most options of a
+/// store. Which server or account a bucket lies at says which rows are meant.
+fn files(
+    key: &str,
+    settings: Value,
+    (checksums, chosen): (Option<&String>, &Chosen),
+    label: String,
+) -> Endpoint {
+    let mut identity = settings.clone();
     let mut settings = settings;
+    chosen.put(&mut settings, &mut identity);
     if let Some(list) = checksums {
         settings["checksums"] = json!(list);
     }

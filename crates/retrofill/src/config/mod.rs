@@ -8,6 +8,7 @@ mod after;
 mod endpoint;
 mod folder;
 mod notify;
+mod objects;
 mod overrides;
 mod postgres;
 mod problem;
@@ -164,6 +165,10 @@ fn understand(
     problems.extend(postgres::passwords(&root).into_iter().map(|mark| {
         Problem::at(mark, "a password of PostgreSQL is written out")
             .hint("it would be kept with the plan: `postgres://user:${PGPASSWORD}@host/database`")
+    }));
+    problems.extend(objects::secrets(&root).into_iter().map(|mark| {
+        Problem::at(mark, "a secret of an object store is written out")
+            .hint("it would be kept with the plan: `${NAME}` or `${file:/path}`")
     }));
     let outside = substitute::Outside { env: given.env, base };
     substitute::substitute(&mut root, &outside, &mut problems);

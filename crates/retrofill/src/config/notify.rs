@@ -3,11 +3,11 @@
 use serde_json::Value;
 use url::{Host, Url};
 
-use super::postgres;
 use super::problem::Problem;
 use super::raw::{RawNotify, RawNotifyFormat, RawOccasion};
 use super::read::Field;
 use super::tree::{Mark, Node, NodeKind};
+use super::{objects, postgres};
 use crate::notify::{Format, Notify, Occasion, To, Webhook};
 
 /// The entries that are switched on.
@@ -145,8 +145,8 @@ fn is_reference(text: &str) -> bool {
     })
 }
 
-/// The document as messages may show it: without the URLs of webhooks and the
-/// addresses with passwords that are written out.
+/// The document as messages may show it: without the URLs of webhooks, and without the addresses
+/// with passwords and the secrets of stores that are written out.
 pub(super) fn masked(text: &str, root: &Node) -> String {
     let mut marks = Vec::new();
     for list in values(root, "notify") {
@@ -158,6 +158,7 @@ pub(super) fn masked(text: &str, root: &Node) -> String {
         }
     }
     marks.extend(postgres::passwords(root));
+    marks.extend(objects::secrets(root));
     if marks.is_empty() {
         return text.to_owned();
     }

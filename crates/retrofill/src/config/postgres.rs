@@ -63,7 +63,11 @@ fn endpoint(settings: &PostgresSettings) -> Result<Endpoint, Error> {
     })
 }
 
-fn told<T>(result: Result<T, Error>, mark: Mark, problems: &mut Vec<Problem>) -> Option<T> {
+pub(super) fn told<T>(
+    result: Result<T, Error>,
+    mark: Mark,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
     match result {
         Ok(value) => Some(value),
         Err(error) => {
@@ -102,7 +106,7 @@ fn has_password(text: &str) -> bool {
 }
 
 /// The text without its `${NAME}`; one with a default is left as it is.
-fn without_references(text: &str) -> String {
+pub(super) fn without_references(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {

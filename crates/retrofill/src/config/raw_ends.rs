@@ -1,5 +1,6 @@
 //! The ends as typed: where rows come from, and where they go.
 
+use super::objects::RawOptions;
 use super::read::{choice, section};
 use super::types::RawTypes;
 use super::values::Word;
@@ -43,7 +44,8 @@ section! {
     /// text; the time column becomes an instant.
     pub(super) struct RawCsv needs ["path"] {
         /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`. Files are read in the order
-        /// of their paths.
+        /// of their paths. They may lie in an object store: `s3://bucket/dir/`, `gs://`, `az://`,
+        /// `https://`; an address that ends with `/` means all such files below.
         pub(super) path: String,
         /// The one byte between fields. Default: `,`.
         #[schemars(extend("default" = ","))]
@@ -94,6 +96,9 @@ section! {
         /// writes it; names in it are relative to the list. A file that is altered, not listed, or
         /// listed and missing ends the plan: nothing is loaded. Default: none.
         pub(super) checksums: String,
+        /// What the object store needs beside the address: see "Files in an object store".
+        /// Secrets are `${VAR}` or `${file:}`. Default: what the environment says.
+        pub(super) options: RawOptions,
     }
 }
 
@@ -104,7 +109,8 @@ section! {
     /// instant. A text stays text, even where it looks like a number.
     pub(super) struct RawNdjson needs ["path"] {
         /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`. Files are read in the order
-        /// of their paths.
+        /// of their paths. They may lie in an object store: `s3://bucket/dir/`, `gs://`, `az://`,
+        /// `https://`; an address that ends with `/` means all such files below.
         pub(super) path: String,
         /// How the files are packed. Default: auto, by their names. A file may unpack to 512 MiB
         /// or to 100 times its size, whichever is more; unpack larger ones yourself.
@@ -132,6 +138,9 @@ section! {
         /// writes it; names in it are relative to the list. A file that is altered, not listed, or
         /// listed and missing ends the plan: nothing is loaded. Default: none.
         pub(super) checksums: String,
+        /// What the object store needs beside the address: see "Files in an object store".
+        /// Secrets are `${VAR}` or `${file:}`. Default: what the environment says.
+        pub(super) options: RawOptions,
     }
 }
 
@@ -150,7 +159,8 @@ section! {
     /// with null) are refused.
     pub(super) struct RawColumnar needs ["path"] {
         /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`. Files are read in the order
-        /// of their paths.
+        /// of their paths. They may lie in an object store: `s3://bucket/dir/`, `gs://`, `az://`,
+        /// `https://`; an address that ends with `/` means all such files below.
         pub(super) path: String,
         /// The time zone of times without one, and of dates: an IANA name. Default: UTC.
         #[schemars(extend("default" = "UTC"))]
@@ -175,6 +185,9 @@ section! {
         /// writes it; names in it are relative to the list. A file that is altered, not listed, or
         /// listed and missing ends the plan: nothing is loaded. Default: none.
         pub(super) checksums: String,
+        /// What the object store needs beside the address: see "Files in an object store".
+        /// Secrets are `${VAR}` or `${file:}`. Default: what the environment says.
+        pub(super) options: RawOptions,
     }
 }
 

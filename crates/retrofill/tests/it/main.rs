@@ -25,6 +25,7 @@ mod judge;
 mod kill;
 mod live;
 mod modes;
+mod objects;
 mod postgres;
 mod recover;
 mod rejects;

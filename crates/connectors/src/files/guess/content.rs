@@ -1,6 +1,5 @@
 //! How files are packed and encoded.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,8 +7,8 @@ use std::sync::Arc;
 use retrofill_core::error::Result;
 use retrofill_core::survey::FileStamp;
 
-use super::super::encoding;
-use super::super::open::{Content, check_magic, find, open_plain, unreadable};
+use super::super::open::{Content, check_magic, is_marked, unreadable};
+use super::super::origin::Origin;
 use super::super::settings::{Compression, CsvSettings, Encoding};
 
 /// Bytes that are looked at in one go.
@@ -21,26 +20,26 @@ const PER_ROW: u64 = 4 << 10;
 
 /// Finds the files, and how their bytes become text.
 pub(super) fn guess(
-    base: &Path,
+    origin: &Origin,
     settings: &mut CsvSettings,
     most: Option<u64>,
 ) -> Result<Vec<FileStamp>> {
-    let files = find(base, &settings.path)?;
-    settings.compression = packing(base, settings, &files)?;
+    let files = origin.find(&settings.path)?;
+    settings.compression = packing(origin, settings, &files)?;
     let most = most.map_or(u64::MAX, |rows| rows.saturating_mul(PER_ROW));
     let mut seen = Bytes::default();
     for file in &files {
-        look(base, settings, file, most, &mut seen)?;
+        look(origin, settings, file, most, &mut seen)?;
     }
     settings.encoding = seen.encoding();
     Ok(files)
 }
 
 /// By their names where these tell the truth, else the one way in which all are packed.
-fn packing(base: &Path, settings: &CsvSettings, files: &[FileStamp]) -> Result<Compression> {
+fn packing(origin: &Origin, settings: &CsvSettings, files: &[FileStamp]) -> Result<Compression> {
     let check = |compression| {
         let settings = CsvSettings { compression, ..settings.clone() };
-        files.iter().try_for_each(|file| check_magic(base, &settings, &file.path))
+        files.iter().try_for_each(|file| check_magic(&settings, &file.path, &origin.open(file)?))
     };
     let by_name = check(Compression::Auto);
     let others = [
@@ -97,7 +96,7 @@ impl Bytes {
 }
 
 fn look(
-    base: &Path,
+    origin: &Origin,
     settings: &CsvSettings,
     file: &FileStamp,
     most: u64,
@@ -106,11 +105,11 @@ fn look(
     let path = &file.path;
     let plain = settings.compression == Compression::None
         || settings.compression == Compression::Auto && !is_packed(path);
-    if plain && is_marked(open_plain(base, path)?) {
+    if plain && is_marked(&origin.open(file)?) {
         // Its mark tells.
         return Ok(());
     }
-    let (mut content, encoding) = Content::open(base, settings, file, Arc::default())?;
+    let (mut content, encoding) = Content::open(origin, settings, file, Arc::default())?;
     if encoding != Encoding::Utf8 {
         return Ok(());
     }
@@ -151,11 +150,4 @@ fn is_packed(path: &str) -> bool {
     let endings = ["gz", "zst", "bz2", "xz"];
     let ending = Path::new(path).extension();
     ending.is_some_and(|e| endings.iter().any(|known| e.eq_ignore_ascii_case(known)))
-}
-
-fn is_marked(file: File) -> bool {
-    let mut first = Vec::new();
-    // What cannot be read is told when it is opened again.
-    let read = file.take(3).read_to_end(&mut first);
-    read.is_ok() && encoding::marked(&first).is_some_and(|e| e != Encoding::Utf8)
 }

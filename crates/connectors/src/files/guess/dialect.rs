@@ -1,6 +1,5 @@
 //! Delimiter, quote and header, from the start of each file.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use retrofill_core::error::Result;
@@ -9,6 +8,7 @@ use retrofill_core::survey::FileStamp;
 use super::super::csv::{Cut, Dialect, Field};
 use super::super::iso::{epoch_parts, iso};
 use super::super::open::{Content, read_up_to, unreadable};
+use super::super::origin::Origin;
 use super::super::settings::CsvSettings;
 use super::super::types::{Decimal, with_point};
 use super::forms::is_custom;
@@ -30,10 +30,14 @@ struct Start {
 }
 
 /// Sets delimiter, quote and header.
-pub(super) fn guess(base: &Path, settings: &mut CsvSettings, files: &[FileStamp]) -> Result<()> {
+pub(super) fn guess(
+    origin: &Origin,
+    settings: &mut CsvSettings,
+    files: &[FileStamp],
+) -> Result<()> {
     let mut starts = Vec::new();
     for file in files.iter().take(FILES) {
-        let (mut content, _) = Content::open(base, settings, file, Arc::default())?;
+        let (mut content, _) = Content::open(origin, settings, file, Arc::default())?;
         let mut bytes = Vec::new();
         let n =
             read_up_to(&mut content, &mut bytes, START).map_err(|e| unreadable(&file.path, e))?;

@@ -22,6 +22,7 @@ use retrofill_core::error::{Error, Result};
 use retrofill_core::survey::TimeUnitSeen;
 
 use super::FileSource;
+use super::csv::CSV;
 use super::settings::{CsvSettings, Schema};
 use records::Input;
 
@@ -142,8 +143,9 @@ pub fn guess(ask: &Ask) -> Result<Guess> {
         timezone: ask.timezone.clone().unwrap_or_else(|| "UTC".into()),
         ..CsvSettings::default()
     };
-    let files = content::guess(&ask.base, &mut settings, ask.most)?;
-    dialect::guess(&ask.base, &mut settings, &files)?;
+    let origin = settings.origin(&ask.base, &CSV)?;
+    let files = content::guess(&origin, &mut settings, ask.most)?;
+    dialect::guess(&origin, &mut settings, &files)?;
     let mut input = open(&ask.base, &settings, ask.most)?;
     if input.is_doubled() {
         settings.hive = false;

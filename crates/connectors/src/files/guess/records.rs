@@ -10,7 +10,7 @@ use super::super::Shared;
 use super::super::chunks::{Chunk, Chunks};
 use super::super::csv::{Cut, Field};
 use super::super::header::{Header, Order, columns};
-use super::super::open::{Content, find, unreadable};
+use super::super::open::{Content, unreadable};
 use super::super::parallel::ordered;
 use super::super::parts::Parts;
 use super::super::records::Records;
@@ -51,7 +51,7 @@ impl Input {
     /// Opens every file once, for its header.
     pub(super) fn open(shared: Arc<Shared>, most: Option<u64>) -> Result<Self> {
         let mut opened = Vec::new();
-        for stamp in find(&shared.base, &shared.settings.path)? {
+        for stamp in shared.origin.find(&shared.settings.path)? {
             let (header, _) = shared.open_file(&stamp, Arc::default())?;
             opened.push((stamp, header));
         }
