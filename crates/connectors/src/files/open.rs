@@ -20,8 +20,8 @@ use super::unpack::{self, Damage, Packing, Unpacked};
 /// Bytes that tell how a file is encoded.
 const MARK: usize = 3;
 
-/// The files of a name or pattern below a directory, in the order of their paths, relative where the
-/// pattern is.
+/// The files of a name or pattern below a directory, in the order of their paths, relative where
+/// the pattern is.
 pub(super) fn local(base: &Path, pattern: &str) -> Result<Vec<FileStamp>> {
     let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
     if !pattern.contains(['*', '?', '{', '[']) || base.join(pattern).is_file() {

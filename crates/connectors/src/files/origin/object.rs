@@ -180,7 +180,7 @@ impl Object {
             to[..n].copy_from_slice(&head[at as usize..][..n]);
             return if n < to.len() { self.fill(&mut to[n..], at + n as u64) } else { Ok(()) };
         }
-        let mut reader = Reader { had: 1, ..Reader::new(self, at, end) };
+        let mut reader = Reader { had: AHEAD, ..Reader::new(self, at, end) };
         let mut done = 0;
         while done < to.len() {
             let bytes = reader.next(self)?;
@@ -225,7 +225,8 @@ impl Object {
     }
 }
 
-/// An object from some place on, in order. Up to four pieces of 4 MiB are asked for ahead.
+/// An object from some place on, in order. The farther it gets, the more is asked for ahead, up to
+/// four pieces of 4 MiB.
 #[derive(Debug)]
 pub(super) struct Reader {
     /// First byte that was not asked for.
@@ -233,7 +234,7 @@ pub(super) struct Reader {
     end: u64,
     asked: VecDeque<Asked>,
     /// Pieces that were had.
-    had: u32,
+    had: usize,
 }
 
 impl Reader {
@@ -251,9 +252,9 @@ impl Reader {
             return Ok(head.slice(..n));
         }
         // Who looks at the begin alone is not sent much more than that.
-        let ahead = if self.had == 0 { 1 } else { AHEAD };
+        let ahead = self.had.clamp(1, AHEAD);
+        let piece = if self.had == 0 { LARGE } else { PIECE };
         while self.asked.len() < ahead && self.next < self.end {
-            let piece = if ahead == 1 { LARGE } else { PIECE };
             let to = self.end.min(self.next + piece);
             self.asked.push_back(object.ask(self.next..to).map_err(io)?);
             self.next = to;
