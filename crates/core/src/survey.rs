@@ -9,7 +9,7 @@ use crate::interval::Interval;
 use crate::reject::Reject;
 
 /// A file (or table) of the source, as the survey saw it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileStamp {
     /// The name, relative to the spec where it was given so.
     pub path: String,

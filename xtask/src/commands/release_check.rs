@@ -10,7 +10,7 @@ use super::bench::{self, commit};
 use super::{number, sim};
 use crate::consent::Consent;
 use crate::need::{self, Need};
-use crate::python::{self, JUDGES, STORES};
+use crate::python::{self, JUDGES};
 use crate::servers;
 use crate::shell::{self, Done, Failure, cargo, root};
 
@@ -36,7 +36,7 @@ struct Task {
 
 pub(super) fn run(args: &[String]) -> Done {
     let consent = Consent::from(args);
-    python::ensure(&[JUDGES, STORES].concat(), consent)?;
+    python::ensure(JUDGES, consent)?;
     servers::ensure(Need::SERVERS, consent)?;
     if let Some(missing) = Need::ALL.iter().find(|n| !n.is_here()) {
         return Err(Failure::new(format!("the release lane needs {}", missing.name())));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::sim;
 use crate::consent::Consent;
 use crate::need::{self, Need};
-use crate::python::{self, JUDGES, STORES};
+use crate::python::{self, JUDGES};
 use crate::servers;
 use crate::shell::{self, Done, Failure, built, cargo, command, root};
 use crate::tally::Tally;
@@ -18,7 +18,7 @@ pub(super) fn run(args: &[String]) -> Done {
     if filter.is_empty() {
         all(consent, &mut tally);
     } else {
-        python::ensure(&[JUDGES, STORES].concat(), consent)?;
+        python::ensure(JUDGES, consent)?;
         servers::ensure(Need::SERVERS, consent)?;
         let mut args = vec!["test", "--workspace", "--"];
         args.extend(filter);
@@ -36,7 +36,7 @@ pub(super) fn conclude(tally: &Tally) -> Done {
 
 /// All tests, the simulation with planted bugs, and the checks by other programs.
 pub(super) fn all(consent: Consent, tally: &mut Tally) {
-    let judged = python::ensure(&[JUDGES, STORES].concat(), consent).unwrap_or_else(|failure| {
+    let judged = python::ensure(JUDGES, consent).unwrap_or_else(|failure| {
         tally.step("Python packages", Err(failure));
         false
     });

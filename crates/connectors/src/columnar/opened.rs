@@ -11,7 +11,7 @@ use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::survey::FileStamp;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::parts::Parts;
+use super::parts::PathColumns;
 use super::placed::Placed;
 use super::{Format, Shared, avro, ipc, parquet};
 use crate::files::{stale, unreadable};
@@ -69,7 +69,7 @@ pub(super) struct Opened {
     file: Placed,
     body: Box<dyn Body>,
     /// What stands in its path.
-    parts: Parts,
+    parts: PathColumns,
     pub(super) stretches: Vec<Stretch>,
     /// Other columns would give the same bytes another meaning.
     seed: u64,
@@ -103,7 +103,7 @@ impl Opened {
             .map(|f| format!("{}\0{}\0", f.name(), f.data_type()))
             .collect();
         let seed = xxh3_64(&[columns.concat().as_bytes(), &key].concat());
-        let parts = Parts::of(shared.settings.hive, path, body.schema())?;
+        let parts = PathColumns::of(shared.settings.hive, path, body.schema())?;
         let seed = parts.seed(seed);
         Ok(Opened { stamp: stamp.clone(), file, body, parts, stretches, seed })
     }

@@ -10,7 +10,7 @@ use crate::files::{clash, pairs, seed_of};
 
 /// Such columns of one file, behind those that it holds.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct PathColumns {
     /// All columns.
     pub(super) schema: SchemaRef,
     /// How many of them the file holds.
@@ -18,9 +18,9 @@ pub(super) struct Parts {
     pairs: Vec<(String, Option<String>)>,
 }
 
-impl Parts {
+impl PathColumns {
     /// What the path says, where that is wanted, of a file that holds these columns.
-    pub(super) fn of(wanted: bool, path: &str, held: &SchemaRef) -> Result<Parts> {
+    pub(super) fn of(wanted: bool, path: &str, held: &SchemaRef) -> Result<PathColumns> {
         let mut fields: Vec<FieldRef> = held.fields().iter().cloned().collect();
         let pairs = if wanted { pairs(path)? } else { Vec::new() };
         for (name, _) in &pairs {
@@ -31,7 +31,7 @@ impl Parts {
         }
         let schema =
             if pairs.is_empty() { Arc::clone(held) } else { Arc::new(Schema::new(fields)) };
-        Ok(Parts { schema, held: held.fields().len(), pairs })
+        Ok(PathColumns { schema, held: held.fields().len(), pairs })
     }
 
     /// The seed of the file's hashes: in other directories the same bytes are other rows.

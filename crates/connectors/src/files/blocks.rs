@@ -8,7 +8,7 @@ use retrofill_core::survey::{Block, FileStamp, Survey};
 
 use super::Shared;
 use super::header::{Header, Order};
-use super::open::{Content, is_stream, read_up_to, stale, unreadable};
+use super::open::{Content, read_up_to, stale, unreadable};
 use super::origin::{OpenFile, is_refusal};
 use super::unpack::Damage;
 
@@ -66,8 +66,7 @@ impl Shared {
         let mut last = None;
         blocks.into_iter().any(|b| {
             let file = survey.files.get(b.file as usize);
-            last.replace(b.file) != Some(b.file)
-                && file.is_some_and(|f| is_stream(&self.origin, &self.settings, f))
+            last.replace(b.file) != Some(b.file) && file.is_some_and(|f| self.is_stream(f))
         })
     }
 }

@@ -80,6 +80,7 @@ pub(crate) use time::{Clock, Form, Moment, in_zone};
 
 use csv::{Dialect, Field, Format};
 use header::Order;
+use open::Marks;
 use staging::Staging;
 
 use crate::transform::Transform;
@@ -102,6 +103,7 @@ struct Shared {
     format: Format,
     zone: TimeZone,
     origin: Origin,
+    marks: Marks,
     state: PathBuf,
     sizes: Sizes,
 }
@@ -194,6 +196,7 @@ impl FileSource {
             format,
             zone,
             origin,
+            marks: Marks::default(),
             state: state_dir.to_owned(),
             sizes: Sizes::default(),
         };

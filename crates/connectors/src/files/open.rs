@@ -1,10 +1,11 @@
 //! Finds files by name or pattern and opens them.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use globset::{GlobBuilder, GlobMatcher};
@@ -12,6 +13,7 @@ use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::survey::FileStamp;
 use walkdir::WalkDir;
 
+use super::Shared;
 use super::encoding::{self, Decoded};
 use super::origin::{OpenFile, Origin, Stream, ours};
 use super::settings::{CsvSettings, Encoding};
@@ -104,20 +106,44 @@ pub(super) fn check_magic(settings: &CsvSettings, path: &str, file: &OpenFile) -
     checked.map_err(|e| unreadable(path, e))?
 }
 
-/// Whether any place of a file is found only by reading what is before it: it is compressed, or
-/// not UTF-8.
-pub(super) fn is_stream(origin: &Origin, settings: &CsvSettings, file: &FileStamp) -> bool {
-    settings.encoding != Encoding::Utf8
-        || Packing::of(settings.compression, &file.path).is_some()
+/// Which files begin with the mark of another encoding than UTF-8. Each slice asks that of its
+/// files, and each answer takes a request where they lie in a store.
+#[derive(Debug, Default)]
+pub(super) struct Marks(Mutex<HashMap<FileStamp, bool>>);
+
+impl Marks {
+    fn has(&self, origin: &Origin, file: &FileStamp) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(marked) = known.get(file) {
+            return *marked;
+        }
+        drop(known);
         // What cannot be opened is told by whoever reads it.
-        || origin.open(file).is_ok_and(|file| is_marked(&file))
+        let Some(marked) = origin.open(file).ok().and_then(|file| is_marked(&file)) else {
+            return false;
+        };
+        known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(file.clone(), marked);
+        marked
+    }
 }
 
-/// Whether a file begins with the mark of another encoding than UTF-8.
-pub(super) fn is_marked(file: &OpenFile) -> bool {
+impl Shared {
+    /// Whether any place of a file is found only by reading what is before it: it is compressed,
+    /// or not UTF-8.
+    pub(super) fn is_stream(&self, file: &FileStamp) -> bool {
+        self.settings.encoding != Encoding::Utf8
+            || Packing::of(self.settings.compression, &file.path).is_some()
+            || self.marks.has(&self.origin, file)
+    }
+}
+
+/// Whether a file begins with the mark of another encoding than UTF-8; none where it cannot be
+/// read.
+pub(super) fn is_marked(file: &OpenFile) -> Option<bool> {
     let mut first = Vec::new();
-    let read = file.stream(0).take(MARK as u64).read_to_end(&mut first);
-    read.is_ok() && encoding::marked(&first).is_some_and(|e| e != Encoding::Utf8)
+    file.stream(0).take(MARK as u64).read_to_end(&mut first).ok()?;
+    Some(encoding::marked(&first).is_some_and(|e| e != Encoding::Utf8))
 }
 
 /// A file of the source that is no longer what the survey saw.

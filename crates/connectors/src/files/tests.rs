@@ -114,6 +114,7 @@ fn tiny(source: &FileSource, chunk: usize) -> FileSource {
         format: old.format,
         zone: old.zone.clone(),
         origin: old.origin.clone(),
+        marks: super::open::Marks::default(),
         state: old.state.clone(),
         sizes,
     };

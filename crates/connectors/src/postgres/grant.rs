@@ -20,16 +20,14 @@ pub(super) fn grants(
     let (table, reads) = (settings.table()?, wanted.end == End::Source);
     let mut out = vec![format!("-- By the owner of {table} or a superuser, once.")];
     if let Some(database) = address.config.get_dbname() {
-        out.push(format!("GRANT CONNECT ON DATABASE {} TO {}", ident(database)?, ident(role)?));
+        // Where other writers come first, rows wait in a temporary table.
+        let rights = if reads { "CONNECT" } else { "CONNECT, TEMPORARY" };
+        let (database, role) = (ident(database)?, ident(role)?);
+        out.push(format!("GRANT {rights} ON DATABASE {database} TO {role}"));
     }
     if reads {
         out.extend(ddl::read_grants(&table, role)?);
     } else {
-        if let Some(database) = address.config.get_dbname() {
-            // Where other writers come first, rows wait in a temporary table.
-            let database = ident(database)?;
-            out.push(format!("GRANT TEMPORARY ON DATABASE {database} TO {}", ident(role)?));
-        }
         out.extend(ddl::receipts_ddl());
         out.extend(ddl::grants(&table, role, wanted.write.replaces())?);
     }

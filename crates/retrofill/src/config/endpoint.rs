@@ -10,7 +10,7 @@ use retrofill_core::spec::Endpoint;
 use serde_json::{Value, json};
 
 use super::folder;
-use super::objects::{self, Chosen};
+use super::objects::{self, RawOptions};
 use super::postgres;
 use super::problem::Problem;
 use super::raw::{RawSource, RawTarget};
@@ -217,16 +217,13 @@ fn columnar(
         put_given(&mut settings, times);
         put_given(&mut settings, columns(&raw.schema, &raw.types, &raw.hive));
     }
-    let chosen = raw.map_or(Chosen::default(), |r| {
-        objects::check(&r.path, &r.options, &format!("source.{key}"), problems)
-    });
-    let list = raw.and_then(|r| r.checksums.get());
     let name = match key {
         "arrow" => "Arrow",
         "avro" => "Avro",
         _ => "Parquet",
     };
-    files(key, settings, (list, &chosen), format!("{name} {path}"))
+    let beside = raw.map(|r| (&r.path, &r.options, &r.checksums));
+    files((key, format!("{name} {path}")), settings, beside, problems)
 }
 
 /// All settings of NDJSON files decide which rows are meant, and none is a secret.
@@ -244,11 +241,8 @@ fn ndjson(path: &str, raw: Option<&RawNdjson>, problems: &mut Vec<Problem>) -> E
         put_given(&mut settings, reading);
         put_given(&mut settings, columns(&raw.schema, &raw.types, &raw.hive));
     }
-    let chosen = raw.map_or(Chosen::default(), |r| {
-        objects::check(&r.path, &r.options, "source.ndjson", problems)
-    });
-    let list = raw.and_then(|r| r.checksums.get());
-    files("ndjson", settings, (list, &chosen), format!("NDJSON {path}"))
+    let beside = raw.map(|r| (&r.path, &r.options, &r.checksums));
+    files(("ndjson", format!("NDJSON {path}")), settings, beside, problems)
 }
 
 /// A setting: its name, its value and its default.
@@ -307,25 +301,25 @@ fn csv(path: &str, raw: Option<&RawCsv>, problems: &mut Vec<Problem>) -> Endpoin
         put_given(&mut settings, text);
         put_given(&mut settings, columns(&raw.schema, &raw.types, &raw.hive));
     }
-    let chosen = raw
-        .map_or(Chosen::default(), |r| objects::check(&r.path, &r.options, "source.csv", problems));
-    let list = raw.and_then(|r| r.checksums.get());
-    files("csv", settings, (list, &chosen), format!("CSV {path}"))
+    let beside = raw.map(|r| (&r.path, &r.options, &r.checksums));
+    files(("csv", format!("CSV {path}")), settings, beside, problems)
 }
 
 /// A list of checksums decides whether rows may be loaded, not which; so do most options of a
 /// store. Which server or account a bucket lies at says which rows are meant.
 fn files(
-    key: &str,
-    settings: Value,
-    (checksums, chosen): (Option<&String>, &Chosen),
-    label: String,
+    (key, label): (&str, String),
+    mut settings: Value,
+    beside: Option<(&Field<String>, &Field<RawOptions>, &Field<String>)>,
+    problems: &mut Vec<Problem>,
 ) -> Endpoint {
     let mut identity = settings.clone();
-    let mut settings = settings;
-    chosen.put(&mut settings, &mut identity);
-    if let Some(list) = checksums {
-        settings["checksums"] = json!(list);
+    if let Some((path, options, checksums)) = beside {
+        let what = format!("source.{key}");
+        objects::check(path, options, &what, problems).put(&mut settings, &mut identity);
+        if let Some(list) = checksums.get() {
+            settings["checksums"] = json!(list);
+        }
     }
     Endpoint { connector: key.into(), identity, settings, label }
 }

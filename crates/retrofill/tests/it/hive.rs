@@ -70,20 +70,17 @@ fn directories_are_times_and_part_of_transforms() {
     if !judge::here("hive::directories_are_times_and_part_of_transforms") {
         return;
     }
-    for (kind, named) in [("csv", "csv"), ("parquet", "parquet")] {
+    for kind in ["csv", "parquet"] {
         let job = laid_out(kind, ", types: { v: float64 }");
         let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
         let sql = "SELECT t, level * 10 AS level, place FROM source WHERE place <> 'plain'";
         fs::write(job.path("backfill.yaml"), format!("{spec}transform: |\n  {sql}\n")).unwrap();
         let last = job.run().ended(0).json();
         // Of no place it cannot be said that it is another.
-        assert_eq!(last["rows"]["written"], HOURS * 2, "{named}: {last}");
+        assert_eq!(last["rows"]["written"], HOURS * 2, "{kind}: {last}");
         let all = job.path("data/all.csv");
-        judge::ask(
-            &job,
-            "sql",
-            &[&sql.replace("level *", "CAST(level AS BIGINT) *"), all.to_str().unwrap()],
-        );
+        let typed = sql.replace("level *", "CAST(level AS BIGINT) *");
+        judge::ask(&job, "sql", &[&typed, all.to_str().unwrap()]);
     }
     for kind in ["csv", "parquet"] {
         let job = Job::new(&format!(

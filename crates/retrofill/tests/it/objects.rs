@@ -7,7 +7,6 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 use xtask::metrics::Metrics;
-use xtask::need::{self, Need};
 use xtask::python;
 use xtask::servers::Certificates;
 
@@ -88,11 +87,6 @@ impl Drop for Store {
     }
 }
 
-#[track_caller]
-fn here(test: &str) -> bool {
-    need::here(test, &[Need::Python, Need::Objects])
-}
-
 fn spec(job: &Job, source: &str, every: &str) {
     let text = format!(
         "name: far\nsource: {{ {source} }}\ntarget: {{ delta: {{ path: ./out }} }}\n\
@@ -130,7 +124,7 @@ fn nowhere(job: &Job, text: &str, ran: &Ran) {
 
 #[test]
 fn csv_in_s3_is_loaded_whole() {
-    if !here("objects::csv_in_s3_is_loaded_whole") {
+    if !judge::here("objects::csv_in_s3_is_loaded_whole") {
         return;
     }
     let (mut s3, job) = (Store::start(&["s3"]), Job::example());
@@ -159,7 +153,7 @@ fn csv_in_s3_is_loaded_whole() {
 
 #[test]
 fn parquet_in_s3_is_loaded_whole() {
-    if !here("objects::parquet_in_s3_is_loaded_whole") {
+    if !judge::here("objects::parquet_in_s3_is_loaded_whole") {
         return;
     }
     let (mut s3, job) = (Store::start(&["s3"]), Job::example());
@@ -177,7 +171,7 @@ fn parquet_in_s3_is_loaded_whole() {
 
 #[test]
 fn csv_in_google_cloud_storage_is_loaded_whole() {
-    if !here("objects::csv_in_google_cloud_storage_is_loaded_whole") {
+    if !judge::here("objects::csv_in_google_cloud_storage_is_loaded_whole") {
         return;
     }
     let (mut gs, job) = (Store::start(&["gs"]), Job::example());
@@ -195,7 +189,7 @@ fn csv_in_google_cloud_storage_is_loaded_whole() {
 /// With a certificate of its own, and every sum checked against a list beside the files.
 #[test]
 fn csv_behind_https_is_loaded_whole() {
-    if !here("objects::csv_behind_https_is_loaded_whole") {
+    if !judge::here("objects::csv_behind_https_is_loaded_whole") {
         return;
     }
     let tls = Certificates::new(&["DNS:localhost", "IP:127.0.0.1"]).unwrap();
@@ -231,7 +225,7 @@ fn csv_behind_https_is_loaded_whole() {
 
 #[test]
 fn a_replaced_object_is_stale() {
-    if !here("objects::a_replaced_object_is_stale") {
+    if !judge::here("objects::a_replaced_object_is_stale") {
         return;
     }
     let (mut s3, job) = (Store::start(&["s3"]), Job::example());
@@ -266,7 +260,7 @@ fn a_replaced_object_is_stale() {
 /// A slice reads its own bytes alone; and none once the file becomes another while it is read.
 #[test]
 fn a_slice_reads_its_ranges_of_one_version() {
-    if !here("objects::a_slice_reads_its_ranges_of_one_version") {
+    if !judge::here("objects::a_slice_reads_its_ranges_of_one_version") {
         return;
     }
     let mut web = Store::start(&["http"]);
@@ -299,7 +293,7 @@ fn a_slice_reads_its_ranges_of_one_version() {
 
 #[test]
 fn what_keeps_objects_from_being_read_is_named() {
-    if !here("objects::what_keeps_objects_from_being_read_is_named") {
+    if !judge::here("objects::what_keeps_objects_from_being_read_is_named") {
         return;
     }
     let (mut s3, job) = (Store::start(&["s3"]), Job::example());

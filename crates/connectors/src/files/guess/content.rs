@@ -105,7 +105,7 @@ fn look(
     let path = &file.path;
     let plain = settings.compression == Compression::None
         || settings.compression == Compression::Auto && !is_packed(path);
-    if plain && is_marked(&origin.open(file)?) {
+    if plain && is_marked(&origin.open(file)?) == Some(true) {
         // Its mark tells.
         return Ok(());
     }

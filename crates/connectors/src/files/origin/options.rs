@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,14 @@ use super::fault::Faults;
 const PATIENCE: Duration = Duration::from_mins(1);
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// A store by its builder: each driver has a type of its own, and no trait for what they share.
+macro_rules! built {
+    ($builder:expr, $client:expr, $faults:expr) => {{
+        let built = $builder.with_client_options($client).with_retry(retry()).build();
+        Ok(Arc::new(built.map_err(|e| $faults.unbuilt(&e))?))
+    }};
+}
+
 /// What an option is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {
@@ -36,7 +45,8 @@ enum Use {
     Way,
 }
 
-/// Options of every store.
+/// Options of every store. Names of the others are those that its driver reads, but for
+/// `endpoint`, which Google's calls `base_url`.
 const ALL: [(&str, Use); 2] = [("allow_http", Use::Switch), ("sslrootcert", Use::Way)];
 
 const OF_S3: [(&str, Use); 8] = [
@@ -126,8 +136,9 @@ impl Options {
         self.0.get(name).map(String::as_str)
     }
 
-    fn client(&self, base: &Path) -> Result<ClientOptions> {
+    fn client(&self, base: &Path, plain: bool) -> Result<ClientOptions> {
         let options = ClientOptions::new().with_timeout(PATIENCE).with_connect_timeout(CONNECT);
+        let options = options.with_allow_http(plain);
         let Some(file) = self.get("sslrootcert") else { return Ok(options) };
         let wrong = || Error::config(format!("the certificates in `{file}` cannot be read"));
         let pem = std::fs::read(base.join(file)).map_err(|e| wrong().because(e))?;
@@ -167,20 +178,15 @@ impl Options {
         Ok((store, faults))
     }
 
+    /// The driver's keys of what stands here for one store alone.
+    fn own<K: FromStr>(&self) -> impl Iterator<Item = (K, &str)> {
+        let own = self.0.iter().filter(|(name, _)| ALL.iter().all(|(all, _)| all != name));
+        own.filter_map(|(name, value)| Some((name.parse().ok()?, value.as_str())))
+    }
+
     fn s3(&self, to: &Address, base: &Path, faults: &mut Faults) -> Result<Arc<dyn ObjectStore>> {
         let mut builder = AmazonS3Builder::from_env().with_bucket_name(&to.container);
-        for (name, value) in &self.0 {
-            let key = match name.as_str() {
-                "access_key_id" => S3::AccessKeyId,
-                "endpoint" => S3::Endpoint,
-                "region" => S3::Region,
-                "request_payer" => S3::RequestPayer,
-                "secret_access_key" => S3::SecretAccessKey,
-                "session_token" => S3::Token,
-                "skip_signature" => S3::SkipSignature,
-                "virtual_hosted_style_request" => S3::VirtualHostedStyleRequest,
-                _ => continue,
-            };
+        for (key, value) in self.own() {
             builder = builder.with_config(key, value);
         }
         let of = |key| builder.get_config_value(&key);
@@ -193,48 +199,28 @@ impl Options {
         if let Some(endpoint) = endpoint {
             builder = builder.with_config(S3::S3Endpoint, endpoint);
         }
-        let client = self.client(base)?.with_allow_http(plain);
-        let built = builder.with_client_options(client).with_retry(retry()).build();
-        Ok(Arc::new(built.map_err(|e| faults.unbuilt(&e))?))
+        built!(builder, self.client(base, plain)?, faults)
     }
 
     fn gs(&self, to: &Address, base: &Path, faults: &mut Faults) -> Result<Arc<dyn ObjectStore>> {
         let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(&to.container);
-        for (name, value) in &self.0 {
-            let key = match name.as_str() {
-                "application_credentials" => Gs::ApplicationCredentials,
-                "endpoint" => Gs::BaseUrl,
-                "service_account_key" => Gs::ServiceAccountKey,
-                "skip_signature" => Gs::SkipSignature,
-                _ => continue,
-            };
+        for (key, value) in self.own() {
             let path = (key == Gs::ApplicationCredentials).then(|| base.join(value));
             let path = path.map(|path| path.to_string_lossy().into_owned());
-            builder = builder.with_config(key, path.as_ref().unwrap_or(value));
+            builder = builder.with_config(key, path.as_deref().unwrap_or(value));
+        }
+        if let Some(endpoint) = self.get("endpoint") {
+            builder = builder.with_config(Gs::BaseUrl, endpoint);
         }
         faults.hide(builder.get_config_value(&Gs::ServiceAccountKey));
         let endpoint = builder.get_config_value(&Gs::BaseUrl);
         let plain = self.plain(endpoint.as_deref(), None)?;
-        let client = self.client(base)?.with_allow_http(plain);
-        let built = builder.with_client_options(client).with_retry(retry()).build();
-        Ok(Arc::new(built.map_err(|e| faults.unbuilt(&e))?))
+        built!(builder, self.client(base, plain)?, faults)
     }
 
     fn az(&self, to: &Address, base: &Path, faults: &mut Faults) -> Result<Arc<dyn ObjectStore>> {
         let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(&to.container);
-        for (name, value) in &self.0 {
-            let key = match name.as_str() {
-                "account_key" => Az::AccessKey,
-                "account_name" => Az::AccountName,
-                "client_id" => Az::ClientId,
-                "client_secret" => Az::ClientSecret,
-                "endpoint" => Az::Endpoint,
-                "sas_key" => Az::SasKey,
-                "skip_signature" => Az::SkipSignature,
-                "tenant_id" => Az::AuthorityId,
-                "token" => Az::Token,
-                _ => continue,
-            };
+        for (key, value) in self.own() {
             builder = builder.with_config(key, value);
         }
         let of = |key| builder.get_config_value(&key);
@@ -242,17 +228,12 @@ impl Options {
         faults.hide(secrets.into_iter().flatten());
         let (endpoint, allowed) = (of(Az::Endpoint), of(Az::Client(ClientConfigKey::AllowHttp)));
         let plain = self.plain(endpoint.as_deref(), allowed.as_deref())?;
-        let client = self.client(base)?.with_allow_http(plain);
-        let built = builder.with_client_options(client).with_retry(retry()).build();
-        Ok(Arc::new(built.map_err(|e| faults.unbuilt(&e))?))
+        built!(builder, self.client(base, plain)?, faults)
     }
 
     fn http(&self, to: &Address, base: &Path, faults: &Faults) -> Result<Arc<dyn ObjectStore>> {
         let plain = self.plain(Some(&to.root), None)?;
-        let client = self.client(base)?.with_allow_http(plain);
-        let builder = HttpBuilder::new().with_url(&to.root).with_retry(retry());
-        let built = builder.with_client_options(client).build();
-        Ok(Arc::new(built.map_err(|e| faults.unbuilt(&e))?))
+        built!(HttpBuilder::new().with_url(&to.root), self.client(base, plain)?, faults)
     }
 }
 
