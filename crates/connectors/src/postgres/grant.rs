@@ -18,7 +18,8 @@ pub(super) fn grants(
         .or(address.config.get_user())
         .ok_or_else(|| Error::config("the address names no user").hint("name one with `--role`"))?;
     let (table, reads) = (settings.table()?, wanted.end == End::Source);
-    let mut out = vec![format!("-- By the owner of {table} or a superuser, once.")];
+    let label = settings.label();
+    let mut out = vec![format!("-- {label}: by the owner of the table or a superuser, once.")];
     if let Some(database) = address.config.get_dbname() {
         // Where other writers come first, rows wait in a temporary table.
         let rights = if reads { "CONNECT" } else { "CONNECT, TEMPORARY" };

@@ -152,6 +152,27 @@ fn csv_in_s3_is_loaded_whole() {
 }
 
 #[test]
+fn a_spec_is_guessed_from_csv_in_s3() {
+    if !judge::here("objects::a_spec_is_guessed_from_csv_in_s3") {
+        return;
+    }
+    let (mut s3, job) = (Store::start(&["s3"]), Job::example());
+    s3.put_all("weather", &job.path("data"));
+    let variables = [
+        ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", s3.port())),
+        ("AWS_ACCESS_KEY_ID", s3.told["key"].as_str().unwrap().to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", s3.told["secret"].as_str().unwrap().to_owned()),
+    ];
+    let mut init = Command::new(env!("CARGO_BIN_EXE_retrofill"));
+    init.args(["init", "s3://archive/weather/*.csv", "delta:./out", "--force"]);
+    init.envs(variables.clone()).current_dir(job.dir.path());
+    Ran::from(init.output().unwrap()).ended(0);
+    let mut run = job.command("run", &[]);
+    Ran::from(run.envs(variables).output().unwrap()).ended(0);
+    assert_eq!(judge::equal(&job), 26_115);
+}
+
+#[test]
 fn parquet_in_s3_is_loaded_whole() {
     if !judge::here("objects::parquet_in_s3_is_loaded_whole") {
         return;

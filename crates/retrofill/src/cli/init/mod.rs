@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use retrofill_connectors::files::{Ask, guess};
+use retrofill_connectors::files::{Address, Ask, guess};
 use retrofill_core::calendar::zone;
 use retrofill_core::error::{Error, Result};
 use serde_json::json;
@@ -19,7 +19,8 @@ use crate::config::{self, JobSource};
 /// Arguments of `init`.
 #[derive(Debug, Clone, Args)]
 pub struct InitArgs {
-    /// Where rows come from: CSV files, such as `data/*.csv` or `csv:data/readings.txt`.
+    /// Where rows come from: CSV files, such as `data/*.csv`, `csv:data/readings.txt` or
+    /// `s3://bucket/dir/*.csv`, with credentials from the environment.
     #[arg(value_name = "SOURCE")]
     pub source: String,
     /// Where they go, such as `delta:./out`.
@@ -109,6 +110,9 @@ fn csv_path(source: &str) -> Result<&str> {
     if let Some(path) = source.strip_prefix("csv:") {
         return Ok(path);
     }
+    if Address::parse(source).is_ok() {
+        return Ok(source);
+    }
     let scheme = source.split_once(':').map(|(scheme, _)| scheme);
     if scheme.is_some_and(|s| s.len() > 1 && s.bytes().all(|b| b.is_ascii_alphanumeric())) {
         return Err(Error::config(format!("`{source}` cannot be guessed about"))
@@ -117,10 +121,13 @@ fn csv_path(source: &str) -> Result<&str> {
     Ok(source)
 }
 
-/// A path as it must stand in a spec at `out`: relative ones start there.
+/// A path as it must stand in a spec at `out`: relative ones start there, addresses nowhere.
 fn relocated(path: &str, out: &Path) -> Result<String> {
     let dir = out.parent().unwrap_or(Path::new(""));
-    if Path::new(path).is_absolute() || dir.components().all(|c| c == Component::CurDir) {
+    if Path::new(path).is_absolute()
+        || Address::is(path)
+        || dir.components().all(|c| c == Component::CurDir)
+    {
         return Ok(path.to_owned());
     }
     let plain = |c: Component<'_>| matches!(c, Component::Normal(_) | Component::CurDir);
@@ -173,6 +180,8 @@ mod tests {
         assert_eq!(moved("./data/*.csv", "jobs/a/b.yaml"), "../../data/*.csv");
         assert_eq!(moved("/data/*.csv", "jobs/b.yaml"), "/data/*.csv");
         assert!(moved("data/a.csv", "../b.yaml").ends_with("/data/a.csv"));
+        assert_eq!(moved("s3://b/*.csv", "jobs/b.yaml"), "s3://b/*.csv");
+        assert_eq!(csv_path("s3://b/*.csv").unwrap(), "s3://b/*.csv");
         assert_eq!(csv_path("csv:x.txt").unwrap(), "x.txt");
         assert_eq!(csv_path("x.tsv").unwrap(), "x.tsv");
         assert!(csv_path("postgres://h/db?table=t").is_err());
