@@ -21,7 +21,7 @@ use super::parts::Runs;
 use super::records::Records;
 use super::sorted_copy::Emit;
 use super::taker::Taker;
-use super::time::{Clock, Form, Moment};
+use super::time::{Clock, Form, Last, Moment};
 use super::values::{Cells, Column};
 
 /// Rows of a batch.
@@ -93,9 +93,15 @@ impl<'a> Timekeeper<'a> {
 
     /// The time of a record that is one; none where it belongs to no slice.
     #[inline]
-    pub(super) fn time(&self, bytes: &[u8], fields: &[Field], order: &Order) -> Option<Moment> {
+    pub(super) fn time(
+        &self,
+        bytes: &[u8],
+        fields: &[Field],
+        order: &Order,
+        last: &mut Last,
+    ) -> Option<Moment> {
         let value = self.shared.value(bytes, fields, order, self.time)?;
-        self.clock.read(&value).ok().map(|(moment, _)| moment)
+        self.clock.read_on(&value, last).ok().map(|(moment, _)| moment)
     }
 }
 
@@ -127,6 +133,7 @@ pub(super) struct Assembler<'a> {
     shared: &'a Shared,
     survey: &'a Survey,
     keeper: Timekeeper<'a>,
+    last: Last,
     span: Span,
     plan: &'a Columns,
     schema: SchemaRef,
@@ -167,6 +174,7 @@ impl<'a> Assembler<'a> {
             shared,
             survey,
             keeper,
+            last: Last::default(),
             span: Span::new(&request.interval),
             plan,
             schema: plan.arrow_schema(),
@@ -198,7 +206,8 @@ impl<'a> Assembler<'a> {
         fields: &[Field],
         order: &Order,
     ) {
-        let Some(moment) = self.keeper.time(bytes, fields, order) else { return };
+        let moment = self.keeper.time(bytes, fields, order, &mut self.last);
+        let Some(moment) = moment else { return };
         if self.span.contains(moment) {
             self.parts.add(self.rows.len(), order);
             self.rows.push(Row { ordinal, line, start, end, moment });

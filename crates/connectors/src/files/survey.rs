@@ -21,7 +21,7 @@ use super::parallel::ordered;
 use super::parts;
 use super::read::MOST_BYTES;
 use super::records::{Line, Records};
-use super::time::{Clock, Form, Moment};
+use super::time::{Clock, Form, Last, Moment};
 use super::transformed;
 use super::types::Seen;
 
@@ -307,12 +307,13 @@ impl Look<'_> {
         let mut fields = Vec::new();
         let mut seen = vec![Seen::default(); self.names.len()];
         let mut block = OpenBlock::new(0, 0);
+        let mut last = Last::default();
         while let Some(line) = records.next(&mut fields) {
             if (line.start - block.start) as u64 >= self.block_size {
                 found.blocks.push(block.close(found.file, &file.header, offset, bytes, line.start));
                 block = OpenBlock::new(line.start, line.number);
             }
-            match self.time(&line, &fields, file, bytes) {
+            match self.time(&line, &fields, file, bytes, &mut last) {
                 Ok((moment, unit)) => {
                     if self.placed {
                         block.add(moment);
@@ -342,6 +343,7 @@ impl Look<'_> {
         fields: &[Field],
         file: &SurveyedFile,
         bytes: &[u8],
+        last: &mut Last,
     ) -> Result<(Moment, TimeUnitSeen), (Option<String>, String)> {
         if let Some(problem) = line.problem {
             return Err((None, problem.reason(file.header.encoding)));
@@ -352,7 +354,7 @@ impl Look<'_> {
         }
         match (&self.clock, self.shared.value(bytes, fields, &file.order, self.time)) {
             (Some(clock), Some(value)) => {
-                clock.read(&value).map_err(|reason| (column(), reason.into_owned()))
+                clock.read_on(&value, last).map_err(|reason| (column(), reason.into_owned()))
             }
             _ => Err((column(), "the time is NULL".into())),
         }

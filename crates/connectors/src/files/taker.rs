@@ -12,7 +12,7 @@ use super::header::Order;
 use super::read::{Assembler, Timekeeper};
 use super::records::{Line, Records};
 use super::sorted_copy::Emit;
-use super::time::Moment;
+use super::time::{Last, Moment};
 use super::transformed::{Loom, Weaver};
 
 /// Makes batches of records.
@@ -144,12 +144,12 @@ impl<'a> Placer<'a> {
         match self {
             Placer::Plain(shared, keeper) => {
                 let mut records = Records::of(shared.format, bytes, order, block.line);
-                let mut fields = Vec::new();
+                let (mut fields, mut last) = (Vec::new(), Last::default());
                 while let Some(line) = records.next(&mut fields) {
                     if line.problem.is_some() {
                         continue;
                     }
-                    if let Some(moment) = keeper.time(bytes, &fields, order) {
+                    if let Some(moment) = keeper.time(bytes, &fields, order, &mut last) {
                         take(&line, moment);
                     }
                 }

@@ -131,6 +131,35 @@ pub(crate) struct Clock {
     format: Option<String>,
 }
 
+/// The time that was read last: the rows of many series often come with the same one in turn.
+#[derive(Debug, Clone)]
+pub(crate) struct Last {
+    text: [u8; LAST],
+    length: usize,
+    read: (Moment, TimeUnitSeen),
+}
+
+/// Longer texts are read each time.
+const LAST: usize = 40;
+
+impl Default for Last {
+    fn default() -> Self {
+        // No text is that long.
+        let nothing = (Moment { seconds: 0, nanos: 0 }, TimeUnitSeen::Second);
+        Last { text: [0; LAST], length: usize::MAX, read: nothing }
+    }
+}
+
+impl Last {
+    fn keep(&mut self, text: &[u8], read: (Moment, TimeUnitSeen)) {
+        if let Some(place) = self.text.get_mut(..text.len()) {
+            place.copy_from_slice(text);
+            self.length = text.len();
+            self.read = read;
+        }
+    }
+}
+
 impl Clock {
     /// `zone` applies to times without one; `format` is the setting `time_format`.
     pub(crate) fn new(form: Form, zone: TimeZone, format: Option<String>) -> Self {
@@ -138,8 +167,22 @@ impl Clock {
         Clock { form, zone, format }
     }
 
-    /// The point in time and the unit it needs.
+    /// The same as [`read`](Self::read), sooner where it is the last text again.
     #[inline]
+    pub(crate) fn read_on(
+        &self,
+        text: &[u8],
+        last: &mut Last,
+    ) -> Result<(Moment, TimeUnitSeen), Reason> {
+        if last.length == text.len() && last.text[..last.length] == *text {
+            return Ok(last.read);
+        }
+        let read = self.read(text)?;
+        last.keep(text, read);
+        Ok(read)
+    }
+
+    /// The point in time and the unit it needs.
     pub(crate) fn read(&self, text: &[u8]) -> Result<(Moment, TimeUnitSeen), Reason> {
         match self.form {
             Form::Zoned => {

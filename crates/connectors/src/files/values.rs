@@ -31,6 +31,8 @@ pub(super) struct Column {
     ty: ColumnType,
     /// Numbers have a decimal comma.
     comma: bool,
+    /// About so many values are expected.
+    rows: usize,
     values: Values,
 }
 
@@ -91,7 +93,7 @@ impl Column {
             ColumnType::Json => Values::Json(LargeStringBuilder::with_capacity(rows, rows * 16)),
             ColumnType::Array { of } => Values::Array(Lists::new(of)),
         };
-        Column { ty, comma, values }
+        Column { ty, comma, rows, values }
     }
 
     /// The type of its values.
@@ -168,7 +170,10 @@ impl Column {
 
     /// The column as Arrow has it; it is then empty.
     pub(super) fn finish(&mut self) -> Result<ArrayRef> {
-        Ok(match &mut self.values {
+        // A builder that gave its values away would grow from nothing again.
+        let fresh = Column::new(self.ty, self.comma, self.rows);
+        let mut done = std::mem::replace(self, fresh);
+        Ok(match &mut done.values {
             Values::Bool(b) => Arc::new(b.finish()),
             Values::Int8(b) => Arc::new(b.finish()),
             Values::Int16(b) => Arc::new(b.finish()),

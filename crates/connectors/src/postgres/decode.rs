@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, FixedSizeBinaryBuilder, LargeStringBuilder, ListArray,
-    NullBufferBuilder, PrimitiveBuilder, RecordBatch, RecordBatchOptions, StringBuilder,
+    ArrayRef, BinaryArray, BinaryBuilder, BooleanBuilder, FixedSizeBinaryBuilder,
+    LargeStringBuilder, ListArray, NullBufferBuilder, PrimitiveBuilder, RecordBatch,
+    RecordBatchOptions, StringArray, StringBuilder,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{
@@ -45,6 +46,7 @@ pub(super) struct Decoded {
 /// Takes the bytes of one COPY.
 pub(super) struct Decoder {
     schema: SchemaRef,
+    kinds: Vec<Kind>,
     columns: Vec<Values>,
     rows: usize,
     odd: Vec<Odd>,
@@ -59,6 +61,7 @@ impl Decoder {
     pub(super) fn new(kinds: &[Kind], schema: SchemaRef) -> Self {
         Decoder {
             columns: kinds.iter().map(Values::new).collect(),
+            kinds: kinds.to_vec(),
             schema,
             rows: 0,
             odd: Vec::new(),
@@ -92,7 +95,13 @@ impl Decoder {
     }
 
     fn finish(&mut self) -> Result<Decoded> {
-        let arrays = self.columns.iter_mut().map(Values::finish).collect::<Result<Vec<_>>>()?;
+        let mut arrays = Vec::with_capacity(self.columns.len());
+        for (column, (values, kind)) in self.columns.iter_mut().zip(&self.kinds).enumerate() {
+            // A builder that gave its values away would grow from nothing again.
+            let mut values = std::mem::replace(values, Values::new(kind));
+            let odd = &mut self.odd;
+            arrays.push(values.finish(&mut |row, why| odd.push(Odd { row, column, why }))?);
+        }
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
         self.rows = 0;
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
@@ -181,7 +190,8 @@ enum Values {
     Float4(PrimitiveBuilder<Float32Type>),
     Float8(PrimitiveBuilder<Float64Type>),
     Numeric(PrimitiveBuilder<Decimal128Type>, u8, i8),
-    Text(StringBuilder),
+    /// Whether all of it is UTF-8 is asked at the end, of the whole column at once.
+    Text(BinaryBuilder),
     Bytea(BinaryBuilder),
     Date(PrimitiveBuilder<Date32Type>),
     Instant(PrimitiveBuilder<TimestampMicrosecondType>),
@@ -226,10 +236,10 @@ impl Values {
                 ColumnType::Decimal { precision, scale } => {
                     Values::Numeric(PrimitiveBuilder::with_capacity(ROWS), precision, scale)
                 }
-                _ => Values::Text(StringBuilder::new()),
+                _ => Values::Text(BinaryBuilder::new()),
             },
             Base::Text { .. } | Base::Enum(_) => {
-                Values::Text(StringBuilder::with_capacity(ROWS, ROWS * 8))
+                Values::Text(BinaryBuilder::with_capacity(ROWS, ROWS * 8))
             }
             Base::Bytea => Values::Bytea(BinaryBuilder::new()),
             Base::Date => Values::Date(PrimitiveBuilder::with_capacity(ROWS)),
@@ -256,8 +266,7 @@ impl Values {
             Values::Numeric(b, precision, scale) => {
                 number(b, value, |v| numeric::read(v, *precision, *scale))
             }
-            Values::Text(b) => put(value, utf8, |v| b.append_option(v)),
-            Values::Bytea(b) => put(value, Ok, |v| b.append_option(v)),
+            Values::Text(b) | Values::Bytea(b) => put(value, Ok, |v| b.append_option(v)),
             Values::Date(b) => number(b, value, date),
             Values::Instant(b) => number(b, value, instant),
             Values::Time(b) => number(b, value, |v| Ok(i64::from_be_bytes(fixed(v)?))),
@@ -271,7 +280,8 @@ impl Values {
         }
     }
 
-    fn finish(&mut self) -> Result<ArrayRef> {
+    /// The column; calls with each value, by row, that only now turns out not to be had.
+    fn finish(&mut self, odd: &mut dyn FnMut(usize, &'static str)) -> Result<ArrayRef> {
         Ok(match self {
             Values::Bool(b) => Arc::new(b.finish()),
             Values::Int2(b) => Arc::new(b.finish()),
@@ -283,14 +293,14 @@ impl Values {
                 let numbers = b.finish().with_precision_and_scale(*precision, *scale);
                 Arc::new(numbers.map_err(|e| Error::bug("the digits of a numeric").because(e))?)
             }
-            Values::Text(b) => Arc::new(b.finish()),
+            Values::Text(b) => Arc::new(texts(&b.finish(), odd)),
             Values::Bytea(b) => Arc::new(b.finish()),
             Values::Date(b) => Arc::new(b.finish()),
             Values::Instant(b) => Arc::new(b.finish()),
             Values::Time(b) => Arc::new(b.finish()),
             Values::Uuid(b) => Arc::new(b.finish()),
             Values::Json(b) | Values::Jsonb(b) => Arc::new(b.finish()),
-            Values::List(lists) => lists.finish()?,
+            Values::List(lists) => lists.finish(odd)?,
         })
     }
 }
@@ -332,12 +342,14 @@ impl Lists {
         odd.map_or(Ok(()), Err)
     }
 
-    fn finish(&mut self) -> Result<ArrayRef> {
+    fn finish(&mut self, odd: &mut dyn FnMut(usize, &'static str)) -> Result<ArrayRef> {
         let offsets = OffsetBuffer::new(std::mem::replace(&mut self.offsets, vec![0]).into());
+        let row = |element: usize| offsets.partition_point(|o| *o as usize <= element) - 1;
+        let inner = self.inner.finish(&mut |element, why| odd(row(element), why))?;
         let nulls = self.nulls.finish();
         self.count = 0;
         let item = Arc::new(Field::new_list_field(self.item.clone(), true));
-        Ok(Arc::new(ListArray::new(item, offsets, self.inner.finish()?, nulls)))
+        Ok(Arc::new(ListArray::new(item, offsets, inner, nulls)))
     }
 }
 
@@ -381,6 +393,21 @@ fn spot(value: &[u8]) -> std::result::Result<i64, &'static str> {
 
 fn utf8(value: &[u8]) -> std::result::Result<&str, &'static str> {
     std::str::from_utf8(value).map_err(|_| "is not UTF-8")
+}
+
+/// A column of texts, with NULL where the bytes are none.
+fn texts(bytes: &BinaryArray, odd: &mut dyn FnMut(usize, &'static str)) -> StringArray {
+    StringArray::try_from_binary(bytes.clone()).unwrap_or_else(|_| {
+        let mut texts = StringBuilder::new();
+        for (row, value) in bytes.iter().enumerate() {
+            let text = value.map(utf8).transpose();
+            texts.append_option(text.unwrap_or_else(|why| {
+                odd(row, why);
+                None
+            }));
+        }
+        texts.finish()
+    })
 }
 
 fn jsonb(value: &[u8]) -> std::result::Result<&str, &'static str> {

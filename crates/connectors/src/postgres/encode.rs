@@ -1,10 +1,13 @@
 //! Batches as tuples of a binary `COPY .. FROM`. What the server is known to refuse, or would not
 //! give back as it was, is refused here, row by row.
 
+use std::collections::BTreeMap;
+
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, FixedSizeBinaryArray,
     LargeStringArray, ListArray, PrimitiveArray, RecordBatch, StringArray,
 };
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
     DataType, Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
     Time64MicrosecondType, TimestampMicrosecondType,
@@ -44,29 +47,29 @@ pub(super) fn encode(
     rows: &RecordBatch,
     out: &mut Vec<u8>,
 ) -> Result<Vec<Refused>> {
-    let mut refused: Vec<Option<Refused>> = vec![None; rows.num_rows()];
+    let mut refused: BTreeMap<usize, Refused> = BTreeMap::new();
     let mut cells = Vec::with_capacity(columns.len());
     for column in columns {
         let array = rows.column(column.place);
         let cell = Cell::new(&column.kind, array).map_err(|e| e.at(&column.name))?;
         let mut refuse = |row: usize, reason: String| {
             let column = Some(column.name.clone());
-            refused[row].get_or_insert(Refused { row, column, reason });
+            refused.entry(row).or_insert(Refused { row, column, reason });
         };
         check(column, &cell, array, &mut refuse);
-        cells.push(cell);
+        cells.push((array.nulls(), cell));
     }
     let count = (cells.len() as i16).to_be_bytes();
-    for (row, refused) in refused.iter().enumerate() {
-        if refused.is_some() {
+    for row in 0..rows.num_rows() {
+        if !refused.is_empty() && refused.contains_key(&row) {
             continue;
         }
         out.extend_from_slice(&count);
-        for cell in &cells {
-            cell.put(row, out);
+        for (nulls, cell) in &cells {
+            cell.put(*nulls, row, out);
         }
     }
-    Ok(refused.into_iter().flatten().collect())
+    Ok(refused.into_values().collect())
 }
 
 /// The values of one column, ready to be written.
@@ -146,8 +149,8 @@ impl<'a> Cell<'a> {
     }
 
     #[inline]
-    fn put(&self, row: usize, out: &mut Vec<u8>) {
-        if self.array().is_null(row) {
+    fn put(&self, nulls: Option<&NullBuffer>, row: usize, out: &mut Vec<u8>) {
+        if nulls.is_some_and(|nulls| nulls.is_null(row)) {
             out.extend_from_slice(&(-1_i32).to_be_bytes());
             return;
         }
@@ -155,14 +158,14 @@ impl<'a> Cell<'a> {
             Cell::Bool(a) => fixed([u8::from(a.value(row))], out),
             Cell::Int2(a) => fixed(a.value(row).to_be_bytes(), out),
             Cell::Int4(a) => fixed(a.value(row).to_be_bytes(), out),
-            Cell::Int8(a) => fixed(a.value(row).to_be_bytes(), out),
+            Cell::Int8(a) => eight(a.value(row).to_be_bytes(), out),
             Cell::Float4(a) => fixed(a.value(row).to_be_bytes(), out),
-            Cell::Float8(a) => fixed(a.value(row).to_be_bytes(), out),
+            Cell::Float8(a) => eight(a.value(row).to_be_bytes(), out),
             Cell::Numeric(a, scale, shown) => numeric::write(a.value(row), *scale, *shown, out),
             Cell::Text(a) => bytes(a.value(row).as_bytes(), out),
             Cell::Bytea(a) => bytes(a.value(row), out),
             Cell::Date(a) => fixed((a.value(row) - EPOCH_DAYS).to_be_bytes(), out),
-            Cell::Instant(a) => fixed((a.value(row) - EPOCH_MICROS).to_be_bytes(), out),
+            Cell::Instant(a) => eight((a.value(row) - EPOCH_MICROS).to_be_bytes(), out),
             Cell::Time(a) => fixed(a.value(row).to_be_bytes(), out),
             Cell::Uuid(a) => bytes(a.value(row), out),
             Cell::Json(a) => bytes(a.value(row).as_bytes(), out),
@@ -191,7 +194,7 @@ fn put_list(lists: &ListArray, inner: &Cell<'_>, element: u32, row: usize, out: 
         out.extend_from_slice(&(elements.len() as i32).to_be_bytes());
         out.extend_from_slice(&1_i32.to_be_bytes());
         for i in elements {
-            inner.put(i, out);
+            inner.put(inner.array().nulls(), i, out);
         }
     }
     let length = (out.len() - start - 4) as i32;
@@ -202,6 +205,14 @@ fn put_list(lists: &ListArray, inner: &Cell<'_>, element: u32, row: usize, out: 
 fn fixed<const N: usize>(value: [u8; N], out: &mut Vec<u8>) {
     out.extend_from_slice(&(N as i32).to_be_bytes());
     out.extend_from_slice(&value);
+}
+
+/// The same for the length that most values have: one piece instead of two.
+#[inline]
+fn eight(value: [u8; 8], out: &mut Vec<u8>) {
+    let mut field = [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+    field[4..].copy_from_slice(&value);
+    out.extend_from_slice(&field);
 }
 
 #[inline]
@@ -274,7 +285,12 @@ fn odd(base: &Base, cell: &Cell<'_>, refuse: &mut dyn FnMut(usize, String)) {
 
 fn text(base: &Base, texts: &StringArray, refuse: &mut dyn FnMut(usize, String)) {
     // One look over all bytes: texts with a NUL are rare.
-    let nul = memchr(0, texts.value_data()).is_some();
+    let offsets = texts.value_offsets();
+    let data = &texts.value_data()[offsets[0] as usize..offsets[texts.len()] as usize];
+    let nul = memchr(0, data).is_some();
+    if !nul && data.len() <= MOST_BYTES && matches!(base, Base::Text { most: None, .. }) {
+        return;
+    }
     for (i, text) in texts.iter().enumerate() {
         let Some(text) = text else { continue };
         if nul && text.contains('\0') {
@@ -352,6 +368,41 @@ mod tests {
         let json: ArrayRef = Arc::new(LargeStringArray::from(vec![Some("{}"), None]));
         let rows = batch(json);
         assert_eq!(back(&written(Base::Jsonb, false), &rows), rows);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_told_by_row() {
+        let decoded = |array: bool, values: &[&[u8]]| {
+            let column = written(Base::Text { most: None, padded: false }, array);
+            let mut bytes = HEADER.to_vec();
+            for value in values {
+                bytes.extend(1_i16.to_be_bytes());
+                super::bytes(value, &mut bytes);
+            }
+            bytes.extend(TRAILER);
+            let ty = column.kind.column_type().arrow();
+            let field = arrow::datatypes::Field::new("v", ty, true);
+            let schema = Arc::new(arrow::datatypes::Schema::new(vec![field]));
+            let mut decoder = Decoder::new(std::slice::from_ref(&column.kind), schema);
+            assert!(decoder.push(&bytes).unwrap().is_none());
+            let decoded = decoder.end().unwrap().unwrap();
+            (decoded.odd.iter().map(|odd| odd.row).collect::<Vec<_>>(), decoded.rows)
+        };
+        let (odd, rows) = decoded(false, &[b"a", b"\xff", b"b", b"\xc3", b"\xa9"]);
+        assert_eq!(odd, [1, 3, 4]);
+        let texts = vec![Some("a"), None, Some("b"), None, None];
+        assert_eq!(rows, batch(Arc::new(StringArray::from(texts))));
+        let list = |texts: &[&[u8]]| {
+            let words = [1, 0, 25, texts.len() as i32, 1];
+            let mut out: Vec<u8> = words.iter().flat_map(|w| w.to_be_bytes()).collect();
+            for text in texts {
+                super::bytes(text, &mut out);
+            }
+            out
+        };
+        let lists = [list(&[b"a", b"b"]), list(&[b"c", b"\xff"]), list(&[b"d"])];
+        let (odd, _) = decoded(true, &lists.each_ref().map(Vec::as_slice));
+        assert_eq!(odd, [1]);
     }
 
     #[test]

@@ -30,6 +30,9 @@ use super::{Shared, ddl, fault, fit, session, yielding};
 /// Bytes that are sent at once.
 const CHUNK: usize = 128 << 10;
 
+/// Rows that are encoded at a time: what was encoded is copied on while the cache still has it.
+const PIECE: usize = 1024;
+
 /// A COPY that is under way.
 type Copying = Pin<Box<CopyInSink<Bytes>>>;
 
@@ -307,11 +310,15 @@ impl Load for PostgresLoad {
             self.copying = Some(self.start_copy().await?);
             self.buffer.extend_from_slice(&HEADER);
         }
-        let written = self.written();
-        let refused = encode::encode(&written, &rows, &mut self.buffer)?;
-        self.sent += (rows.num_rows() - refused.len()) as u64;
-        if self.buffer.len() >= CHUNK {
-            self.flush().await?;
+        let (written, mut refused) = (self.written(), Vec::new());
+        for first in (0..rows.num_rows()).step_by(PIECE) {
+            let piece = rows.slice(first, PIECE.min(rows.num_rows() - first));
+            let odd = encode::encode(&written, &piece, &mut self.buffer)?;
+            self.sent += (piece.num_rows() - odd.len()) as u64;
+            refused.extend(odd.into_iter().map(|r| Refused { row: first + r.row, ..r }));
+            if self.buffer.len() >= CHUNK {
+                self.flush().await?;
+            }
         }
         Ok(refused)
     }

@@ -9,6 +9,7 @@
 //! UUID `0A` + 16 bytes; JSON `0B` + u32 length + its canonical text ([`super::json`]); array `0C`
 //! + u32 number of elements + each of them as a value. All numbers are big-endian.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -27,7 +28,7 @@ use super::json;
 use crate::error::{Error, Result};
 
 /// Encodes batches into a buffer it uses again.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Encoder {
     bytes: Vec<u8>,
     /// Where row i begins; one more at the end.
@@ -38,15 +39,39 @@ pub struct Encoder {
     at: Vec<usize>,
 }
 
-/// The encoded rows of one batch. The first byte of each row is left free for the caller's tag.
+/// A clone has buffers of its own, which are empty.
+impl Clone for Encoder {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+/// The encoded rows of one batch. The first byte of each row is free for a tag.
 #[derive(Debug)]
 pub struct Encoded<'a>(&'a mut Encoder);
 
 impl Encoded<'_> {
-    /// Row `i` with its free first byte, and where time and key end.
-    pub fn row(&mut self, i: usize) -> (&mut [u8], usize) {
-        let (start, end) = (self.0.starts[i], self.0.starts[i + 1]);
-        (&mut self.0.bytes[start..end], self.0.key_ends[i] - start)
+    /// Puts this tag into the free first byte of every row.
+    pub fn tag(&mut self, tag: u8) {
+        let rows = self.0.starts.len() - 1;
+        for start in &self.0.starts[..rows] {
+            self.0.bytes[*start] = tag;
+        }
+    }
+
+    /// All rows, one after the other.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0.bytes
+    }
+
+    /// Where each row lies.
+    pub fn rows(&self) -> impl Iterator<Item = Range<usize>> {
+        self.0.starts.windows(2).map(|w| w[0]..w[1])
+    }
+
+    /// Where the tag, the time and the key of each row lie.
+    pub fn keys(&self) -> impl Iterator<Item = Range<usize>> {
+        self.0.starts.iter().zip(&self.0.key_ends).map(|(start, end)| *start..*end)
     }
 }
 
@@ -67,7 +92,7 @@ impl Encoder {
             *start = total;
             total += length;
         }
-        self.bytes.clear();
+        // What an earlier batch left is written over.
         self.bytes.resize(total, 0);
         self.at.clear();
         self.at.extend(self.starts[..count].iter().map(|s| s + 1));
@@ -222,7 +247,13 @@ fn write(column: &dyn Array, out: &mut [u8], at: &mut [usize]) -> Result<()> {
     Ok(())
 }
 
-/// Writes values of one fixed length; a NULL leaves the one zero byte that is there.
+/// Writes a NULL.
+fn null(out: &mut [u8], at: &mut usize) {
+    out[*at] = 0x00;
+    *at += 1;
+}
+
+/// Writes values of one fixed length.
 fn fixed<T: ArrowPrimitiveType, const N: usize>(
     values: &PrimitiveArray<T>,
     out: &mut [u8],
@@ -232,7 +263,7 @@ fn fixed<T: ArrowPrimitiveType, const N: usize>(
     let nulls = values.nulls();
     for (i, (at, value)) in at.iter_mut().zip(values.values()).enumerate() {
         if nulls.is_some_and(|n| n.is_null(i)) {
-            *at += 1;
+            null(out, at);
         } else {
             out[*at..*at + N].copy_from_slice(&encode(*value));
             *at += N;
@@ -282,7 +313,7 @@ fn time(microseconds: i64) -> [u8; 9] {
 fn write_uuids(values: &FixedSizeBinaryArray, out: &mut [u8], at: &mut [usize]) {
     for (i, at) in at.iter_mut().enumerate() {
         if values.is_null(i) {
-            *at += 1;
+            null(out, at);
             continue;
         }
         out[*at] = 0x0a;
@@ -298,7 +329,7 @@ fn write_lists(lists: &ListArray, out: &mut [u8], at: &mut [usize]) -> Result<()
     let mut next = vec![usize::MAX; inner.len()];
     for (i, at) in at.iter_mut().enumerate() {
         if lists.is_null(i) {
-            *at += 1;
+            null(out, at);
             continue;
         }
         let elements = elements(lists, i);
@@ -325,7 +356,7 @@ fn write_lists(lists: &ListArray, out: &mut [u8], at: &mut [usize]) -> Result<()
 fn write_bools(values: &BooleanArray, out: &mut [u8], at: &mut [usize]) {
     for (i, at) in at.iter_mut().enumerate() {
         if values.is_null(i) {
-            *at += 1;
+            null(out, at);
         } else {
             out[*at] = 0x01;
             out[*at + 1] = u8::from(values.value(i));
@@ -343,7 +374,7 @@ fn write_bytes<T: ByteArrayType>(
     let (offsets, data) = (values.value_offsets(), values.value_data());
     for (i, at) in at.iter_mut().enumerate() {
         if values.is_null(i) {
-            *at += 1;
+            null(out, at);
             continue;
         }
         let value = &data[offsets[i].as_usize()..offsets[i + 1].as_usize()];
@@ -381,7 +412,7 @@ fn write_decimals(
 ) {
     for (i, at) in at.iter_mut().enumerate() {
         if values.is_null(i) {
-            *at += 1;
+            null(out, at);
             continue;
         }
         let (scale, length, bytes) = decimal(values.value(i), scale);

@@ -1,13 +1,12 @@
 //! Hashes of the rows of a batch, under a key of schema and salt.
 
-use std::hash::Hasher as _;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use sha2::{Digest as _, Sha256};
-use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::encode::Encoder;
+use super::sip;
 use crate::columns::Columns;
 use crate::error::{Error, Result};
 
@@ -60,6 +59,11 @@ impl Hasher {
         self
     }
 
+    /// The same, with the buffers of this one.
+    pub(crate) fn lend(&mut self) -> Self {
+        Hasher { encoder: std::mem::take(&mut self.encoder), ..self.clone() }
+    }
+
     /// Whether rows can be alike that are not equal.
     pub fn is_comparing(&self) -> bool {
         self.compared.is_some()
@@ -73,37 +77,20 @@ impl Hasher {
             .project(places)
             .map_err(|e| Error::bug("columns cannot be picked from a batch").because(e))?;
         let mut encoded = self.encoder.encode(&rows, self.key_width)?;
-        let hash = |row| {
-            let (bytes, _) = encoded.row(row);
-            bytes[0] = b'C';
-            sip(&self.key, bytes)
-        };
-        Ok((0..rows.num_rows()).map(hash).collect())
+        let mut hashes = Vec::with_capacity(rows.num_rows());
+        encoded.tag(b'C');
+        sip::hash(&self.key, encoded.bytes(), encoded.rows(), &mut hashes);
+        Ok(hashes)
     }
 
     /// The hashes of every row of a batch in plan order of columns, in the order of the rows.
     pub fn hash(&mut self, rows: &RecordBatch) -> Result<Vec<RowHashes>> {
         let mut encoded = self.encoder.encode(rows, self.key_width)?;
-        let mut out = Vec::with_capacity(rows.num_rows());
-        for row in 0..rows.num_rows() {
-            let (bytes, key_end) = encoded.row(row);
-            bytes[0] = b'K';
-            let key = sip(&self.key, &bytes[..key_end]);
-            bytes[0] = b'R';
-            out.push(RowHashes { key, row: sip(&self.key, bytes) });
-        }
-        Ok(out)
+        let (mut keys, mut all) = (Vec::new(), Vec::new());
+        encoded.tag(b'K');
+        sip::hash(&self.key, encoded.bytes(), encoded.keys(), &mut keys);
+        encoded.tag(b'R');
+        sip::hash(&self.key, encoded.bytes(), encoded.rows(), &mut all);
+        Ok(keys.into_iter().zip(all).map(|(key, row)| RowHashes { key, row }).collect())
     }
-}
-
-fn sip(key: &[u8; 16], bytes: &[u8]) -> u128 {
-    let mut hasher = SipHasher24::new_with_key(key);
-    hasher.write(bytes);
-    let hash = hasher.finish128();
-    // The reference implementation's 16 output bytes are h1 then h2, little-endian each; read
-    // as one big-endian number they are what the test vectors show.
-    let mut out = [0; 16];
-    out[..8].copy_from_slice(&hash.h1.to_le_bytes());
-    out[8..].copy_from_slice(&hash.h2.to_le_bytes());
-    u128::from_be_bytes(out)
 }

@@ -10,6 +10,7 @@
 pub mod encode;
 mod hasher;
 pub mod json;
+mod sip;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

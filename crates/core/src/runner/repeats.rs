@@ -55,10 +55,11 @@ pub(super) async fn decide(
 ) -> Result<Repeats> {
     let mut groups: HashMap<u128, Vec<(u64, u128)>> = HashMap::new();
     let mut rows = shared.job.source.read(request).await?;
+    let mut hasher = hasher.clone();
     while let Some(batch) = rows.batches.next().await {
         let batch = batch?;
         shared.go_on()?;
-        let hashed = hash(shared.env(), hasher, batch.rows).await?;
+        let hashed = hash(shared.env(), &mut hasher, batch.rows).await?;
         for (hashes, ordinal) in hashed.hashes.iter().zip(&batch.ordinals) {
             if prefixes.contains(&prefix(hashes)) {
                 groups.entry(hashes.key).or_default().push((*ordinal, hashes.row));

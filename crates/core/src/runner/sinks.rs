@@ -53,15 +53,22 @@ impl Hashed {
 }
 
 /// Hashes a batch on the computing threads.
-pub(super) async fn hash(env: &dyn Env, hasher: &Hasher, rows: RecordBatch) -> Result<Hashed> {
-    let mut hasher = hasher.clone();
-    compute(env, move || {
-        let hashes = hasher.hash(&rows)?;
-        let times = times(&rows)?;
-        let compared = hasher.compared(&rows)?;
-        Ok(Hashed { rows, hashes, times, compared })
+pub(super) async fn hash(env: &dyn Env, hasher: &mut Hasher, rows: RecordBatch) -> Result<Hashed> {
+    let mut lent = hasher.lend();
+    let (hashed, back) = compute(env, move || {
+        let hashed = hashed(&mut lent, rows);
+        (hashed, lent)
     })
-    .await?
+    .await?;
+    *hasher = back;
+    hashed
+}
+
+fn hashed(hasher: &mut Hasher, rows: RecordBatch) -> Result<Hashed> {
+    let hashes = hasher.hash(&rows)?;
+    let times = times(&rows)?;
+    let compared = hasher.compared(&rows)?;
+    Ok(Hashed { rows, hashes, times, compared })
 }
 
 /// Sums rows up, with parts of time.
@@ -183,7 +190,7 @@ impl RowSink for Taken<'_> {
             return Err(Error::bug("the target gave other columns than the plan has"));
         }
         let inside = self.scope.as_ref().map(|s| s.mask(&rows)).transpose()?;
-        let hashed = hash(self.env, &self.hasher, rows).await?;
+        let hashed = hash(self.env, &mut self.hasher, rows).await?;
         let (start, end) =
             (self.interval.start().as_nanosecond(), self.interval.end().as_nanosecond());
         for (hashes, time) in hashed.hashes.iter().zip(&hashed.times) {

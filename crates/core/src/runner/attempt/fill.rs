@@ -144,7 +144,7 @@ impl Attempt<'_> {
         for reject in rejects {
             self.refuse(reject)?;
         }
-        let hashed = hash(self.shared.env(), &self.hasher, rows).await?;
+        let hashed = hash(self.shared.env(), &mut self.hasher, rows).await?;
         let acts = self.decide(&hashed, &ordinals).await?;
         for act in [Act::Write, Act::Succeed] {
             self.write(load, &hashed, &ordinals, &acts, act).await?;

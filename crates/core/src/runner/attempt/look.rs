@@ -16,14 +16,14 @@ use crate::planted::{self, Bug};
 /// Keeps the rows that gave way: as many as live writers were faster with.
 struct GaveWay<'a> {
     env: &'a dyn Env,
-    hasher: &'a Hasher,
+    hasher: Hasher,
     batches: Vec<Hashed>,
 }
 
 #[async_trait]
 impl RowSink for GaveWay<'_> {
     async fn push(&mut self, rows: arrow::record_batch::RecordBatch) -> Result<()> {
-        self.batches.push(hash(self.env, self.hasher, rows).await?);
+        self.batches.push(hash(self.env, &mut self.hasher, rows).await?);
         Ok(())
     }
 }
@@ -36,7 +36,7 @@ impl Attempt<'_> {
         let hasher = self.hasher.clone();
         let taken = || Taken::new(env, &hasher, &self.slice.interval, &plan.columns);
         let (mut others, mut ours) = (taken().keeping().at_most(self.share), taken());
-        let mut gave_way = GaveWay { env, hasher: &hasher, batches: Vec::new() };
+        let mut gave_way = GaveWay { env, hasher: hasher.clone(), batches: Vec::new() };
         let look = Look { others: &mut others, ours: &mut ours, gave_way: &mut gave_way };
         load.look(look).await?;
         if others.is_full() {

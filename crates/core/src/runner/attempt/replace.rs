@@ -151,7 +151,7 @@ impl Attempt<'_> {
         }
         let mut picker = Picker {
             env: self.shared.env(),
-            hasher: &self.hasher,
+            hasher: self.hasher.clone(),
             changes: &mut self.changes,
             sum: Summer::new(&self.slice.interval),
             carried: &mut self.owned.carried,
@@ -229,7 +229,7 @@ impl Attempt<'_> {
 /// Picks the rows that go, and sums them up.
 struct Picker<'a> {
     env: &'a dyn Env,
-    hasher: &'a Hasher,
+    hasher: Hasher,
     changes: &'a mut Changes,
     sum: Summer,
     /// Held rows that are ours.
@@ -292,7 +292,7 @@ fn cells(rows: &RecordBatch, row: usize) -> Result<Vec<(String, Option<String>)>
 impl RowPicker for Picker<'_> {
     async fn pick(&mut self, rows: RecordBatch) -> Result<Vec<bool>> {
         let inside = self.changes.scope.as_ref().map(|s| s.mask(&rows)).transpose()?;
-        let hashed = hash(self.env, self.hasher, rows).await?;
+        let hashed = hash(self.env, &mut self.hasher, rows).await?;
         let mut goes = Vec::with_capacity(hashed.hashes.len());
         for (row, hashes) in hashed.hashes.iter().enumerate() {
             let go = self.goes(hashes, inside.as_ref().map(|mask| mask.value(row)));

@@ -273,6 +273,7 @@ async fn source_rows(
     let request = of_source(shared, record, interval);
     let mut source = Vec::new();
     let mut rows = shared.job.source.read(&request).await?;
+    let mut hashing = hasher.clone();
     while let Some(batch) = rows.batches.next().await {
         let batch = batch?;
         shared.go_on()?;
@@ -280,7 +281,7 @@ async fn source_rows(
         let whole: Vec<bool> = (0..batch.rows.num_rows())
             .map(|row| batch.rows.columns()[..width].iter().all(|c| c.is_valid(row)))
             .collect();
-        let hashed = hash(shared.env(), hasher, batch.rows).await?;
+        let hashed = hash(shared.env(), &mut hashing, batch.rows).await?;
         let given = |(row, (&hashes, &ordinal)): (usize, (&RowHashes, &u64))| {
             let compared = hashed.compared(row);
             whole[row].then_some(Given { hashes, compared, ordinal })

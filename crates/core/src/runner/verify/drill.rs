@@ -135,10 +135,10 @@ async fn lines(
     } else {
         job.target.read(&request).await?
     };
-    let mut found = Lines::new();
+    let (mut found, mut hasher) = (Lines::new(), hasher.clone());
     while let Some(batch) = rows.batches.next().await {
         shared.go_on()?;
-        let hashed = hash(shared.env(), hasher, batch?.rows).await?;
+        let hashed = hash(shared.env(), &mut hasher, batch?.rows).await?;
         for (at, hashes) in hashed.hashes.iter().enumerate() {
             if wanted(hashes.key, hashes.row) {
                 let line = Line { time: hashed.times[at], cells: cells(&hashed.rows, at)? };
