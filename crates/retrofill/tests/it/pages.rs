@@ -8,6 +8,7 @@ use xtask::python;
 
 use crate::harness::{Job, Ran};
 use crate::judge;
+use crate::objects::Store;
 
 const SPEC: &str = "\
 name: pages
@@ -104,4 +105,31 @@ fn without_checksums_a_value_is_what_the_file_says() {
     let last = rows.trim_end().rsplit_once(',').unwrap();
     let value: i64 = last.1.parse().unwrap();
     job.holds(&format!("{},{}\n", last.0, value ^ 1));
+}
+
+/// The bytes of an object are compared as they come, also those of columns that are not asked for.
+#[test]
+fn a_damaged_page_in_a_store_is_named() {
+    if !judge::here("pages::a_damaged_page_in_a_store_is_named") {
+        return;
+    }
+    let (mut store, job) = (Store::listed(), Job::new(SPEC));
+    let rows = write(&job, "a.parquet", "2024-01-01", ("sums", "time"));
+    let file = job.path("data/a.parquet");
+    store.put("a.parquet", &file);
+    let path = format!("\"{}/*.parquet\", {}", store.root(), store.options(&job));
+    fs::write(job.path("backfill.yaml"), SPEC.replace("\"data/*.parquet\"", &path)).unwrap();
+    let whole = fs::read(&file).unwrap();
+    assert!(flip(&job, "a.parquet", "1", "unused"), "pyarrow does not see the damage");
+    store.put("a.parquet", &file);
+    let ran = job.run().ended(2);
+    let said = format!("`{}/a.parquet` is damaged", store.root());
+    for text in [&said[..], "column `unused`, row group 1, page "] {
+        assert!(ran.stderr.contains(text), "{}", ran.stderr);
+    }
+    assert!(!job.table().exists(), "something was loaded");
+    fs::write(&file, whole).unwrap();
+    store.put("a.parquet", &file);
+    job.run().ended(0);
+    job.holds(&rows);
 }
