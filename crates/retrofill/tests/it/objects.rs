@@ -360,8 +360,9 @@ fn what_keeps_objects_from_being_read_is_named() {
     let good = format!("csv: {{ path: \"{root}/weather/*.csv\", null: [NA], {options} }}");
     let port = format!(":{}", store.port());
     let gone = root.replace("archive", "nothere");
+    let bucket = if store.azure { "container" } else { "bucket" };
     let cases = [
-        ("archive", "nothere", 2, format!("there is no bucket `{gone}/`")),
+        ("archive", "nothere", 2, format!("there is no {bucket} `{gone}/`")),
         ("weather/*.csv", "weather/no.csv", 2, format!("no object `{root}/weather/no.csv`")),
         ("weather/*.csv", "weather/*.tsv", 2, "no object matches".into()),
         (&port, ":9", 1, format!("cannot read `{root}/weather/*.csv`")),

@@ -21,7 +21,8 @@ pub(super) fn run() -> Done {
     let dir = target_dir().join("servers/azurite");
     let mut install = command("npm", &["install", "--no-audit", "--no-fund", "--prefix"]);
     shell::run(install.arg(&dir).arg(PACKAGE))?;
-    let mut cargo = cargo(&["test", "--workspace", "--test", "it", "--", "objects::"]);
+    let tests = ["objects::", "in_a_store"];
+    let mut cargo = cargo(&[&["test", "--workspace", "--test", "it", "--"], &tests[..]].concat());
     cargo.env(PROGRAM, dir.join("node_modules/azurite/dist/src/blob/main.js"));
     cargo.env(need::REQUIRE, need::required()).env("RETROFILL_PYTHON", python::interpreter());
     shell::run(&mut cargo)
