@@ -25,7 +25,7 @@ cargo xtask COMMAND
   bench trunk|plan|postgres [--rows N] [--runs N] [--no-big]
   server [--yes]           a PostgreSQL to throw away, while the command runs
   ci [--yes]               what .ci/run does
-  release-check [--yes] [--only NAME,NAME] [--seeds N] [--kills N] [--rows N]
+  release-check [--yes] [--only NAME,NAME] [--seeds N] [--kills N] [--rows N] [--megabytes N]
 
 `--yes` (or CI=true) installs what is missing without asking.";
 

@@ -1,12 +1,13 @@
 //! `release-check`: the long versions of what every push runs, and the benches.
 
+mod azurite;
 mod facts;
 mod newest;
 
 use std::fs;
 use std::time::Instant;
 
-use super::bench::{self, commit};
+use super::bench::{self, commit, stream};
 use super::{number, sim};
 use crate::consent::Consent;
 use crate::need::{self, Need};
@@ -31,7 +32,15 @@ struct Task {
     what: String,
     /// How to do it alone.
     how: String,
-    work: Box<dyn FnOnce() -> Done>,
+    /// Does it; tells what to say beside that it passed, or nothing.
+    work: Work,
+}
+
+type Work = Box<dyn FnOnce() -> Done<String>>;
+
+/// Work that says nothing.
+fn quiet(work: impl FnOnce() -> Done + 'static) -> Work {
+    Box::new(move || work().map(|()| String::new()))
 }
 
 pub(super) fn run(args: &[String]) -> Done {
@@ -49,11 +58,13 @@ pub(super) fn run(args: &[String]) -> Done {
         let start = Instant::now();
         let result = work();
         let minutes = start.elapsed().as_secs_f64() / 60.0;
-        println!("{what}: {}", result.as_ref().map_or_else(ToString::to_string, |()| "ok".into()));
+        let ended = result.as_ref().map_or_else(ToString::to_string, |more| format!("ok {more}"));
+        println!("{what}: {}", ended.trim_end());
         done += 1;
         failed += u64::from(result.is_err());
         let said = match &result {
-            Ok(()) => "passed".to_owned(),
+            Ok(more) if more.is_empty() => "passed".to_owned(),
+            Ok(more) => format!("passed: {more}"),
             Err(failure) => format!("**failed**: {}", failure.to_string().replace('\n', " ")),
         };
         let day = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
@@ -78,7 +89,7 @@ fn tasks(args: &[String]) -> Done<Vec<Task>> {
             name,
             what: what.into(),
             how: format!("`cargo xtask bench {name}`"),
-            work: Box::new(move || bench::run(&args)),
+            work: quiet(move || bench::run(&args)),
         }
     };
     let mut tasks = vec![
@@ -86,13 +97,13 @@ fn tasks(args: &[String]) -> Done<Vec<Task>> {
             name: "sim",
             what: format!("simulation, {seeds} seeds, and every planted bug"),
             how: format!("`cargo xtask sim {seeds} --planted`"),
-            work: Box::new(move || shell::run(&mut sim::command(seeds, true))),
+            work: quiet(move || shell::run(&mut sim::command(seeds, true))),
         },
         Task {
             name: "kill",
             what: format!("{kills} kills on {rows} generated rows, every stage"),
             how: "`RETROFILL_KILLS`, test `kill`".into(),
-            work: Box::new(move || {
+            work: quiet(move || {
                 let variables = [("RETROFILL_KILLS", kills), ("RETROFILL_KILL_ROWS", rows)];
                 tests("it", "kill::generated", &variables)
             }),
@@ -101,7 +112,7 @@ fn tasks(args: &[String]) -> Done<Vec<Task>> {
             name: "power",
             what: format!("{CRASH_STATES} different states of a disk that lost power"),
             how: "`RETROFILL_CRASH_STATES`, test `ten_thousand_power_losses`".into(),
-            work: Box::new(|| {
+            work: quiet(|| {
                 let variables = [("RETROFILL_CRASH_STATES", CRASH_STATES)];
                 tests("", "ten_thousand_power_losses", &variables)
             }),
@@ -110,7 +121,7 @@ fn tasks(args: &[String]) -> Done<Vec<Task>> {
             name: "corruptions",
             what: format!("{CORRUPTIONS} corruptions of rows and as many of files, each found"),
             how: "`RETROFILL_CORRUPTIONS`, tests `digest_vectors` and `damage`".into(),
-            work: Box::new(|| {
+            work: quiet(|| {
                 let many = [("RETROFILL_CORRUPTIONS", CORRUPTIONS)];
                 tests("digest_vectors", "", &many)?;
                 tests("it", "every_damage", &many)
@@ -120,20 +131,44 @@ fn tasks(args: &[String]) -> Done<Vec<Task>> {
             name: "facts",
             what: "what the guide says of Spark and vmctl".into(),
             how: "`docs/facts`".into(),
-            work: Box::new(facts::run),
+            work: quiet(facts::run),
         },
         Task {
             name: "csv-append",
             what: "a folder that PySpark appends to: killed, run twice, read by PySpark".into(),
             how: "`examples/csv-append/spark.py`".into(),
-            work: Box::new(facts::csv_append),
+            work: quiet(facts::csv_append),
         },
         bench("trunk", "speed and memory of CSV to Delta, see benchmarks"),
         bench("plan", "100,000 slices, see benchmarks"),
         bench("postgres", "speed of CSV to PostgreSQL, see benchmarks"),
     ];
     tasks.extend(of_postgres(kills));
+    tasks.extend(of_files(args)?);
     Ok(tasks)
+}
+
+fn of_files(args: &[String]) -> Done<[Task; 2]> {
+    let megabytes = number(args, "--megabytes")?.unwrap_or(stream::MEGABYTES);
+    let args = args.to_vec();
+    Ok([
+        Task {
+            name: "gzip-stream",
+            what: format!(
+                "{megabytes} MB of CSV, packed with gzip as they are generated, to Delta; all \
+                 rows compared by DuckDB"
+            ),
+            how: "`--megabytes`, profile `dist`".into(),
+            work: Box::new(move || stream::run(&args)),
+        },
+        Task {
+            name: "azurite",
+            what: "sources in Azure Blob Storage: every test of a store that lists its objects"
+                .into(),
+            how: format!("tests `objects::`, npm `{}`", azurite::PACKAGE),
+            work: quiet(azurite::run),
+        },
+    ])
 }
 
 fn of_postgres(kills: u64) -> [Task; 4] {
@@ -142,13 +177,13 @@ fn of_postgres(kills: u64) -> [Task; 4] {
             name: "postgres-newest",
             what: "PostgreSQL 18: every test of PostgreSQL that needs no replica".into(),
             how: format!("tests `postgres::`, npm `{}`", newest::PACKAGE),
-            work: Box::new(newest::run),
+            work: quiet(newest::run),
         },
         Task {
             name: "postgres-kill",
             what: format!("PostgreSQL: {kills} kills of the program, every stage"),
             how: "`RETROFILL_KILLS`, test `postgres::kill`".into(),
-            work: Box::new(move || {
+            work: quiet(move || {
                 tests("it", "postgres::kill::the_program", &[("RETROFILL_KILLS", kills)])
             }),
         },
@@ -156,7 +191,7 @@ fn of_postgres(kills: u64) -> [Task; 4] {
             name: "postgres-server-kill",
             what: format!("PostgreSQL: {SERVER_KILLS} kills of the server, between any two steps"),
             how: "`RETROFILL_SERVER_KILLS`, test `postgres::kill`".into(),
-            work: Box::new(|| {
+            work: quiet(|| {
                 let times = [("RETROFILL_SERVER_KILLS", SERVER_KILLS)];
                 tests("it", "postgres::kill::a_server_that_is_killed", &times)
             }),
@@ -165,7 +200,7 @@ fn of_postgres(kills: u64) -> [Task; 4] {
             name: "postgres-cuts",
             what: format!("PostgreSQL: {CUTS} connections reset at any byte"),
             how: "`RETROFILL_CUTS`, test `postgres::faults`".into(),
-            work: Box::new(|| {
+            work: quiet(|| {
                 tests("it", "postgres::faults::a_connection", &[("RETROFILL_CUTS", CUTS)])
             }),
         },

@@ -8,8 +8,10 @@
 mod avro;
 mod convert;
 mod frame;
+mod head;
 mod ipc;
 mod opened;
+mod pages;
 mod parquet;
 mod parts;
 mod placed;

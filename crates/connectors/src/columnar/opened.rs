@@ -11,6 +11,7 @@ use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::survey::FileStamp;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::pages::Pages;
 use super::parts::PathColumns;
 use super::placed::Placed;
 use super::{Format, Shared, avro, ipc, parquet};
@@ -60,6 +61,11 @@ pub(super) trait Body: Debug + Send + Sync {
         stretch: (usize, &Stretch),
         columns: &[usize],
     ) -> Result<Batches, Broken>;
+
+    /// What its bytes are compared with, where the file itself says what they must be.
+    fn pages(&self, _stretch: usize) -> Option<Pages<'_>> {
+        None
+    }
 }
 
 /// An open file.
@@ -150,6 +156,20 @@ impl Held<'_> {
 
     /// Hash of its bytes, read in small pieces.
     pub(super) fn hash(&self) -> Result<String> {
+        self.hash_and(|_, _| Ok(()))
+    }
+
+    /// The same, and every checksum that the file has of them is compared. `Config` where one does
+    /// not fit.
+    pub(super) fn checked_hash(&self) -> Result<String> {
+        let Some(mut pages) = self.opened.body.pages(self.at) else { return self.hash() };
+        let failed = |e| damaged(&self.opened.stamp.path, e, &self.file);
+        let hash = self.hash_and(|at, piece| pages.take(at, piece).map_err(failed))?;
+        pages.end().map_err(failed)?;
+        Ok(hash)
+    }
+
+    fn hash_and(&self, mut see: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<String> {
         let stretch = self.stretch();
         let mut hash = Xxh3::with_seed(self.opened.seed);
         let end = stretch.offset + stretch.length;
@@ -159,6 +179,7 @@ impl Held<'_> {
             let piece = &mut buffer[..CHUNK.min(end - at) as usize];
             self.file.fill(piece, at).map_err(|e| self.opened.unread(e))?;
             hash.update(piece);
+            see(at, piece)?;
             at += piece.len() as u64;
         }
         Ok(format!("{:032x}", hash.digest128()))

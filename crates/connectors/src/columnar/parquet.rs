@@ -9,6 +9,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::opened::{BATCH, Batches, Body, Broken, Found, Stretch};
+use super::pages::Pages;
 use super::placed::{From, Placed};
 use crate::delta::footer;
 
@@ -68,5 +69,9 @@ impl Body for Parquet {
                 .with_batch_size(BATCH)
                 .build()?;
         Ok(Box::new(reader.map(|batch| Ok(batch?))))
+    }
+
+    fn pages(&self, stretch: usize) -> Option<Pages<'_>> {
+        Some(Pages::new(self.0.metadata().row_group(stretch), stretch))
     }
 }

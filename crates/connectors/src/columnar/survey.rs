@@ -101,8 +101,11 @@ fn form(shared: &Shared, table: &Table) -> Result<Option<Form>> {
         let file = Opened::open(shared, stamp)?;
         let Some(at) = order(&[name], file.schema())[0] else { continue };
         for stretch in 0..file.stretches.len() {
-            for batch in file.stretch(stretch)?.batches(&[at])? {
-                let Some(column) = batch?.column_by_name(name).cloned() else { continue };
+            let held = file.stretch(stretch)?;
+            for batch in held.batches(&[at])? {
+                // The reader of a page that is damaged cannot say where it stands.
+                let batch = batch.or_else(|e| held.checked_hash().and(Err(e)))?;
+                let Some(column) = batch.column_by_name(name).cloned() else { continue };
                 if column.null_count() == column.len() {
                     continue;
                 }
@@ -203,6 +206,7 @@ impl Look<'_> {
         let mut range: Option<(Moment, Moment)> = None;
         let (mut rows, mut row) = (0, stretch.first);
         let held = file.stretch(at)?;
+        let hash = held.checked_hash()?;
         for batch in held.batches(&columns)? {
             let batch = batch?;
             for (wide, column) in found.wide.iter_mut().zip(&self.open) {
@@ -226,7 +230,7 @@ impl Look<'_> {
             rows,
             min,
             max,
-            hash: held.hash()?,
+            hash,
         });
         Ok(found)
     }

@@ -156,7 +156,8 @@ section! {
     /// Files of typed columns: Parquet, Arrow IPC, Avro. Types are those of the files; whole
     /// numbers without a sign become ones of 64 bits, or decimals where one needs it; nanoseconds
     /// stay where a time needs them. Columns of lists, maps, structs and unions (but of one type
-    /// with null) are refused.
+    /// with null) are refused. Where pages of a Parquet file have checksums, those of all columns
+    /// are compared: a damaged page ends the plan.
     pub(super) struct RawColumnar needs ["path"] {
         /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`. Files are read in the order
         /// of their paths. They may lie in an object store: `s3://bucket/dir/`, `gs://`, `az://`,

@@ -26,6 +26,7 @@ mod kill;
 mod live;
 mod modes;
 mod objects;
+mod pages;
 mod postgres;
 mod recover;
 mod rejects;

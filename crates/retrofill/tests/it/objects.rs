@@ -14,14 +14,26 @@ use crate::exec::exec;
 use crate::harness::{Job, Ran};
 use crate::judge::{self, judge};
 
+/// The variable that names the program of Azurite. With it, Azure takes the place of S3.
+const AZURITE: &str = "RETROFILL_AZURITE";
+
 /// A server with one bucket, `archive`. Ends with this value.
-struct Store {
+pub(crate) struct Store {
     child: Child,
     answers: BufReader<ChildStdout>,
     told: Value,
+    azure: bool,
 }
 
 impl Store {
+    /// A store that lists its objects and checks every signature.
+    pub(crate) fn listed() -> Self {
+        match std::env::var(AZURITE) {
+            Ok(program) => Store::start(&["az", &program]),
+            Err(_) => Store::start(&["s3"]),
+        }
+    }
+
     fn start(args: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/stores.py");
         let mut python = Command::new(python::found().expect("the test looked for it"));
@@ -29,7 +41,7 @@ impl Store {
         python.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = python.spawn().unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap());
-        let mut store = Store { child, answers, told: Value::Null };
+        let mut store = Store { child, answers, told: Value::Null, azure: args[0] == "az" };
         store.told = store.hear();
         store
     }
@@ -45,7 +57,7 @@ impl Store {
         self.hear()
     }
 
-    fn put(&mut self, key: &str, file: &Path) {
+    pub(crate) fn put(&mut self, key: &str, file: &Path) {
         self.ask(&format!("put {key} {}", file.display()));
     }
 
@@ -67,15 +79,53 @@ impl Store {
         &self.told["port"]
     }
 
-    /// The options of S3, with the secret in a file of the job.
-    fn options(&self, job: &Job) -> String {
-        fs::write(job.path("secret"), self.told["secret"].as_str().unwrap()).unwrap();
-        let key = self.told["key"].as_str().unwrap();
+    /// The address of the bucket.
+    pub(crate) fn root(&self) -> &'static str {
+        if self.azure { "az://archive" } else { "s3://archive" }
+    }
+
+    /// The server, as the driver is told it.
+    fn endpoint(&self) -> String {
+        let account = if self.azure { format!("/{}", self.key()) } else { String::new() };
+        format!("http://127.0.0.1:{}{account}", self.port())
+    }
+
+    fn key(&self) -> &str {
+        self.told["key"].as_str().unwrap()
+    }
+
+    fn secret(&self) -> &str {
+        self.told["secret"].as_str().unwrap()
+    }
+
+    /// The options of a spec, with the secret in a file of the job.
+    pub(crate) fn options(&self, job: &Job) -> String {
+        fs::write(job.path("secret"), self.secret()).unwrap();
+        let [name, secret] = if self.azure {
+            ["account_name", "account_key"]
+        } else {
+            ["access_key_id", "secret_access_key"]
+        };
         format!(
-            "options: {{ endpoint: \"http://127.0.0.1:{}\", access_key_id: {key}, \
-             secret_access_key: \"${{file:secret}}\" }}",
-            self.port()
+            "options: {{ endpoint: \"{}\", {name}: {}, {secret}: \"${{file:secret}}\" }}",
+            self.endpoint(),
+            self.key()
         )
+    }
+
+    /// The same as variables of the environment.
+    fn variables(&self) -> [(&'static str, String); 3] {
+        let names = if self.azure {
+            ["AZURE_STORAGE_ENDPOINT", "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"]
+        } else {
+            ["AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+        };
+        let [endpoint, key, secret] = names;
+        [
+            (endpoint, self.endpoint()),
+            (key, self.key().to_owned()),
+            (secret, self.secret().to_owned()),
+        ]
     }
 }
 
@@ -123,11 +173,11 @@ fn nowhere(job: &Job, text: &str, ran: &Ran) {
 }
 
 #[test]
-fn csv_in_s3_is_loaded_whole() {
-    if !judge::here("objects::csv_in_s3_is_loaded_whole") {
+fn csv_in_a_store_is_loaded_whole() {
+    if !judge::here("objects::csv_in_a_store_is_loaded_whole") {
         return;
     }
-    let (mut s3, job) = (Store::start(&["s3"]), Job::example());
+    let (mut store, job) = (Store::listed(), Job::example());
     let packed = job.path("packed");
     fs::create_dir(&packed).unwrap();
     for file in job.sources() {
@@ -135,10 +185,11 @@ fn csv_in_s3_is_loaded_whole() {
     }
     let january = packed.join("2013-01.csv");
     assert!(Command::new("gzip").arg(january).status().unwrap().success());
-    s3.put_all("weather", &packed);
-    s3.put("weather/read.me", &job.path("backfill.yaml"));
-    let options = s3.options(&job);
-    for path in ["s3://archive/weather/*.csv*", "s3://archive/weather/"] {
+    store.put_all("weather", &packed);
+    store.put("weather/read.me", &job.path("backfill.yaml"));
+    let options = store.options(&job);
+    for path in ["*.csv*", ""] {
+        let path = format!("{}/weather/{path}", store.root());
         let source = format!("csv: {{ path: \"{path}\", null: [\"NA\"], {options} }}");
         spec(&job, &source, "1mo");
         loads(&job);
@@ -146,47 +197,40 @@ fn csv_in_s3_is_loaded_whole() {
         fs::remove_dir_all(job.path(".retrofill")).unwrap();
     }
     let ran = job.call("run", &["-vv"]).ended(0);
-    nowhere(&job, s3.told["secret"].as_str().unwrap(), &ran);
+    nowhere(&job, store.secret(), &ran);
     job.call("preview", &[]).ended(0);
     job.call("gaps", &[]).ended(0);
 }
 
 #[test]
-fn a_spec_is_guessed_from_csv_in_s3() {
-    if !judge::here("objects::a_spec_is_guessed_from_csv_in_s3") {
+fn a_spec_is_guessed_from_csv_in_a_store() {
+    if !judge::here("objects::a_spec_is_guessed_from_csv_in_a_store") {
         return;
     }
-    let (mut s3, job) = (Store::start(&["s3"]), Job::example());
-    s3.put_all("weather", &job.path("data"));
-    let variables = [
-        ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", s3.port())),
-        ("AWS_ACCESS_KEY_ID", s3.told["key"].as_str().unwrap().to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", s3.told["secret"].as_str().unwrap().to_owned()),
-    ];
+    let (mut store, job) = (Store::listed(), Job::example());
+    store.put_all("weather", &job.path("data"));
+    let address = format!("{}/weather/*.csv", store.root());
     let mut init = Command::new(env!("CARGO_BIN_EXE_retrofill"));
-    init.args(["init", "s3://archive/weather/*.csv", "delta:./out", "--force"]);
-    init.envs(variables.clone()).current_dir(job.dir.path());
+    init.args(["init", &address, "delta:./out", "--force"]);
+    init.envs(store.variables()).current_dir(job.dir.path());
     Ran::from(init.output().unwrap()).ended(0);
     let mut run = job.command("run", &[]);
-    Ran::from(run.envs(variables).output().unwrap()).ended(0);
+    Ran::from(run.envs(store.variables()).output().unwrap()).ended(0);
     assert_eq!(judge::equal(&job), 26_115);
 }
 
 #[test]
-fn parquet_in_s3_is_loaded_whole() {
-    if !judge::here("objects::parquet_in_s3_is_loaded_whole") {
+fn parquet_in_a_store_is_loaded_whole() {
+    if !judge::here("objects::parquet_in_a_store_is_loaded_whole") {
         return;
     }
-    let (mut s3, job) = (Store::start(&["s3"]), Job::example());
+    let (mut store, job) = (Store::listed(), Job::example());
     let dir = job.path("packed");
     let mut pack = judge(&["pack", dir.to_str().unwrap(), "time_hour", "2048"]);
     Ran::from(pack.args(job.sources()).output().unwrap()).ended(0);
-    s3.put_all("packed/deep", &dir);
-    spec(
-        &job,
-        &format!("parquet: {{ path: \"s3://archive/packed/\", {} }}", s3.options(&job)),
-        "1mo",
-    );
+    store.put_all("packed/deep", &dir);
+    let (root, options) = (store.root(), store.options(&job));
+    spec(&job, &format!("parquet: {{ path: \"{root}/packed/\", {options} }}"), "1mo");
     loads(&job);
 }
 
@@ -249,14 +293,10 @@ fn a_replaced_object_is_stale() {
     if !judge::here("objects::a_replaced_object_is_stale") {
         return;
     }
-    let (mut s3, job) = (Store::start(&["s3"]), Job::example());
-    s3.put_all("weather", &job.path("data"));
-    let options = s3.options(&job);
-    spec(
-        &job,
-        &format!("csv: {{ path: \"s3://archive/weather/*\", null: [NA], {options} }}"),
-        "1mo",
-    );
+    let (mut store, job) = (Store::listed(), Job::example());
+    store.put_all("weather", &job.path("data"));
+    let (root, options) = (store.root(), store.options(&job));
+    spec(&job, &format!("csv: {{ path: \"{root}/weather/*\", null: [NA], {options} }}"), "1mo");
     job.call("plan", &["-o", "plan.json"]).ended(0);
     let january = job.path("data/2013-01.csv");
     let whole = fs::read(&january).unwrap();
@@ -265,16 +305,13 @@ fn a_replaced_object_is_stale() {
     let last = other.len() - 2;
     other[last] ^= 1;
     fs::write(job.path("other"), other).unwrap();
-    s3.put("weather/2013-01.csv", &job.path("other"));
+    store.put("weather/2013-01.csv", &job.path("other"));
     let ran = exec(&job, "20130101T000000Z").ended(1);
     let last = ran.json();
     assert_eq!((&last["slices"]["stale"], &last["rows"]["written"]), (&1.into(), &0.into()));
-    assert!(
-        ran.stderr.contains("`s3://archive/weather/2013-01.csv` was replaced"),
-        "{}",
-        ran.stderr
-    );
-    s3.put("weather/2013-01.csv", &january);
+    let said = format!("`{root}/weather/2013-01.csv` was replaced");
+    assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+    store.put("weather/2013-01.csv", &january);
     loads(&job);
 }
 
@@ -317,30 +354,34 @@ fn what_keeps_objects_from_being_read_is_named() {
     if !judge::here("objects::what_keeps_objects_from_being_read_is_named") {
         return;
     }
-    let (mut s3, job) = (Store::start(&["s3"]), Job::example());
-    s3.put_all("weather", &job.path("data"));
-    let options = s3.options(&job);
-    let good = format!("csv: {{ path: \"s3://archive/weather/*.csv\", null: [NA], {options} }}");
-    let port = format!(":{}\"", s3.port());
+    let (mut store, job) = (Store::listed(), Job::example());
+    store.put_all("weather", &job.path("data"));
+    let (root, options) = (store.root(), store.options(&job));
+    let good = format!("csv: {{ path: \"{root}/weather/*.csv\", null: [NA], {options} }}");
+    let port = format!(":{}", store.port());
+    let gone = root.replace("archive", "nothere");
+    let bucket = if store.azure { "container" } else { "bucket" };
     let cases = [
-        ("archive", "nothere", 2, "there is no bucket `s3://nothere/`"),
-        ("weather/*.csv", "weather/no.csv", 2, "no object `s3://archive/weather/no.csv`"),
-        ("weather/*.csv", "weather/*.tsv", 2, "no object matches"),
-        (&port, ":9\"", 1, "cannot read `s3://archive/weather/*.csv`"),
-        ("127.0.0.1", "192.0.2.1", 2, "without TLS"),
+        ("archive", "nothere", 2, format!("there is no {bucket} `{gone}/`")),
+        ("weather/*.csv", "weather/no.csv", 2, format!("no object `{root}/weather/no.csv`")),
+        ("weather/*.csv", "weather/*.tsv", 2, "no object matches".into()),
+        (&port, ":9", 1, format!("cannot read `{root}/weather/*.csv`")),
+        ("127.0.0.1", "192.0.2.1", 2, "without TLS".into()),
     ];
     for (from, to, code, what) in cases {
         spec(&job, &good.replace(from, to), "1mo");
         let ran = job.run().ended(code);
-        assert!(ran.stderr.contains(what), "{what}: {}", ran.stderr);
+        assert!(ran.stderr.contains(&what), "{what}: {}", ran.stderr);
         assert!(!job.table().exists(), "something was loaded");
     }
     spec(&job, &good, "1mo");
-    let secret = "marker-0123456789-of-a-secret";
+    // As the keys of Azure are written, too.
+    let secret = "marker0123456789ofASecret+/a";
     fs::write(job.path("secret"), secret).unwrap();
     let ran = job.call("run", &["-vv"]).ended(2);
-    assert!(ran.stderr.contains("may not read `s3://archive/weather/"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("s3:ListBucket"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("may not read `{root}/weather/")), "{}", ran.stderr);
+    let right = if store.azure { "Storage Blob Data Reader" } else { "s3:ListBucket" };
+    assert!(ran.stderr.contains(right), "{}", ran.stderr);
     fs::create_dir_all(job.table()).unwrap();
     nowhere(&job, secret, &ran);
 }

@@ -3,6 +3,7 @@
 
     stores.py s3                 moto, which checks every signature
     stores.py gs                 fake-gcs-server
+    stores.py az PROGRAM         Azurite, which checks every signature
     stores.py http [CERT KEY]    a web server that gives parts of files, on their conditions
 
 Prints its port and credentials as JSON once it is there. Then it obeys lines of standard input,
@@ -12,9 +13,11 @@ answers each, and ends with it:
     swap N KEY FILE     `put`, behind the Nth request for a part of an object (http)
     served              the bytes that were given since the last time (http)
 """
+import base64
 import email.utils
 import glob
 import hashlib
+import hmac
 import json
 import os
 import re
@@ -22,8 +25,10 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -91,6 +96,49 @@ class Gs:
     def put(self, key, data):
         name = urllib.parse.quote(key, safe="")
         self.post(f"/upload/storage/v1/b/archive/o?uploadType=media&name={name}", data)
+
+
+class Az:
+    def __init__(self, program):
+        self.port, self.account = free_port(), "reader"
+        self.key = base64.b64encode(os.urandom(48)).decode()
+        self.secrets = {"key": self.account, "secret": self.key}
+        self.dir = tempfile.TemporaryDirectory()
+        self.child = subprocess.Popen(
+            ["node", program, "--blobHost", "127.0.0.1", "--blobPort", str(self.port),
+             "--location", self.dir.name, "--silent", "--disableTelemetry",
+             "--skipApiVersionCheck"],
+            env={**os.environ, "AZURITE_ACCOUNTS": f"{self.account}:{self.key}"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(600):
+            try:
+                self.request("/archive", {}, b"", "restype=container")
+                return
+            except urllib.error.HTTPError:
+                raise
+            except OSError:
+                time.sleep(0.05)
+        sys.exit("Azurite does not answer")
+
+    def request(self, path, headers, data, query=""):
+        """PUT, signed with the account's key."""
+        path = f"/{self.account}{urllib.parse.quote(path)}"
+        kind = "application/octet-stream"
+        headers = {**headers, "x-ms-date": email.utils.formatdate(usegmt=True),
+                   "x-ms-version": "2021-12-02"}
+        length = str(len(data)) if data else ""
+        own = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
+        place = f"/{self.account}{path}" + "".join(
+            "\n" + part.replace("=", ":") for part in query.split("&") if part)
+        text = f"PUT\n\n\n{length}\n\n{kind}\n\n\n\n\n\n\n{own}{place}"
+        sign = hmac.new(base64.b64decode(self.key), text.encode(), hashlib.sha256).digest()
+        headers["authorization"] = f"SharedKey {self.account}:{base64.b64encode(sign).decode()}"
+        headers["content-type"] = kind
+        url = f"http://127.0.0.1:{self.port}{path}" + (f"?{query}" if query else "")
+        urllib.request.urlopen(urllib.request.Request(url, data, headers, method="PUT")).read()
+
+    def put(self, key, data):
+        self.request(f"/archive/{key}", {"x-ms-blob-type": "BlockBlob"}, data)
 
 
 class Http:
@@ -178,7 +226,7 @@ def read(path):
 
 
 def main(kind, *args):
-    store = {"s3": S3, "gs": Gs, "http": Http}[kind](*args)
+    store = {"s3": S3, "gs": Gs, "az": Az, "http": Http}[kind](*args)
     print(json.dumps({"port": store.port, **store.secrets}), flush=True)
     for line in sys.stdin:
         match line.split():
@@ -190,8 +238,11 @@ def main(kind, *args):
                 print("{}", flush=True)
             case ["served"]:
                 print(json.dumps(store.taken()), flush=True)
-    if kind == "gs":
+    if kind in ("gs", "az"):
         store.child.kill()
+        store.child.wait()
+    if kind == "az":
+        store.dir.cleanup()
     os._exit(0)
 
 

@@ -4,6 +4,7 @@ mod page;
 mod plan;
 mod postgres;
 mod scale;
+pub(super) mod stream;
 mod trial;
 mod trunk;
 

@@ -15,7 +15,7 @@ const HOSTS: u64 = 100;
 const RATIO_MAX: f64 = 3.0;
 
 /// What the load may take, and how much more of it ten times the file.
-const PEAK_MAX_MIB: f64 = 512.0;
+pub(super) const PEAK_MAX_MIB: f64 = 512.0;
 const GROWTH_MAX: f64 = 1.10;
 
 /// The share of the run's CPU time that encoding and hashing may take, on each side.
