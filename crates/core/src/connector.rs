@@ -51,6 +51,9 @@ pub struct SurveyRequest {
     pub types: Vec<FieldType>,
     /// Told now and then how far the survey is: bytes done, bytes in all.
     pub progress: Option<ProgressFn>,
+    /// A first look: parts of the bytes, and what they tell of the rest. The answer says so in
+    /// [`Survey::sampled`]; a source that knows all it holds without such a look answers as ever.
+    pub sample: bool,
 }
 
 /// Called with work done and work in all.

@@ -74,8 +74,21 @@ pub struct Survey {
     /// lies outside of the times of all rows that stay.
     #[serde(skip_serializing_if = "crate::receipt::is_zero", default)]
     pub filtered: u64,
+    /// How much was looked at, where it was a sample: rows and times of all else are estimates,
+    /// and nothing may be loaded by them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sampled: Option<Sampled>,
     /// What the user should know, in plain sentences ("times have no zone and are read as UTC").
     pub notes: Vec<String>,
+}
+
+/// How much of a source was looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sampled {
+    /// Bytes that were looked at.
+    pub looked_at: u64,
+    /// Bytes in all.
+    pub bytes: u64,
 }
 
 /// The granularity of the times in a source.

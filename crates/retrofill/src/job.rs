@@ -214,19 +214,19 @@ impl Job {
         }))
     }
 
-    /// Surveys the source, and finds its columns as they would go to the target, with what the
-    /// user should know of them. Writes nothing.
+    /// Surveys the source in this way, and finds its columns as they would go to the target, with
+    /// what the user should know of them. Writes nothing.
     pub async fn look(
         &self,
         source: &dyn Source,
         target: &dyn Target,
-        progress: Option<ProgressFn>,
+        way: SurveyRequest,
     ) -> Result<(Survey, Columns, Vec<String>)> {
         let table = target.table().await?;
         let request = SurveyRequest {
             time: self.spec.rows.time.clone(),
             types: table.clone().unwrap_or_default(),
-            progress,
+            ..way
         };
         let survey = source.survey(&request).await.map_err(|e| self.pointed(e))?;
         let table = match table {
@@ -252,7 +252,8 @@ impl Job {
         progress: Option<ProgressFn>,
     ) -> Result<Option<(Plan, Origin)>> {
         let (source, target) = (parts.source.as_ref(), parts.target.as_ref());
-        let drafted = self.draft(source, target, parts.env.now(), progress).await?;
+        let way = SurveyRequest { progress, ..SurveyRequest::default() };
+        let drafted = self.draft(source, target, parts.env.now(), way).await?;
         let Some(mut plan) = drafted else { return Ok(None) };
         let used = |i: &Interval| plan.survey.overlapping(i).next().is_some();
         let slices: Vec<_> = plan.slices.iter().map(|s| s.interval).filter(used).collect();
@@ -267,14 +268,14 @@ impl Job {
     }
 
     /// The plan that would be frozen now; under a salt of its own, and written nowhere.
-    async fn draft(
+    pub(crate) async fn draft(
         &self,
         source: &dyn Source,
         target: &dyn Target,
         now: Timestamp,
-        progress: Option<ProgressFn>,
+        way: SurveyRequest,
     ) -> Result<Option<Plan>> {
-        let (survey, columns, notes) = self.look(source, target, progress).await?;
+        let (survey, columns, notes) = self.look(source, target, way).await?;
         let inputs = Inputs {
             spec: self.spec.clone(),
             as_written: self.as_written.clone(),
@@ -316,7 +317,8 @@ impl Job {
         {
             return Ok(Some(frozen.with(&self.spec)));
         }
-        let Some(mut plan) = self.draft(source, target, now, progress).await? else {
+        let way = SurveyRequest { progress, ..SurveyRequest::default() };
+        let Some(mut plan) = self.draft(source, target, now, way).await? else {
             return Ok(None);
         };
         let journal = self.journal_read_only().ok();

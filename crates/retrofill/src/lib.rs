@@ -5,6 +5,7 @@ pub mod claim;
 pub mod cli;
 pub mod config;
 pub mod env;
+mod estimate;
 pub mod job;
 pub mod ledger;
 pub mod lists;

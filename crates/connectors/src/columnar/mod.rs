@@ -8,6 +8,7 @@
 mod avro;
 mod convert;
 mod frame;
+mod glance;
 mod head;
 mod ipc;
 mod opened;
@@ -111,7 +112,8 @@ impl Source for ColumnarSource {
         blocking(move || {
             let (origin, settings) = (&shared.origin, &shared.settings);
             let survey = || survey::survey(&shared, &request);
-            trusted(origin, &settings.path, settings.checksums.as_deref(), survey)
+            let list = settings.checksums.as_deref();
+            trusted(origin, &settings.path, list, request.sample, survey)
         })
         .await
     }

@@ -5,7 +5,7 @@ use std::error::Error as Cause;
 use std::fmt::Debug;
 use std::io;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::datatypes::SchemaRef;
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::survey::FileStamp;
@@ -49,10 +49,24 @@ pub(super) struct Found {
     pub(super) key: Vec<u8>,
 }
 
+/// What a file tells of the values of a column, stretch by stretch.
+pub(super) struct Bounds {
+    pub(super) least: ArrayRef,
+    pub(super) greatest: ArrayRef,
+    /// How many values are NULL.
+    pub(super) nulls: UInt64Array,
+}
+
 /// How the rows of a file are read.
 pub(super) trait Body: Debug + Send + Sync {
     /// The columns, in the file's order.
     fn schema(&self) -> &SchemaRef;
+
+    /// What the file tells of a column, if it tells anything. It may be wrong.
+    fn bounds(&self, column: &str) -> Option<Bounds> {
+        let _ = column;
+        None
+    }
 
     /// The rows of a stretch; of some columns, by their index in the file.
     fn batches(
@@ -117,6 +131,11 @@ impl Opened {
     /// The columns in the file's order; behind them those in its path.
     pub(super) fn schema(&self) -> &SchemaRef {
         &self.parts.schema
+    }
+
+    /// What the file tells of a column, if it tells anything. It may be wrong.
+    pub(super) fn bounds(&self, column: &str) -> Option<Bounds> {
+        self.body.bounds(column)
     }
 
     /// How many of them the file itself holds.

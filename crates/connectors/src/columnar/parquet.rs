@@ -3,12 +3,13 @@
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::opened::{BATCH, Batches, Body, Broken, Found, Stretch};
+use super::opened::{BATCH, Batches, Body, Bounds, Broken, Found, Stretch};
 use super::pages::Pages;
 use super::placed::{From, Placed};
 use crate::delta::footer;
@@ -53,6 +54,16 @@ pub(super) fn find(file: &Placed) -> Result<Found, Broken> {
 impl Body for Parquet {
     fn schema(&self) -> &SchemaRef {
         self.0.schema()
+    }
+
+    fn bounds(&self, column: &str) -> Option<Bounds> {
+        let (schema, groups) = (self.0.schema(), self.0.metadata().row_groups());
+        let told = StatisticsConverter::try_new(column, schema, self.0.parquet_schema()).ok()?;
+        Some(Bounds {
+            least: told.row_group_mins(groups).ok()?,
+            greatest: told.row_group_maxes(groups).ok()?,
+            nulls: told.row_group_null_counts(groups).ok()?,
+        })
     }
 
     fn batches(

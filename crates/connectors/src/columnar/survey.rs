@@ -14,6 +14,7 @@ use retrofill_core::survey::{Block, Survey, TimeUnitSeen};
 
 use super::Shared;
 use super::convert::shown;
+use super::glance::{Glance, Known};
 use super::opened::Opened;
 use super::table::{Table, order};
 use super::times::{Times, guess, is_typed};
@@ -25,21 +26,21 @@ const KEPT_ROWS: usize = 10_000;
 const MOST_ROWS: u64 = 1 << 40;
 
 /// What a stretch is looked at with.
-struct Look<'a> {
-    table: &'a Table,
-    times: Option<Times>,
+pub(super) struct Look<'a> {
+    pub(super) table: &'a Table,
+    pub(super) times: Option<Times>,
     /// Columns, by their index in the table, whose values decide their type.
-    open: Vec<usize>,
+    pub(super) open: Vec<usize>,
 }
 
 /// What was seen in one stretch.
 #[derive(Default)]
-struct Findings {
-    block: Option<Block>,
-    unit: Option<TimeUnitSeen>,
-    wide: Vec<bool>,
-    unplaced: u64,
-    rejects: Vec<Reject>,
+pub(super) struct Findings {
+    pub(super) block: Option<Block>,
+    pub(super) unit: Option<TimeUnitSeen>,
+    pub(super) wide: Vec<bool>,
+    pub(super) unplaced: u64,
+    pub(super) rejects: Vec<Reject>,
 }
 
 /// Looks at all files.
@@ -61,7 +62,11 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
         notes: notes(shared, &table, form),
         ..Survey::default()
     };
-    let wide = pass(shared, &look, request, &mut survey)?;
+    let glance = request.sample.then(|| Glance::new(table.files.len()));
+    let wide = pass(shared, &look, (request, glance.as_ref()), &mut survey)?;
+    if let Some(glance) = glance {
+        glance.spread(&mut survey);
+    }
     let unit = survey.time_unit.unwrap_or(TimeUnitSeen::Second);
     let column = |(i, (name, natural)): (usize, &(String, super::types::Natural))| {
         let wide = look.open.iter().position(|at| *at == i).is_some_and(|at| wide[at]);
@@ -128,15 +133,16 @@ fn form(shared: &Shared, table: &Table) -> Result<Option<Form>> {
     Ok(None)
 }
 
-/// Looks at every stretch, on all cores. Tells of each open column whether it must be wide.
+/// Looks at every stretch, or glances at it, on all cores. Tells of each open column whether it
+/// must be wide.
 fn pass(
     shared: &Shared,
     look: &Look<'_>,
-    request: &SurveyRequest,
+    (request, glance): (&SurveyRequest, Option<&Glance>),
     survey: &mut Survey,
 ) -> Result<Vec<bool>> {
     let total: u64 = survey.files.iter().map(|f| f.size).sum();
-    let mut work = Work { shared, look, file: 0, stretch: 0, open: None };
+    let mut work = Work { shared, look, glance, file: 0, stretch: 0, open: None };
     let mut wide = vec![false; look.open.len()];
     let mut done = 0;
     let collect = |mut found: Findings| {
@@ -157,17 +163,26 @@ fn pass(
         }
         Ok(())
     };
-    ordered(|| work.next(), |(file, at)| look.at(&file, at), collect)?;
+    let at = |(file, at): (Arc<Numbered>, usize)| match glance {
+        Some(glance) => glance.at(look, &file, at),
+        None => look.at(&file, at, true),
+    };
+    ordered(|| work.next(), at, collect)?;
     Ok(wide)
 }
 
-/// A file with its index.
-type Numbered = (u32, Opened);
+/// A file with its index, and what it tells of itself where that is enough.
+pub(super) struct Numbered {
+    pub(super) index: u32,
+    pub(super) file: Opened,
+    pub(super) known: Option<Known>,
+}
 
 /// Gives stretch after stretch of all files.
 struct Work<'a> {
     shared: &'a Shared,
     look: &'a Look<'a>,
+    glance: Option<&'a Glance>,
     file: usize,
     stretch: usize,
     open: Option<Arc<Numbered>>,
@@ -177,7 +192,7 @@ impl Work<'_> {
     fn next(&mut self) -> Result<Option<(Arc<Numbered>, usize)>> {
         loop {
             if let Some(open) = &self.open {
-                if self.stretch < open.1.stretches.len() {
+                if self.stretch < open.file.stretches.len() {
                     self.stretch += 1;
                     return Ok(Some((Arc::clone(open), self.stretch - 1)));
                 }
@@ -188,14 +203,20 @@ impl Work<'_> {
             if file.stretches.last().is_some_and(|s| s.first + s.rows > MOST_ROWS) {
                 return Err(Error::config(format!("`{}` has more than 2^40 rows", stamp.path)));
             }
-            self.open = Some(Arc::new((self.file as u32, file)));
+            let known = match self.glance {
+                Some(_) => Known::of(self.look, &file)?,
+                None => None,
+            };
+            self.open = Some(Arc::new(Numbered { index: self.file as u32, file, known }));
             self.stretch = 0;
         }
     }
 }
 
 impl Look<'_> {
-    fn at(&self, (index, file): &Numbered, at: usize) -> Result<Findings> {
+    /// Looks at the rows of a stretch, and at its bytes where they are to be hashed.
+    pub(super) fn at(&self, numbered: &Numbered, at: usize, hashed: bool) -> Result<Findings> {
+        let Numbered { index, file, .. } = numbered;
         let stretch = file.stretches[at];
         let names = self.table.names();
         let order = order(&names, file.schema());
@@ -206,7 +227,7 @@ impl Look<'_> {
         let mut range: Option<(Moment, Moment)> = None;
         let (mut rows, mut row) = (0, stretch.first);
         let held = file.stretch(at)?;
-        let hash = held.checked_hash()?;
+        let hash = if hashed { held.checked_hash()? } else { String::new() };
         for batch in held.batches(&columns)? {
             let batch = batch?;
             for (wide, column) in found.wide.iter_mut().zip(&self.open) {
@@ -283,7 +304,7 @@ fn unplaced(
 }
 
 /// Whether a value needs nanoseconds, or is too large for 64 bits with a sign.
-fn needs_room(column: &ArrayRef) -> bool {
+pub(super) fn needs_room(column: &ArrayRef) -> bool {
     match column.data_type() {
         DataType::UInt64 => {
             let values = column.as_primitive::<UInt64Type>();

@@ -17,6 +17,7 @@ use super::names::{list, nearest};
 use super::open::{check_magic, unreadable};
 use super::parallel::ordered;
 use super::parts::Parts;
+use super::sample::Sample;
 
 /// A file and the order of its columns.
 #[derive(Debug)]
@@ -28,7 +29,10 @@ pub(super) struct SurveyedFile {
 
 /// The columns of the source, those in the paths of its files behind those in the files; and its
 /// files.
-pub(super) fn headers(shared: &Shared) -> Result<(Vec<String>, Vec<SurveyedFile>)> {
+pub(super) fn headers(
+    shared: &Shared,
+    sample: Option<&Sample>,
+) -> Result<(Vec<String>, Vec<SurveyedFile>)> {
     let schema = shared.settings.schema;
     let mut opened = Vec::new();
     for stamp in shared.origin.find(&shared.settings.path)? {
@@ -37,8 +41,11 @@ pub(super) fn headers(shared: &Shared) -> Result<(Vec<String>, Vec<SurveyedFile>
         let (header, _) = shared.chunks_of(&file, &stamp, Arc::default())?;
         opened.push((stamp, header));
     }
+    if let Some(sample) = sample {
+        sample.divide(opened.len());
+    }
     if shared.format == Format::Json {
-        learn(shared, &mut opened)?;
+        learn(shared, &mut opened, sample)?;
     }
     let mut names = columns(schema, &opened)?;
     let first = opened[0].0.path.clone();
@@ -58,12 +65,17 @@ pub(super) fn headers(shared: &Shared) -> Result<(Vec<String>, Vec<SurveyedFile>
 }
 
 /// Finds the keys of every file: all of it is read, because any line may have another one.
-fn learn(shared: &Shared, files: &mut [(FileStamp, Header)]) -> Result<()> {
+fn learn(
+    shared: &Shared,
+    files: &mut [(FileStamp, Header)],
+    sample: Option<&Sample>,
+) -> Result<()> {
     for (stamp, header) in files {
         let path = &stamp.path;
-        let (_, mut chunks) = shared.open_file(stamp, Arc::default())?;
+        let begin = header.clone();
+        let mut chunks = chunks(shared, stamp, &begin, sample)?;
         let (mut known, mut objects) = (HashSet::new(), false);
-        let next = || chunks.next().map_err(|e| unreadable(path, e));
+        let next = || chunks.next().transpose();
         let work = |chunk: Chunk| {
             let Chunk::Records { bytes, .. } = chunk else { return Ok(Vec::new()) };
             let (mut known, mut names, mut any) = (HashSet::new(), Vec::new(), false);
@@ -91,6 +103,21 @@ fn learn(shared: &Shared, files: &mut [(FileStamp, Header)]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What there is of a file, or of a sample of it, in order.
+pub(super) fn chunks<'a>(
+    shared: &'a Shared,
+    stamp: &'a FileStamp,
+    header: &'a Header,
+    sample: Option<&'a Sample>,
+) -> Result<Box<dyn Iterator<Item = Result<Chunk>> + Send + 'a>> {
+    if let Some(sample) = sample {
+        return Ok(Box::new(sample.chunks(shared, stamp, header)));
+    }
+    let (_, mut chunks) = shared.open_file(stamp, Arc::default())?;
+    let next = move || chunks.next().map_err(|e| unreadable(&stamp.path, e)).transpose();
+    Ok(Box::new(std::iter::from_fn(next)))
 }
 
 /// Fails where a file lacks the time column, which is one of these names.

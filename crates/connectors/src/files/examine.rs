@@ -9,7 +9,7 @@ use super::names::list;
 
 /// Opens every file, looks at its first bytes and its header.
 pub(super) fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Remark>> {
-    let looked = headers(shared).and_then(|(names, files)| {
+    let looked = headers(shared, None).and_then(|(names, files)| {
         let given = given(shared, &names, &files, &wanted.rows.time)?;
         Ok((names, files, given))
     });

@@ -212,8 +212,19 @@ impl Shared {
         file: &FileStamp,
         done: Arc<AtomicU64>,
     ) -> Result<(Header, Chunks<Content>)> {
+        self.chunks_by(self.sizes.chunk, open, file, done)
+    }
+
+    /// The same in chunks of so many bytes.
+    pub(super) fn chunks_by(
+        &self,
+        size: usize,
+        open: &OpenFile,
+        file: &FileStamp,
+        done: Arc<AtomicU64>,
+    ) -> Result<(Header, Chunks<Content>)> {
         let (content, encoding) = Content::of(open, &self.settings, file, done)?;
-        let mut chunks = Chunks::new(content, self.format, self.sizes.chunk);
+        let mut chunks = Chunks::new(content, self.format, size);
         let header = Header { encoding, ..self.read_header(&mut chunks, &file.path)? };
         let path = if self.settings.hive { pairs(&file.path)? } else { Vec::new() };
         let seed = if path.is_empty() { header.seed } else { seed_of(&path, header.seed) };

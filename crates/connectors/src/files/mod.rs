@@ -13,10 +13,12 @@ mod buckets;
 mod checksums;
 mod chunks;
 mod columns;
+mod course;
 mod csv;
 mod encoding;
 mod examine;
 mod first;
+mod form;
 mod given;
 mod guess;
 mod header;
@@ -30,6 +32,7 @@ mod parallel;
 mod parts;
 mod read;
 mod records;
+mod sample;
 mod settings;
 pub(crate) mod sorted_copy;
 mod stage;
@@ -64,6 +67,7 @@ pub use origin::{Address, Options, Scheme};
 pub use settings::{Compression, CsvSettings, Encoding, NdjsonSettings, Schema};
 // What other sources of files need too.
 pub(crate) use checksums::trusted;
+pub(crate) use course::{Course, disorder};
 pub(crate) use given::{GivenTypes, zone};
 pub(crate) use names::{list, nearest};
 pub(crate) use open::{stale, unreadable};
@@ -267,7 +271,8 @@ impl Source for FileSource {
         blocking(move || {
             let (origin, settings) = (&shared.origin, &shared.settings);
             let survey = || survey::survey(&shared, &request);
-            checksums::trusted(origin, &settings.path, settings.checksums.as_deref(), survey)
+            let list = settings.checksums.as_deref();
+            checksums::trusted(origin, &settings.path, list, request.sample, survey)
         })
         .await
     }

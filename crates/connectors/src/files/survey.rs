@@ -14,14 +14,15 @@ use super::Shared;
 use super::chunks::{Chunk, Chunks, KEPT_TEXT};
 use super::columns::{SurveyedFile, check_time, given_type, headers, no_time};
 use super::csv::{Field, Format};
+use super::form::{find_form, note};
 use super::header::{Header, Order};
-use super::iso::is_compact_date;
 use super::open::{Content, unreadable};
 use super::parallel::ordered;
 use super::parts;
 use super::read::MOST_BYTES;
 use super::records::{Line, Records};
-use super::time::{Clock, Form, Last, Moment};
+use super::sample::Sample;
+use super::time::{Clock, Last, Moment};
 use super::transformed;
 use super::types::Seen;
 
@@ -30,8 +31,6 @@ const MOST_BLOCKS: u64 = 4096;
 /// Unplaced lines that are listed, and bytes of text they may hold together; all are counted.
 pub(super) const KEPT_LINES: usize = 10_000;
 pub(super) const KEPT_BYTES: usize = 16 << 20;
-/// Values of the time column that its form is guessed from.
-const GUESS_FROM: usize = 1000;
 
 /// What a chunk is looked at with.
 struct Look<'a> {
@@ -61,17 +60,27 @@ struct Findings {
     lines: u64,
 }
 
-/// Looks at all files.
+/// Looks at all files, or takes a sample of them.
 pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey> {
-    if let Some(transform) = &shared.transform {
-        return transformed::survey(shared, request, transform);
+    if !request.sample {
+        return look(shared, request, None);
     }
-    let (names, files) = headers(shared)?;
+    let sample = Sample::default();
+    let mut survey = look(shared, request, Some(&sample))?;
+    sample.spread(&mut survey);
+    Ok(survey)
+}
+
+fn look(shared: &Shared, request: &SurveyRequest, sample: Option<&Sample>) -> Result<Survey> {
+    if let Some(transform) = &shared.transform {
+        return transformed::survey(shared, request, transform, sample);
+    }
+    let (names, files) = headers(shared, sample)?;
     shared.types.check(&names)?;
     check_time(&names, &files, &request.time)?;
     let time = names.iter().position(|n| *n == request.time);
     let time = time.ok_or_else(|| no_time(&files[0].stamp, &names, &request.time))?;
-    let first = First { names: &names, files: &files, time: Some(time), placed: true };
+    let first = First { names: &names, files: &files, time: Some(time), placed: true, sample };
     first.pass(shared, request)
 }
 
@@ -83,13 +92,15 @@ pub(super) struct First<'a> {
     pub(super) time: Option<usize>,
     /// Rows need a time, and are placed by it.
     pub(super) placed: bool,
+    /// Only so much is looked at.
+    pub(super) sample: Option<&'a Sample>,
 }
 
 impl First<'_> {
     /// Finds types, blocks and, where there is one, times.
     pub(super) fn pass(&self, shared: &Shared, request: &SurveyRequest) -> Result<Survey> {
-        let First { names, files, time, placed } = *self;
-        let named = |time: usize| find_form(shared, files, &names[time], time);
+        let First { names, files, time, placed, sample } = *self;
+        let named = |time: usize| find_form(shared, files, &names[time], time, sample);
         let form = time.map(named).transpose()?.flatten();
         let mut notes: Vec<_> = form.and_then(|f| note(shared, f)).into_iter().collect();
         let given: Vec<_> =
@@ -114,7 +125,10 @@ impl First<'_> {
             notes,
             ..Survey::default()
         };
-        let seen = pass(&look, request, total, &mut survey)?;
+        let seen = match sample {
+            None => pass_all(&look, request, total, &mut survey)?,
+            Some(sample) => pass_some(&look, request, sample, &mut survey)?,
+        };
         let unit = survey.time_unit.unwrap_or(TimeUnitSeen::Second);
         let column = |(i, given): (usize, Option<ColumnType>)| {
             let (found, nullable) = match files[0].order.part(i) {
@@ -130,83 +144,6 @@ impl First<'_> {
         survey.notes.extend(parts::note(&names[names.len() - files[0].order.parts().len()..]));
         Ok(survey)
     }
-}
-
-fn note(shared: &Shared, form: Form) -> Option<String> {
-    let zone = &shared.settings.timezone;
-    match form {
-        Form::Zoned | Form::Custom => None,
-        Form::Local => Some(format!("times have no zone and are read as {zone}")),
-        Form::Epoch(_) => Some(format!("times are {}", form.name())),
-    }
-}
-
-/// The form of the times, from the first values there are; none where there is no value at all.
-fn find_form(
-    shared: &Shared,
-    files: &[SurveyedFile],
-    name: &str,
-    time: usize,
-) -> Result<Option<Form>> {
-    for file in files {
-        let path = &file.stamp.path;
-        let of = |values: &[Vec<u8>]| form_of(shared, path, name, values);
-        if let Some(part) = file.order.part(time) {
-            let Some(value) = part else { continue };
-            return of(&[value.as_bytes().to_vec()]).map(Some);
-        }
-        let (_, mut chunks) = shared.open_file(&file.stamp, Arc::default())?;
-        while let Some(chunk) = chunks.next().map_err(|e| unreadable(path, e))? {
-            let Chunk::Records { bytes, .. } = chunk else { continue };
-            let values = first_values(shared, &bytes, &file.order, time);
-            if !values.is_empty() {
-                return of(&values).map(Some);
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// The form of these times, of which there is one at least.
-fn form_of(shared: &Shared, path: &str, name: &str, values: &[Vec<u8>]) -> Result<Form> {
-    let custom = shared.settings.time_format.as_ref().map(|_| shared.clock(Form::Custom));
-    let form = match &custom {
-        Some(clock) => values.iter().any(|v| clock.read(v).is_ok()).then_some(Form::Custom),
-        None => Form::guess(values.iter().map(Vec::as_slice)),
-    };
-    let first = String::from_utf8_lossy(&values[0]);
-    if matches!(form, Some(Form::Epoch(_))) && values.iter().all(|v| is_compact_date(v)) {
-        let what = format!("`{path}`: column `{name}` holds dates or numbers: `{first}`");
-        return Err(Error::config(what)
-            .hint("set `time_format`: `%Y%m%d` for dates, `%s` for seconds since 1970"));
-    }
-    form.ok_or_else(|| {
-        let what = format!("`{path}`: column `{name}` holds no times: `{first}`");
-        Error::config(what).hint(match custom {
-            Some(_) => "the first times do not fit `time_format`",
-            None => {
-                "times are RFC 3339, `YYYY-MM-DD HH:MM:SS`, dates or numbers since 1970; \
-                 set `time_format` for others"
-            }
-        })
-    })
-}
-
-fn first_values(shared: &Shared, bytes: &[u8], order: &Order, time: usize) -> Vec<Vec<u8>> {
-    let mut records = Records::of(shared.format, bytes, order, 1);
-    let (mut fields, mut values) = (Vec::new(), Vec::new());
-    while let Some(line) = records.next(&mut fields)
-        && values.len() < GUESS_FROM
-    {
-        if line.problem.is_some() {
-            continue;
-        }
-        let field = order.field(&fields, time);
-        if !shared.is_null(field.raw(bytes), field.quoted) {
-            values.push(field.value(bytes, shared.format).into_owned());
-        }
-    }
-    values
 }
 
 /// Gives chunk after chunk of all files.
@@ -239,7 +176,7 @@ impl AllChunks<'_> {
     }
 }
 
-fn pass(
+fn pass_all(
     look: &Look<'_>,
     request: &SurveyRequest,
     total: u64,
@@ -247,6 +184,51 @@ fn pass(
 ) -> Result<Vec<Seen>> {
     let done = Arc::new(AtomicU64::new(0));
     let mut all = AllChunks { look, next: 0, open: None, done: Arc::clone(&done) };
+    let tell = || {
+        if let Some(progress) = &request.progress {
+            (progress.0)(done.load(Ordering::Relaxed).min(total), total);
+        }
+    };
+    pass(look, survey, || all.next(), |(file, chunk)| Ok(look.at(file, chunk)), tell)
+}
+
+fn pass_some(
+    look: &Look<'_>,
+    request: &SurveyRequest,
+    sample: &Sample,
+    survey: &mut Survey,
+) -> Result<Vec<Seen>> {
+    let mut pieces = Vec::new();
+    for (i, SurveyedFile { stamp, header, .. }) in look.files.iter().enumerate() {
+        let of_file = sample.pieces(look.shared, stamp, header);
+        pieces.extend(of_file.into_iter().map(|piece| (i, piece)));
+    }
+    let total = pieces.len() as u64;
+    let mut pieces = pieces.into_iter();
+    let mut done = 0;
+    let tell = || {
+        done += 1;
+        if let Some(progress) = &request.progress {
+            (progress.0)(done, total);
+        }
+    };
+    let work = |(i, piece)| {
+        let SurveyedFile { stamp, header, .. } = &look.files[i];
+        let begins = |bytes: &[u8]| look.begins(i, bytes);
+        let (chunk, taken) = sample.read(look.shared, (stamp, header), piece, begins)?;
+        sample.take(i, taken);
+        Ok(chunk.map_or(Findings { file: i, ..Findings::default() }, |chunk| look.at(i, chunk)))
+    };
+    pass(look, survey, || Ok(pieces.next()), work, tell)
+}
+
+fn pass<T: Send>(
+    look: &Look<'_>,
+    survey: &mut Survey,
+    next: impl FnMut() -> Result<Option<T>> + Send,
+    work: impl Fn(T) -> Result<Findings> + Sync,
+    mut tell: impl FnMut(),
+) -> Result<Vec<Seen>> {
     let mut seen = vec![Seen::default(); look.inferred.len()];
     let (mut file, mut line, mut kept) = (usize::MAX, 0, 0);
     let collect = |mut found: Findings| {
@@ -278,12 +260,10 @@ fn pass(
             }
         }
         line += found.lines;
-        if let Some(progress) = &request.progress {
-            (progress.0)(done.load(Ordering::Relaxed).min(total), total);
-        }
+        tell();
         Ok(())
     };
-    ordered(|| all.next(), |(file, chunk)| Ok(look.at(file, chunk)), collect)?;
+    ordered(next, work, collect)?;
     Ok(seen)
 }
 
@@ -334,6 +314,18 @@ impl Look<'_> {
         found.blocks.push(block.close(found.file, &file.header, offset, bytes, bytes.len()));
         found.lines = records.line();
         found.seen = seen;
+    }
+
+    /// Whether a record with a time, or any record where none is read, begins these bytes.
+    fn begins(&self, file: usize, bytes: &[u8]) -> bool {
+        let file = &self.files[file];
+        let (mut records, mut fields) =
+            (Records::of(self.shared.format, bytes, &file.order, 0), Vec::new());
+        let Some(line) = records.next(&mut fields).filter(|line| line.start == 0) else {
+            return false;
+        };
+        let timeless = self.time == usize::MAX && line.problem.is_none();
+        timeless || self.time(&line, &fields, file, bytes, &mut Last::default()).is_ok()
     }
 
     /// The time of a line, or why it has none and in which column.

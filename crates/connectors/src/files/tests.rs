@@ -2,6 +2,7 @@
 
 mod objects;
 mod partitions;
+mod sample;
 mod sorted;
 mod splitting;
 
@@ -342,7 +343,7 @@ fn the_types_of_the_target_win() {
     let second = ColumnType::Instant { unit: Precision::Second };
     let given = |name: &str, ty| FieldType { name: name.into(), ty, nullable: true };
     let types = vec![given("T", second), given("v", ColumnType::Integer { bits: 8 })];
-    let request = SurveyRequest { time: "t".into(), types, progress: None };
+    let request = SurveyRequest { time: "t".into(), types, progress: None, sample: false };
     let survey = wait(fixture.source.survey(&request)).unwrap();
     let types: Vec<_> = survey.columns.iter().map(|c| c.ty).collect();
     assert_eq!(types, [second, ColumnType::Integer { bits: 8 }, ColumnType::Text]);
@@ -424,7 +425,7 @@ fn progress_reaches_the_end() {
     let told = Arc::clone(&last);
     let progress = ProgressFn(Arc::new(move |done, all| *told.lock().unwrap() = (done, all)));
     let request =
-        SurveyRequest { time: "time_hour".into(), types: Vec::new(), progress: Some(progress) };
+        SurveyRequest { time: "time_hour".into(), progress: Some(progress), ..Default::default() };
     let survey = wait(weather(state.path()).survey(&request)).unwrap();
     let total = survey.files.iter().map(|f| f.size).sum();
     assert_eq!(*last.lock().unwrap(), (total, total));

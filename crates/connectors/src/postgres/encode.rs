@@ -72,6 +72,20 @@ pub(super) fn encode(
     Ok(refused.into_values().collect())
 }
 
+/// Rows as they are sent to columns of these types, by their names in the catalog; how many are
+/// refused. For benches, which have no server.
+#[doc(hidden)]
+pub fn encoded(types: &[&str], rows: &RecordBatch, out: &mut Vec<u8>) -> Result<usize> {
+    let written = |(place, name): (usize, &&str)| {
+        let base = Kind::base(name, -1, None);
+        let base = base.ok_or_else(|| Error::config(format!("`{name}` is not written")))?;
+        let kind = Kind { base, element: None };
+        Ok(Written { name: (*name).to_owned(), kind, nullable: true, place })
+    };
+    let columns: Vec<_> = types.iter().enumerate().map(written).collect::<Result<_>>()?;
+    encode(&columns, rows, out).map(|refused| refused.len())
+}
+
 /// The values of one column, ready to be written.
 enum Cell<'a> {
     Bool(&'a BooleanArray),

@@ -70,6 +70,8 @@ pub use ddl::{
     RECEIPTS, SCHEMA, grants, read_grants, receipts_ddl, table_ddl, time_index_ddl,
     unique_index_ddl,
 };
+#[doc(hidden)]
+pub use encode::encoded;
 pub use settings::PostgresSettings;
 pub use source::PostgresSource;
 pub use sql::TableName;

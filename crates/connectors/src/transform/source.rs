@@ -76,7 +76,7 @@ fn own_part(survey: &Survey) -> Survey {
 impl Source for Transformed {
     async fn survey(&self, request: &SurveyRequest) -> Result<Survey> {
         let time = self.time(&request.time)?;
-        let own = SurveyRequest { time, types: Vec::new(), progress: request.progress.clone() };
+        let own = SurveyRequest { time, types: Vec::new(), ..request.clone() };
         let survey = self.inner.survey(&own).await?;
         let names: Vec<_> = survey.columns.iter().map(|c| c.name.clone()).collect();
         let wiring = self.transform.wire(&names)?;

@@ -85,6 +85,17 @@ pub enum PlanFile {
     /// The first format.
     #[serde(rename = "1")]
     V1(Box<Plan>),
+    /// What a sample of the source tells of a plan. No version takes it for one.
+    #[serde(rename = "estimate")]
+    Estimate(Box<Plan>),
+}
+
+impl PlanFile {
+    /// A plan in the version it is written in.
+    pub fn of(plan: Plan) -> Self {
+        let file = if plan.is_estimate() { PlanFile::Estimate } else { PlanFile::V1 };
+        file(Box::new(plan))
+    }
 }
 
 impl Plan {
@@ -114,7 +125,7 @@ impl Plan {
 
     /// The text of the plan file.
     pub fn to_json(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(&PlanFile::V1(Box::new(self.clone())))
+        serde_json::to_vec(&PlanFile::of(self.clone()))
             .map_err(|e| Error::bug("the plan cannot be written as JSON").because(e))
     }
 
@@ -125,7 +136,16 @@ impl Plan {
                 "plans are made by `retrofill plan`; one of a newer version needs that version",
             )
         })?;
-        let PlanFile::V1(plan) = file;
+        let plan = match file {
+            PlanFile::V1(plan) if !plan.is_estimate() => plan,
+            PlanFile::V1(_) | PlanFile::Estimate(_) => {
+                let what = format!("{name} is an estimate by a sample, not a plan");
+                return Err(Error::config(what).hint(
+                    "nothing can be done by it; plan without `--survey sample`, which reads all of \
+                     the source",
+                ));
+            }
+        };
         let hash = hex(&plan.spec.hash());
         let id = Plan::identify(&hash, &plan.columns, &plan.range, &plan.slices);
         if id != plan.id {
@@ -186,6 +206,11 @@ impl Plan {
         (plan.range, plan.slices) = (range, slices);
         (plan.earlier, plan.later) = (0, 0);
         Ok(Some(plan))
+    }
+
+    /// Whether it rests on a sample of the source. Nothing may be loaded by it.
+    pub fn is_estimate(&self) -> bool {
+        self.survey.sampled.is_some()
     }
 
     /// Whether its slices cover its range without a break.

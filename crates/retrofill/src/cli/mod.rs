@@ -6,6 +6,7 @@ pub mod completions;
 mod connect;
 mod consent;
 mod differences;
+mod estimate;
 pub mod exec;
 pub mod exit;
 pub mod flags;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 
 use jiff::Timestamp;
 use retrofill_core::columns::{Column, Role};
@@ -15,6 +15,7 @@ use retrofill_core::runner::Wanted;
 use retrofill_core::spec::{Mode, WriteSpec};
 
 use super::Context;
+use super::estimate;
 use super::exit::Exit;
 use super::flags::Detailed;
 use super::gaps::{Searched, search};
@@ -45,14 +46,38 @@ pub struct PlanArgs {
         action = ArgAction::SetTrue
     )]
     pub only_gaps: bool,
+    /// How much of the source to read: all, or parts of each file for a first look at huge
+    /// archives. A sample gives an estimate: nothing is kept, and nothing can be run from it.
+    #[arg(
+        long,
+        value_name = "EXTENT",
+        env = "RETROFILL_SURVEY",
+        hide_env = true,
+        value_enum,
+        default_value_t
+    )]
+    pub survey: Extent,
     /// Whether the exit code tells of outstanding work.
     #[command(flatten)]
     pub detailed: Detailed,
 }
 
+/// How much of a source is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Extent {
+    /// All of it, once: what a run works by.
+    #[default]
+    Full,
+    /// Parts of each file, for an estimate.
+    Sample,
+}
+
 /// Freezes the plan and prints it.
 pub async fn execute(ctx: &Context, args: &PlanArgs) -> Result<Exit, Failure> {
     let opened = args.job.open(ctx.state_dir.as_deref())?;
+    if args.survey == Extent::Sample {
+        return estimate::execute(ctx, args, opened).await;
+    }
     if args.only_gaps {
         return only_gaps(ctx, args, opened).await;
     }
@@ -73,7 +98,7 @@ pub async fn execute(ctx: &Context, args: &PlanArgs) -> Result<Exit, Failure> {
     let done = standing.of(State::Verified) + standing.of(State::Empty);
     write(args, &plan)?;
     match ctx.output.format {
-        Format::Json => ctx.output.json(&PlanFile::V1(Box::new(plan))),
+        Format::Json => ctx.output.json(&PlanFile::of(plan)),
         Format::Text => {
             let next = next(&plan, done);
             ctx.output.result(&text(&plan, &parts.target.capabilities(), &next));
@@ -83,7 +108,7 @@ pub async fn execute(ctx: &Context, args: &PlanArgs) -> Result<Exit, Failure> {
 }
 
 /// There is no plan of nothing.
-fn empty(ctx: &Context, name: &str) {
+pub(super) fn empty(ctx: &Context, name: &str) {
     match ctx.output.format {
         Format::Json => ctx.output.json(&serde_json::json!({ "v": 1, "plan": null })),
         Format::Text => {
@@ -123,7 +148,7 @@ async fn only_gaps(ctx: &Context, args: &PlanArgs, opened: Opened) -> Result<Exi
     };
     write(args, &plan)?;
     match ctx.output.format {
-        Format::Json => ctx.output.json(&PlanFile::V1(Box::new(plan))),
+        Format::Json => ctx.output.json(&PlanFile::of(plan)),
         Format::Text => {
             let rows = count(gaps.fillable_rows(), "row");
             let next = match &args.out {
@@ -136,7 +161,7 @@ async fn only_gaps(ctx: &Context, args: &PlanArgs, opened: Opened) -> Result<Exi
     Ok(args.detailed.exit(true))
 }
 
-fn write(args: &PlanArgs, plan: &Plan) -> Result<(), Failure> {
+pub(super) fn write(args: &PlanArgs, plan: &Plan) -> Result<(), Failure> {
     let Some(out) = &args.out else { return Ok(()) };
     std::fs::write(out, plan.to_json()?).map_err(|e| {
         Error::config(format!("{} cannot be written", out.display())).because(e).into()
@@ -156,7 +181,7 @@ async fn take_in(parts: &Parts, plan: &Plan) -> Result<Summary, Error> {
 }
 
 /// No more slices than this are listed.
-const LISTED: usize = 24;
+pub(super) const LISTED: usize = 24;
 
 /// What is done of a plan, and what comes next.
 fn next(plan: &Plan, done: u64) -> String {
@@ -224,7 +249,7 @@ fn mode(write: &WriteSpec) -> String {
     }
 }
 
-fn columns(plan: &Plan) -> String {
+pub(super) fn columns(plan: &Plan) -> String {
     let name = |c: &Column| match c.role {
         Role::Time => format!("{} (time)", c.name),
         Role::Key => format!("{} (key)", c.name),
@@ -235,7 +260,7 @@ fn columns(plan: &Plan) -> String {
 }
 
 /// `2.1 MB`.
-fn bytes(n: u64) -> String {
+pub(super) fn bytes(n: u64) -> String {
     match n {
         0..1_000 => format!("{n} B"),
         1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use retrofill_core::columns::{Column, ColumnType, Columns, Precision, Role};
-use retrofill_core::connector::ReadRequest;
+use retrofill_core::connector::{ReadRequest, SurveyRequest};
 use retrofill_core::error::{Error, Result};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::Reject;
@@ -66,7 +66,8 @@ pub async fn execute(ctx: &Context, args: &PreviewArgs) -> Result<Exit, Failure>
 
 async fn look(job: &Job, most: usize, screen: &Screen) -> Result<Preview> {
     let (source, target) = (job.source()?, job.target()?);
-    let looked = job.look(source.as_ref(), target.as_ref(), Some(screen.survey())).await?;
+    let way = SurveyRequest { progress: Some(screen.survey()), ..SurveyRequest::default() };
+    let looked = job.look(source.as_ref(), target.as_ref(), way).await?;
     let (mut survey, columns, mut notes) = looked;
     notes.splice(0..0, std::mem::take(&mut survey.notes));
     let (mut rows, mut rejects) = (Vec::new(), survey.unplaced_rejects.clone());

@@ -32,6 +32,7 @@ mod recover;
 mod rejects;
 mod report;
 mod runners;
+mod sample;
 mod settings;
 mod transform;
 mod trial;

@@ -34,7 +34,7 @@ impl Store {
         }
     }
 
-    fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/stores.py");
         let mut python = Command::new(python::found().expect("the test looked for it"));
         python.arg(script).args(args).env("no_proxy", "127.0.0.1,localhost");
@@ -71,11 +71,11 @@ impl Store {
     }
 
     /// Bytes that were given since the last time.
-    fn served(&mut self) -> u64 {
+    pub(crate) fn served(&mut self) -> u64 {
         self.ask("served").as_u64().unwrap()
     }
 
-    fn port(&self) -> &Value {
+    pub(crate) fn port(&self) -> &Value {
         &self.told["port"]
     }
 

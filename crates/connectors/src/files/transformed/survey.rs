@@ -17,6 +17,7 @@ use super::super::chunks::KEPT_TEXT;
 use super::super::columns::{check_time, headers, held_type};
 use super::super::header::Order;
 use super::super::parallel::ordered;
+use super::super::sample::Sample;
 use super::super::survey::{First, KEPT_BYTES, KEPT_LINES};
 use super::super::time::Moment;
 use super::{Failure, Fate, Judged, Loom, Time, is_time, moments};
@@ -27,8 +28,9 @@ pub(in super::super) fn survey(
     shared: &Shared,
     request: &SurveyRequest,
     transform: &Transform,
+    sample: Option<&Sample>,
 ) -> Result<Survey> {
-    let (names, files) = headers(shared)?;
+    let (names, files) = headers(shared, sample)?;
     shared.types.check(&names)?;
     let wiring = transform.wire(&names)?;
     wiring.check(&request.time, "rows.time")?;
@@ -36,12 +38,13 @@ pub(in super::super) fn survey(
     if let Some(time) = time {
         check_time(&names, &files, &names[time])?;
     }
-    let first = First { names: &names, files: &files, time, placed: false };
+    let first = First { names: &names, files: &files, time, placed: false, sample };
     let quiet = SurveyRequest {
         time: request.time.clone(),
         // The target's types are those of what the transform gives, not of what it reads.
         types: Vec::new(),
         progress: half(request, 0),
+        sample: request.sample,
     };
     let mut survey = first.pass(shared, &quiet)?;
     let input = std::mem::take(&mut survey.columns);
