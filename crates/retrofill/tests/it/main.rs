@@ -32,6 +32,7 @@ mod rejects;
 mod report;
 mod runners;
 mod settings;
+mod sqlite;
 mod transform;
 mod trial;
 mod verify;
