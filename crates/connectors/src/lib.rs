@@ -11,6 +11,7 @@ pub mod delta;
 pub mod files;
 pub mod folder;
 pub mod postgres;
+pub mod sqlite;
 pub mod transform;
 
 use std::path::Path;
@@ -46,6 +47,8 @@ pub enum Connector {
     Parquet,
     /// A PostgreSQL table.
     Postgres,
+    /// A table of an SQLite database.
+    Sqlite,
 }
 
 impl Connector {
@@ -60,6 +63,7 @@ impl Connector {
             "ndjson" => Ok(Connector::Ndjson),
             "parquet" => Ok(Connector::Parquet),
             "postgres" => Ok(Connector::Postgres),
+            "sqlite" => Ok(Connector::Sqlite),
             other => Err(Error::config(format!("there is no connector `{other}`"))),
         }
     }
@@ -104,6 +108,9 @@ pub fn open_source(
         (Connector::Postgres, _) => {
             Arc::new(postgres::PostgresSource::open(settings(endpoint)?, base_dir)?)
         }
+        (Connector::Sqlite, _) => {
+            Arc::new(sqlite::SqliteSource::open(settings(endpoint)?, base_dir, state_dir)?)
+        }
     };
     Ok(match transform {
         Some(transform) => Arc::new(Transformed::new(source, transform)),
@@ -130,7 +137,8 @@ pub fn open_target(endpoint: &Endpoint, base_dir: &Path) -> Result<Arc<dyn Targe
         | Connector::Avro
         | Connector::Csv
         | Connector::Ndjson
-        | Connector::Parquet => {
+        | Connector::Parquet
+        | Connector::Sqlite => {
             let what = format!("`{}` is a source, not a target", endpoint.connector);
             return Err(Error::config(what).hint("targets: delta, files, postgres"));
         }

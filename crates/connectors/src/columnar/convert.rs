@@ -141,7 +141,7 @@ pub(super) fn per_second(unit: TimeUnit) -> i64 {
 }
 
 /// A value for people; empty where it is NULL.
-pub(super) fn shown(array: &dyn Array, row: usize) -> String {
+pub(crate) fn shown(array: &dyn Array, row: usize) -> String {
     let shown = |a: &dyn Array| {
         let formatter = ArrayFormatter::try_new(a, &FormatOptions::default()).ok()?;
         formatter.value(row).try_to_string().ok()

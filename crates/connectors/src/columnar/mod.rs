@@ -7,6 +7,7 @@
 
 mod avro;
 mod convert;
+mod exact;
 mod frame;
 mod glance;
 mod head;
@@ -36,12 +37,15 @@ use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
 use retrofill_core::survey::{FileStamp, Survey};
 
-pub(crate) use convert::column as converted;
+pub(crate) use convert::{Bad, column as converted, shown};
+pub(crate) use exact::{exactly, is_possible};
+pub(crate) use read::{Placed, inside};
 pub use settings::{ColumnarSettings, Format};
+pub(crate) use sorted::{Make, Slices, Sorted, TakeRows, build as sorted_copy};
+pub(crate) use times::spelt_column;
 
 use crate::files::sorted_copy::{SortedCopy, blocking};
 use crate::files::{Clock, Form, GivenTypes, Origin, trusted, zone};
-use sorted::Sorted;
 use times::Times;
 
 /// Such files, read as one table.
@@ -129,8 +133,15 @@ impl Source for ColumnarSource {
         if sorted::is_needed(&self.shared, survey, slices) {
             let shared = Arc::clone(&self.shared);
             let (survey, columns, slices) = (survey.clone(), columns.clone(), slices.to_vec());
-            let built =
-                blocking(move || sorted::build(&shared, &survey, &columns, &slices)).await?;
+            let build = move || {
+                let (state, run) = (&shared.state, shared.sizes.run);
+                let of = (&survey, &columns);
+                let make = Make { state, run, survey: of.0, columns: of.1, slices: &slices };
+                sorted::build(&make, &shared.settings, |from, slices, take| {
+                    sorted::pour(&shared, of, (from, slices), take)
+                })
+            };
+            let built = blocking(build).await?;
             *sorted = Some(Arc::new(built));
         }
         Ok(())

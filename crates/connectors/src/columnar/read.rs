@@ -35,13 +35,13 @@ fn place(ordinal: u64) -> (u32, u64) {
 }
 
 /// Rows of a plan, with what tells where they belong.
-pub(super) struct Placed {
+pub(crate) struct Placed {
     /// In the plan's columns.
-    pub(super) rows: RecordBatch,
-    pub(super) ordinals: Vec<u64>,
-    pub(super) moments: Vec<Moment>,
+    pub(crate) rows: RecordBatch,
+    pub(crate) ordinals: Vec<u64>,
+    pub(crate) moments: Vec<Moment>,
     /// Rows that do not fit the plan's types.
-    pub(super) rejects: Vec<(Timestamp, Reject)>,
+    pub(crate) rejects: Vec<(Timestamp, Reject)>,
 }
 
 /// Rows as a file has them.
@@ -159,11 +159,6 @@ impl<'a> Reader<'a> {
         let times = shared.times(form);
         let names = plan.iter().map(|c| source_name(survey, c)).collect::<Result<Vec<_>>>()?;
         Ok(Some(Reader { shared, plan, schema: plan.arrow_schema(), times, names }))
-    }
-
-    /// The schema of the rows.
-    pub(super) fn schema(&self) -> &SchemaRef {
-        &self.schema
     }
 
     /// Starts to read a stretch.
@@ -287,7 +282,7 @@ pub(super) fn direct(shared: &Shared, request: &ReadRequest, emit: &mut Emit<'_>
         let mut stream = reader.stream(block.file, &files.block(block)?)?;
         while let Some(raw) = stream.next()? {
             if let Some(placed) = reader.place(&raw, &inside)?
-                && !emit(batch(placed))
+                && !emit(placed.into())
             {
                 return Ok(());
             }
@@ -297,17 +292,19 @@ pub(super) fn direct(shared: &Shared, request: &ReadRequest, emit: &mut Emit<'_>
 }
 
 /// Whether a moment lies in the interval.
-pub(super) fn inside(interval: &Interval) -> impl Fn(Moment) -> bool + use<> {
+pub(crate) fn inside(interval: &Interval) -> impl Fn(Moment) -> bool + use<> {
     let (from, to) = (Moment::new(interval.start()), Moment::new(interval.end()));
     move |t| from <= t && t < to
 }
 
-fn batch(placed: Placed) -> SourceBatch {
-    SourceBatch {
-        rows: placed.rows,
-        ordinals: placed.ordinals,
-        rejects: placed.rejects.into_iter().map(|(_, reject)| reject).collect(),
-        filtered: 0,
+impl From<Placed> for SourceBatch {
+    fn from(placed: Placed) -> Self {
+        SourceBatch {
+            rows: placed.rows,
+            ordinals: placed.ordinals,
+            rejects: placed.rejects.into_iter().map(|(_, reject)| reject).collect(),
+            filtered: 0,
+        }
     }
 }
 

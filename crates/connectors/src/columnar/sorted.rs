@@ -19,13 +19,13 @@ use retrofill_core::connector::{ReadRequest, SourceBatch};
 use retrofill_core::error::{Error, Result};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::Reject;
-use retrofill_core::survey::Survey;
+use retrofill_core::survey::{Block, Survey};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Shared;
 use super::frame::{Frame, Piece, Run};
-use super::read::{Raw, Reader, Stream, Surveyed};
+use super::read::{Placed, Raw, Reader, Stream, Surveyed};
 use crate::delta::inside;
 pub(super) use crate::files::disk;
 use crate::files::sorted_copy::{Emit, InDirectory, root};
@@ -45,7 +45,7 @@ pub(super) fn is_needed(shared: &Shared, survey: &Survey, slices: &[Interval]) -
 
 /// A finished copy. What it was made of is part of its name.
 #[derive(Debug)]
-pub(super) struct Sorted {
+pub(crate) struct Sorted {
     dir: PathBuf,
     /// See [`identity`].
     of: String,
@@ -86,17 +86,62 @@ fn identity(survey: &Survey, columns: &Columns) -> Result<String> {
     Ok(format!("{:032x}", xxh3_128(&all)))
 }
 
+/// What a copy is made from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Make<'a> {
+    pub(crate) state: &'a Path,
+    /// Bytes that are sorted in memory at once.
+    pub(crate) run: usize,
+    pub(crate) survey: &'a Survey,
+    pub(crate) columns: &'a Columns,
+    pub(crate) slices: &'a [Interval],
+}
+
+/// The slices of a copy, in order and without overlap.
+pub(crate) struct Slices<'a> {
+    list: &'a [Interval],
+    spans: Vec<(Moment, Moment)>,
+}
+
+impl<'a> Slices<'a> {
+    fn new(list: &'a [Interval]) -> Self {
+        let span = |s: &Interval| (Moment::new(s.start()), Moment::new(s.end()));
+        Slices { list, spans: list.iter().map(span).collect() }
+    }
+
+    /// The slice that a time lies in.
+    fn of(&self, t: Moment) -> Option<u32> {
+        let at = self.spans.partition_point(|(_, end)| *end <= t);
+        self.spans.get(at).filter(|(start, _)| *start <= t).map(|_| at as u32)
+    }
+
+    /// Whether a time lies in one.
+    pub(crate) fn have(&self, t: Moment) -> bool {
+        self.of(t).is_some()
+    }
+
+    /// Whether a block may hold rows of one.
+    pub(crate) fn need(&self, block: &Block) -> bool {
+        !touched(block, self.list).is_empty()
+    }
+}
+
+/// Takes rows in the order of the source, each time with the place behind the last row that was
+/// looked at.
+pub(crate) type TakeRows<'a> = dyn FnMut(u64, Option<Placed>) -> Result<()> + 'a;
+
 /// Makes the copy, or finishes it, or finds it finished. Copies of other plans are removed.
-pub(super) fn build(
-    shared: &Shared,
-    survey: &Survey,
-    columns: &Columns,
-    slices: &[Interval],
+/// `settings` are those that decide which rows the source has; `pour` gives all rows of the slices
+/// from some place on.
+pub(crate) fn build(
+    make: &Make<'_>,
+    settings: &impl Serialize,
+    pour: impl FnOnce(u64, &Slices<'_>, &mut TakeRows<'_>) -> Result<()>,
 ) -> Result<Sorted> {
-    let slices = disjoint(slices);
-    let root = root(&shared.state);
-    let of = identity(survey, columns)?;
-    let name = serde_json::to_vec(&(&of, &shared.settings, &slices))
+    let slices = disjoint(make.slices);
+    let root = root(make.state);
+    let of = identity(make.survey, make.columns)?;
+    let name = serde_json::to_vec(&(&of, settings, &slices))
         .map_err(|e| Error::bug("cannot write an identity as JSON").because(e))?;
     let name = format!("{:032x}", xxh3_128(&name));
     let dir = root.join(&name);
@@ -110,19 +155,52 @@ pub(super) fn build(
     let done = if let Some(done) = read_json(&dir.join(DONE)) {
         done
     } else {
-        let frames = Copy::resume(shared, survey, &slices, &dir)?.run(columns)?;
-        let done = Done::V1 { slices, frames };
+        let mut copy = Copy::resume(&dir)?;
+        let mut run = Run::new(&make.columns.arrow_schema());
+        let wanted = Slices::new(&slices);
+        pour(copy.next, &wanted, &mut |end, placed| {
+            if let Some(placed) = placed {
+                run.take(placed, |t| wanted.of(t).unwrap_or(0))?;
+            }
+            if run.size() >= make.run { copy.append(&mut run, end) } else { Ok(()) }
+        })?;
+        copy.append(&mut run, u64::MAX)?;
+        let done = Done::V1 { slices, frames: copy.frames };
         write_json(&dir.join(DONE), &done)?;
         done
     };
     Ok(Sorted { dir, of, done })
 }
 
+/// Gives the rows of all files from this place on.
+pub(super) fn pour(
+    shared: &Shared,
+    (survey, columns): (&Survey, &Columns),
+    (from, slices): (u64, &Slices<'_>),
+    take: &mut TakeRows<'_>,
+) -> Result<()> {
+    let Some(reader) = Reader::new(shared, survey, columns)? else { return Ok(()) };
+    let mut blocks = survey.blocks.iter().filter(|b| slices.need(b));
+    let mut files = Surveyed::new(shared, survey);
+    let mut open: Option<Stream> = None;
+    let next = || loop {
+        if let Some(stream) = &mut open
+            && let Some(raw) = stream.next()?
+        {
+            if raw.end() > from {
+                return Ok(Some(raw));
+            }
+            continue;
+        }
+        let Some(block) = blocks.next() else { return Ok(None) };
+        open = Some(reader.stream(block.file, &files.block(block)?)?);
+    };
+    let place = |raw: Raw| Ok((raw.end(), reader.place(&raw, &|t| slices.have(t))?));
+    ordered(next, place, |(end, placed)| take(end, placed))
+}
+
 /// One copy in the making.
 struct Copy<'a> {
-    shared: &'a Shared,
-    survey: &'a Survey,
-    slices: &'a [Interval],
     dir: &'a Path,
     file: File,
     frames: Vec<Frame>,
@@ -137,12 +215,7 @@ fn run_path(dir: &Path, run: usize) -> PathBuf {
 
 impl<'a> Copy<'a> {
     /// Goes on behind the last run that is whole.
-    fn resume(
-        shared: &'a Shared,
-        survey: &'a Survey,
-        slices: &'a [Interval],
-        dir: &'a Path,
-    ) -> Result<Self> {
+    fn resume(dir: &'a Path) -> Result<Self> {
         let path = dir.join(ROWS);
         let (mut frames, mut length, mut next, mut runs) = (Vec::new(), 0, 0, 0);
         while let Some(Progress::V1 { frames: more, length: l, next: n }) =
@@ -159,52 +232,7 @@ impl<'a> Copy<'a> {
             Ok(file)
         };
         let file = open().map_err(|e| disk(&path, e))?;
-        Ok(Copy { shared, survey, slices, dir, file, frames, length, next, runs })
-    }
-
-    fn run(mut self, columns: &Columns) -> Result<Vec<Frame>> {
-        let (survey, from) = (self.survey, self.next);
-        let Some(reader) = Reader::new(self.shared, survey, columns)? else {
-            return Ok(self.frames);
-        };
-        let spans: Vec<_> =
-            self.slices.iter().map(|s| (Moment::new(s.start()), Moment::new(s.end()))).collect();
-        let slice_of = |t: Moment| {
-            let at = spans.partition_point(|(_, end)| *end <= t);
-            spans.get(at).filter(|(start, _)| *start <= t).map(|_| at as u32)
-        };
-        let slices = self.slices;
-        let mut blocks = survey.blocks.iter().filter(|b| !touched(b, slices).is_empty());
-        let mut files = Surveyed::new(self.shared, survey);
-        let mut open: Option<Stream> = None;
-        let next = || loop {
-            if let Some(stream) = &mut open
-                && let Some(raw) = stream.next()?
-            {
-                if raw.end() > from {
-                    return Ok(Some(raw));
-                }
-                continue;
-            }
-            let Some(block) = blocks.next() else { return Ok(None) };
-            open = Some(reader.stream(block.file, &files.block(block)?)?);
-        };
-        let place = |raw: Raw| {
-            let placed = reader.place(&raw, &|t| slice_of(t).is_some())?;
-            Ok((raw.end(), placed))
-        };
-        let mut run = Run::new(reader.schema());
-        ordered(next, place, |(end, placed)| {
-            if let Some(placed) = placed {
-                run.take(placed, |t| slice_of(t).unwrap_or(0))?;
-            }
-            if run.size() >= self.shared.sizes.run {
-                self.append(&mut run, end)?;
-            }
-            Ok(())
-        })?;
-        self.append(&mut run, u64::MAX)?;
-        Ok(self.frames)
+        Ok(Copy { dir, file, frames, length, next, runs })
     }
 
     /// Writes a run; `next` is the place behind its last row.
@@ -234,7 +262,7 @@ impl InDirectory for Sorted {
 
 impl Sorted {
     /// Whether every row of the request that the survey saw is here, in the plan's types.
-    pub(super) fn serves(&self, request: &ReadRequest) -> bool {
+    pub(crate) fn serves(&self, request: &ReadRequest) -> bool {
         let Done::V1 { slices, .. } = &self.done;
         let (survey, interval) = (&request.survey, &request.interval);
         if identity(survey, &request.columns).ok().as_ref() != Some(&self.of) {
@@ -244,7 +272,7 @@ impl Sorted {
     }
 
     /// Reads the rows of an interval that this copy serves.
-    pub(super) fn read(&self, request: &ReadRequest, emit: &mut Emit<'_>) -> Result<()> {
+    pub(crate) fn read(&self, request: &ReadRequest, emit: &mut Emit<'_>) -> Result<()> {
         let Done::V1 { slices, frames } = &self.done;
         let interval = &request.interval;
         let first = slices.partition_point(|s| s.end() <= interval.start());

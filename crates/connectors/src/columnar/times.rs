@@ -72,21 +72,26 @@ impl Times {
         if let (Times::Typed { zone }, DataType::Timestamp(..)) = (self, array.data_type()) {
             return column(array, to, zone);
         }
-        let ColumnType::Instant { unit } = to else {
-            return Err(Error::bug("the time column of a plan is no instant"));
-        };
-        let mut bad = Bad::new();
-        let whole = |(row, moment): (usize, &Moment)| {
-            let value = moment.whole(unit);
-            if value.is_none() {
-                bad.push((row, format!("`{}` does not fit instant exactly", moment.timestamp())));
-            }
-            value
-        };
-        let values: Int64Array = moments.iter().enumerate().map(whole).collect();
-        let array = cast(&values, &to.arrow());
-        Ok((array.map_err(|e| Error::bug("times cannot be made").because(e))?, bad))
+        spelt_column(moments, to)
     }
+}
+
+/// Times that were read before, as a column of a plan.
+pub(crate) fn spelt_column(moments: &[Moment], to: ColumnType) -> Result<(ArrayRef, Bad)> {
+    let ColumnType::Instant { unit } = to else {
+        return Err(Error::bug("the time column of a plan is no instant"));
+    };
+    let mut bad = Bad::new();
+    let whole = |(row, moment): (usize, &Moment)| {
+        let value = moment.whole(unit);
+        if value.is_none() {
+            bad.push((row, format!("`{}` does not fit instant exactly", moment.timestamp())));
+        }
+        value
+    };
+    let values: Int64Array = moments.iter().enumerate().map(whole).collect();
+    let array = cast(&values, &to.arrow());
+    Ok((array.map_err(|e| Error::bug("times cannot be made").because(e))?, bad))
 }
 
 /// The form of the first times, where it can be told.

@@ -6,6 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
+use retrofill_connectors::sqlite::SqliteSettings;
 use retrofill_core::spec::Endpoint;
 use serde_json::{Value, json};
 
@@ -20,6 +21,7 @@ use super::raw_ends::{
 };
 use super::read::Field;
 use super::resolve::check_zone;
+use super::sqlite;
 use super::tree::Mark;
 use super::types::RawTypes;
 
@@ -32,6 +34,9 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
         RawSource::Url(text) if postgres::is_address(text) => {
             postgres::from_url(text, mark, problems)
         }
+        RawSource::Url(text) if SqliteSettings::is_address(text) => {
+            sqlite::from_address(text, mark, problems)
+        }
         RawSource::Url(text) => {
             let (kind, path) = match text.split_once(':') {
                 Some((kind, path)) if KINDS.contains(&kind) => (Some(kind), path),
@@ -43,7 +48,8 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
                     "a path that ends with `.csv`, `.ndjson`, `.jsonl` (also with `.gz`, `.zst`, \
                      `.bz2` or `.xz` behind), `.parquet`, `.arrow`, `.feather` or `.avro`; a path \
                      behind `csv:`, `ndjson:`, `parquet:`, `arrow:`, `avro:` or `delta:`; \
-                     `postgres://host/db?table=...`; or `{ csv: { path: ... } }`",
+                     `postgres://host/db?table=...`; `sqlite:path?table=...`; or \
+                     `{ csv: { path: ... } }`",
                 ));
                 return None;
             };
@@ -67,14 +73,19 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
                 ndjson: objects,
                 parquet,
                 postgres: server,
+                sqlite: database,
             } = &**connectors;
             let typed = [("parquet", parquet), ("arrow", arrow), ("avro", avro)];
-            let keys = [text.key, table.key, objects.key, server.key];
+            let keys = [text.key, table.key, objects.key, server.key, database.key];
             let keys = keys.into_iter().chain(typed.map(|(_, field)| field.key));
-            let known = "`csv`, `ndjson`, `parquet`, `arrow`, `avro`, `delta` or `postgres`";
+            let known = "`csv`, `ndjson`, `parquet`, `arrow`, `avro`, `delta`, `postgres` or \
+                         `sqlite`";
             one(keys, "source", known, mark, problems)?;
             if let Some(raw) = server.get() {
                 return postgres::source(raw, problems);
+            }
+            if let Some(raw) = database.get() {
+                return sqlite::source(raw, problems);
             }
             if let Some(raw) = table.get() {
                 let path = raw.path.get()?;
@@ -267,7 +278,7 @@ fn put_given(settings: &mut Value, all: impl IntoIterator<Item = Setting>) {
     }
 }
 
-fn words(types: &Field<RawTypes>) -> BTreeMap<String, String> {
+pub(super) fn words(types: &Field<RawTypes>) -> BTreeMap<String, String> {
     let types = types.or(BTreeMap::new());
     types.into_iter().map(|(name, word)| (name, word.0)).collect()
 }
@@ -351,7 +362,7 @@ pub(super) fn check_byte(field: &Field<String>, what: &str, problems: &mut Vec<P
 }
 
 /// Words that cannot even be written cannot be read either.
-fn check_format(field: &Field<String>, what: &str, problems: &mut Vec<Problem>) {
+pub(super) fn check_format(field: &Field<String>, what: &str, problems: &mut Vec<Problem>) {
     let Some(format) = field.get() else { return };
     let now = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
     let hint = if !format.contains('%') {

@@ -17,6 +17,7 @@ mod raw_ends;
 mod read;
 mod resolve;
 mod schema;
+mod sqlite;
 mod substitute;
 #[cfg(test)]
 mod tests;

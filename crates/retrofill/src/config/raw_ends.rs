@@ -23,6 +23,8 @@ section! {
         pub(super) parquet: RawColumnar,
         /// A PostgreSQL table.
         pub(super) postgres: RawPostgresSource,
+        /// A table of an SQLite database.
+        pub(super) sqlite: RawSqlite,
     }
 }
 
@@ -213,6 +215,28 @@ section! {
         /// read as it is then, and is stale where that is not what the plan saw.
         #[schemars(extend("default" = false))]
         pub(super) snapshot: bool,
+    }
+}
+
+section! {
+    /// A table of an SQLite 3 database as a source. It is only read. Types are those declared, by
+    /// SQLite's own rules; where the declaration leaves it open (`NUMERIC`, `DATETIME`, nothing),
+    /// those of the values. A value of another class than its column is refused.
+    pub(super) struct RawSqlite needs ["path", "table"] {
+        /// The database: a file on this machine. It is never created.
+        pub(super) path: String,
+        /// The table, byte for byte; not a view.
+        pub(super) table: String,
+        /// The time zone of times without one: an IANA name. Default: UTC.
+        #[schemars(extend("default" = "UTC"))]
+        pub(super) timezone: String,
+        /// How times are written that are text, in strptime's words. Default: recognised, as in
+        /// CSV files: RFC 3339, `YYYY-MM-DD[ T]HH:MM[:SS[.f]]`, dates; numbers are seconds,
+        /// milliseconds, microseconds or nanoseconds since 1970, by their size.
+        pub(super) time_format: String,
+        /// The types of some columns, by name, whatever is declared. A value that does not fit
+        /// exactly is refused. The types of a table that is there win. Default: see above.
+        pub(super) types: RawTypes,
     }
 }
 

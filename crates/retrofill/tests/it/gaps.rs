@@ -24,7 +24,7 @@ fn nyc() -> Vec<(String, u64)> {
     [("EWR", 27), ("JFK", 24), ("LGA", 24)].map(|(name, n)| (name.to_owned(), n)).to_vec()
 }
 
-fn gaps(job: &Job, args: &[&str]) -> Ran {
+pub(crate) fn gaps(job: &Job, args: &[&str]) -> Ran {
     job.call("gaps", &[&["--output", "json"], args].concat())
 }
 

@@ -19,6 +19,10 @@
                                               (`parquet`), or by hand (`csv`, `csv.gz`, `ndjson`)
     judge.py typed DIR KIND ORDER CSV...      the same as Arrow (`arrow`) or Avro (`avro`) files of
                                               many batches or blocks, compressed in all ways
+    judge.py lite FILE ORDER KEPT CSV...      the same as table `weather` of an SQLite database, its
+                                              times as text (`local`, `zoned`) or as numbers
+                                              (`epoch`, `real`)
+    judge.py execute FILE SQL                 another program changes an SQLite database
 
 The log is replayed here from its JSON entries, beside what the `deltalake` package makes of it.
 Exit code 0 when all is as it should be, 1 with the difference when not.
@@ -29,6 +33,7 @@ import json
 import os
 import pathlib
 import random
+import sqlite3
 import sys
 import time
 import urllib.parse
@@ -158,6 +163,37 @@ def objects(directory, order, files):
         con.execute(f"COPY (SELECT * FROM read_csv({literal(path)}, header = true, nullstr = 'NA', "
                     "sample_size = -1, types = {'time_hour': 'VARCHAR'}) "
                     f"ORDER BY {order}) TO {literal(to)} (FORMAT json{kind})")
+
+
+def lite(path, order, kept, files):
+    """The rows of the files, written by SQLite itself."""
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
+    paths = "[" + ", ".join(literal(f) for f in files) + "]"
+    time = {"local": "strftime(time_hour, '%Y-%m-%d %H:%M:%S')",
+            "zoned": "strftime(time_hour, '%Y-%m-%dT%H:%M:%SZ')",
+            "epoch": "CAST(epoch(time_hour) AS BIGINT)",
+            "real": "CAST(epoch(time_hour) AS DOUBLE)"}[kept]
+    con.execute("CREATE TABLE source AS SELECT * REPLACE (CAST(time_hour AS TIMESTAMP) AS "
+                f"time_hour) FROM read_csv({paths}, header = true, nullstr = 'NA', "
+                "sample_size = -1)")
+    con.execute(f"CREATE VIEW weather AS SELECT * REPLACE ({time} AS time_hour) FROM source "
+                f"ORDER BY {order}")
+    words = {"BIGINT": "INTEGER", "DOUBLE": "REAL", "VARCHAR": "TEXT"}
+    columns = ", ".join(f"{quoted(d[0])} {words[d[1]]}"
+                        for d in con.execute("DESCRIBE weather").fetchall())
+    rows = con.execute("SELECT * FROM weather").fetchall()
+    with sqlite3.connect(path) as database:
+        database.execute(f"CREATE TABLE weather ({columns})")
+        marks = ", ".join("?" * len(rows[0]))
+        database.executemany(f"INSERT INTO weather VALUES ({marks})", rows)
+    database.close()
+
+
+def execute(path, text):
+    with sqlite3.connect(path) as database:
+        database.executescript(text)
+    database.close()
 
 
 def spread(directory, kind, path):
@@ -359,6 +395,10 @@ def main(args):
         thin(args[1], args[2])
     elif len(args) >= 5 and args[0] == "pack":
         pack(args[1], args[2], int(args[3]), args[4:])
+    elif len(args) >= 5 and args[0] == "lite":
+        lite(args[1], args[2], args[3], args[4:])
+    elif len(args) == 3 and args[0] == "execute":
+        execute(*args[1:])
     elif len(args) >= 4 and args[0] == "objects":
         objects(args[1], args[2], args[3:])
     elif len(args) == 4 and args[0] == "spread":

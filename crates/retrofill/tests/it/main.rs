@@ -34,6 +34,7 @@ mod report;
 mod runners;
 mod sample;
 mod settings;
+mod sqlite;
 mod transform;
 mod trial;
 mod verify;
