@@ -16,14 +16,16 @@ pub enum Need {
     Postgres,
     /// `PgBouncer`.
     Pgbouncer,
+    /// `MariaDB` with its client.
+    Mariadb,
 }
 
 impl Need {
     /// Everything there is.
-    pub const ALL: &[Need] = &[Need::Python, Need::Postgres, Need::Pgbouncer];
+    pub const ALL: &[Need] = &[Need::Python, Need::Postgres, Need::Pgbouncer, Need::Mariadb];
 
     /// The servers.
-    pub const SERVERS: &[Need] = &[Need::Postgres, Need::Pgbouncer];
+    pub const SERVERS: &[Need] = &[Need::Postgres, Need::Pgbouncer, Need::Mariadb];
 
     /// As in `RETROFILL_REQUIRE`.
     pub fn name(self) -> &'static str {
@@ -31,15 +33,18 @@ impl Need {
             Need::Python => "python",
             Need::Postgres => "postgres",
             Need::Pgbouncer => "pgbouncer",
+            Need::Mariadb => "mariadb",
         }
     }
 
-    /// Debian's package, where it is one.
-    pub fn package(self) -> Option<&'static str> {
+    /// Debian's packages, where it has any.
+    pub fn packages(self) -> &'static [&'static str] {
         match self {
-            Need::Python => None,
-            Need::Postgres => Some("postgresql"),
-            Need::Pgbouncer => Some("pgbouncer"),
+            Need::Python => &[],
+            Need::Postgres => &["postgresql"],
+            Need::Pgbouncer => &["pgbouncer"],
+            // Without the one that would make it a service.
+            Need::Mariadb => &["mariadb-server-core", "mariadb-client-core"],
         }
     }
 
@@ -49,6 +54,10 @@ impl Need {
             Need::Python => python::found().is_some(),
             Need::Postgres => servers::postgres_dir().is_some(),
             Need::Pgbouncer => servers::program("pgbouncer").is_some(),
+            Need::Mariadb => {
+                let programs = ["mariadbd", "mariadb", "mariadb-install-db"];
+                programs.iter().all(|name| servers::program(name).is_some())
+            }
         }
     }
 }
@@ -86,6 +95,6 @@ mod tests {
         let mut names: Vec<_> = Need::ALL.iter().map(|n| n.name()).collect();
         names.dedup();
         assert_eq!(names.len(), Need::ALL.len());
-        assert!(Need::SERVERS.iter().all(|n| n.package().is_some()));
+        assert!(Need::SERVERS.iter().all(|n| !n.packages().is_empty()));
     }
 }

@@ -10,6 +10,7 @@ pub mod columnar;
 pub mod delta;
 pub mod files;
 pub mod folder;
+pub mod mariadb;
 pub mod postgres;
 pub mod sqlite;
 pub mod transform;
@@ -41,6 +42,8 @@ pub enum Connector {
     Delta,
     /// A folder of files.
     Files,
+    /// A MariaDB table.
+    Mariadb,
     /// NDJSON files.
     Ndjson,
     /// Parquet files.
@@ -60,6 +63,7 @@ impl Connector {
             "csv" => Ok(Connector::Csv),
             "delta" => Ok(Connector::Delta),
             "files" => Ok(Connector::Files),
+            "mariadb" => Ok(Connector::Mariadb),
             "ndjson" => Ok(Connector::Ndjson),
             "parquet" => Ok(Connector::Parquet),
             "postgres" => Ok(Connector::Postgres),
@@ -105,6 +109,9 @@ pub fn open_source(
             return Err(Error::config("`files` is a target, not a source")
                 .hint("read its files with `csv`, `ndjson` or `parquet` and a pattern"));
         }
+        (Connector::Mariadb, _) => {
+            Arc::new(mariadb::MariadbSource::open(settings(endpoint)?, base_dir)?)
+        }
         (Connector::Postgres, _) => {
             Arc::new(postgres::PostgresSource::open(settings(endpoint)?, base_dir)?)
         }
@@ -136,6 +143,7 @@ pub fn open_target(endpoint: &Endpoint, base_dir: &Path) -> Result<Arc<dyn Targe
         Connector::Arrow
         | Connector::Avro
         | Connector::Csv
+        | Connector::Mariadb
         | Connector::Ndjson
         | Connector::Parquet
         | Connector::Sqlite => {

@@ -13,7 +13,7 @@ use crate::shell::{Done, Failure, command, is_root, output, run, target_dir};
 /// tests that need them are skipped by name.
 pub fn ensure(needs: &[Need], consent: Consent) -> Done {
     let missing: Vec<&str> =
-        needs.iter().filter(|n| !n.is_here()).filter_map(|n| n.package()).collect();
+        needs.iter().filter(|n| !n.is_here()).flat_map(|n| n.packages()).copied().collect();
     if missing.is_empty() {
         return Ok(());
     }

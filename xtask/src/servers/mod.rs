@@ -5,6 +5,7 @@
 mod find;
 mod install;
 mod keeper;
+mod mariadb;
 mod pgbouncer;
 mod postgres;
 mod proxy;
@@ -14,6 +15,7 @@ mod tls;
 
 pub use find::{PROGRAMS, postgres_dir, program};
 pub use install::ensure;
+pub use mariadb::{Mariadb, MariadbDatabase};
 pub use pgbouncer::Pgbouncer;
 pub use postgres::{Database, How, Postgres, Setup};
 pub use proxy::{Fault, Proxy, Way};

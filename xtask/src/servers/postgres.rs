@@ -372,7 +372,7 @@ impl Database<'_> {
 }
 
 /// Runs a program to its end; what it says is told only where it fails.
-fn finished(command: &mut Command) -> Done {
+pub(super) fn finished(command: &mut Command) -> Done {
     let text = line(command);
     let out = command.output().map_err(|e| Failure::new(format!("`{text}`: {e}")))?;
     if out.status.success() {
@@ -383,7 +383,7 @@ fn finished(command: &mut Command) -> Done {
 }
 
 /// What a program prints for this input, without the last line end.
-fn fed(command: &mut Command, input: &str) -> Done<String> {
+pub(super) fn fed(command: &mut Command, input: &str) -> Done<String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let mut pipe = child.stdin.take().expect("it was piped");
@@ -396,6 +396,7 @@ fn fed(command: &mut Command, input: &str) -> Done<String> {
     if !out.status.success() {
         return Err(Failure::new(String::from_utf8_lossy(&out.stderr).into_owned()));
     }
-    let text = String::from_utf8(out.stdout).map_err(|_| Failure::new("psql printed no text"))?;
+    let text =
+        String::from_utf8(out.stdout).map_err(|_| Failure::new("the client printed no text"))?;
     Ok(text.trim_end_matches('\n').to_owned())
 }

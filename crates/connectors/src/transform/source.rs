@@ -151,6 +151,10 @@ impl Source for Transformed {
         self.inner.examine(&Wanted { rows, ..wanted.clone() }).await
     }
 
+    async fn grants(&self, role: Option<&str>, wanted: &Wanted) -> Result<Vec<String>> {
+        self.inner.grants(role, wanted).await
+    }
+
     async fn pressure(&self) -> Result<Pressure> {
         self.inner.pressure().await
     }

@@ -6,11 +6,13 @@ use std::path::Path;
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
+use retrofill_connectors::mariadb::MariadbSettings;
 use retrofill_connectors::sqlite::SqliteSettings;
 use retrofill_core::spec::Endpoint;
 use serde_json::{Value, json};
 
 use super::folder;
+use super::mariadb;
 use super::objects::{self, RawOptions};
 use super::postgres;
 use super::problem::Problem;
@@ -34,6 +36,9 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
         RawSource::Url(text) if postgres::is_address(text) => {
             postgres::from_url(text, mark, problems)
         }
+        RawSource::Url(text) if MariadbSettings::is_address(text) => {
+            mariadb::from_url(text, mark, problems)
+        }
         RawSource::Url(text) if SqliteSettings::is_address(text) => {
             sqlite::from_address(text, mark, problems)
         }
@@ -48,8 +53,8 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
                     "a path that ends with `.csv`, `.ndjson`, `.jsonl` (also with `.gz`, `.zst`, \
                      `.bz2` or `.xz` behind), `.parquet`, `.arrow`, `.feather` or `.avro`; a path \
                      behind `csv:`, `ndjson:`, `parquet:`, `arrow:`, `avro:` or `delta:`; \
-                     `postgres://host/db?table=...`; `sqlite:path?table=...`; or \
-                     `{ csv: { path: ... } }`",
+                     `postgres://host/db?table=...`, also `mariadb://`; \
+                     `sqlite:path?table=...`; or `{ csv: { path: ... } }`",
                 ));
                 return None;
             };
@@ -70,19 +75,23 @@ pub(super) fn source(raw: &RawSource, mark: Mark, problems: &mut Vec<Problem>) -
                 avro,
                 csv: text,
                 delta: table,
+                mariadb: other,
                 ndjson: objects,
                 parquet,
                 postgres: server,
                 sqlite: database,
             } = &**connectors;
             let typed = [("parquet", parquet), ("arrow", arrow), ("avro", avro)];
-            let keys = [text.key, table.key, objects.key, server.key, database.key];
+            let keys = [text.key, table.key, objects.key, server.key, other.key, database.key];
             let keys = keys.into_iter().chain(typed.map(|(_, field)| field.key));
-            let known = "`csv`, `ndjson`, `parquet`, `arrow`, `avro`, `delta`, `postgres` or \
-                         `sqlite`";
+            let known = "`csv`, `ndjson`, `parquet`, `arrow`, `avro`, `delta`, `postgres`, \
+                         `mariadb` or `sqlite`";
             one(keys, "source", known, mark, problems)?;
             if let Some(raw) = server.get() {
                 return postgres::source(raw, problems);
+            }
+            if let Some(raw) = other.get() {
+                return mariadb::source(raw, problems);
             }
             if let Some(raw) = database.get() {
                 return sqlite::source(raw, problems);

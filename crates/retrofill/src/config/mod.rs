@@ -7,6 +7,7 @@
 mod after;
 mod endpoint;
 mod folder;
+mod mariadb;
 mod notify;
 mod objects;
 mod overrides;

@@ -94,8 +94,8 @@ pub(super) fn passwords(root: &Node) -> Vec<Mark> {
 /// Whether a text is an address whose password is not wholly a reference to the outside. What
 /// stands as the default of a reference is written out too.
 fn has_password(text: &str) -> bool {
-    let Some((_, rest)) = ["postgres://", "postgresql://"].iter().find_map(|s| text.split_once(s))
-    else {
+    let schemes = ["postgres://", "postgresql://", "mariadb://", "mysql://"];
+    let Some((_, rest)) = schemes.iter().find_map(|s| text.split_once(s)) else {
         return false;
     };
     let bare = without_references(rest);
@@ -132,6 +132,7 @@ mod tests {
             "postgres://u:${P:-word}@h/d",
             "${URL:-postgres://u:p@h/d}",
             "postgres://h/d?user=u&password=p",
+            "mariadb://u:p@h/d",
         ] {
             assert!(has_password(text), "{text}");
         }

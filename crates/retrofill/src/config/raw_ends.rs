@@ -17,6 +17,8 @@ section! {
         pub(super) csv: RawCsv,
         /// A Delta Lake table.
         pub(super) delta: RawDelta,
+        /// A MariaDB table.
+        pub(super) mariadb: RawMariadb,
         /// NDJSON files.
         pub(super) ndjson: RawNdjson,
         /// Parquet files.
@@ -215,6 +217,25 @@ section! {
         /// read as it is then, and is stale where that is not what the plan saw.
         #[schemars(extend("default" = false))]
         pub(super) snapshot: bool,
+    }
+}
+
+section! {
+    /// A MariaDB table (10.5 or newer) as a source. It is only read: times by server-side counts,
+    /// slices by one statement each. A table with columns that no target keeps is refused.
+    pub(super) struct RawMariadb needs ["url"] {
+        /// The address of server and database, `mariadb://user@host:3306/database`; with `?table=`
+        /// it may name the table too, with `&socket=` the server's socket. The password is best
+        /// `${VAR}`: it is shown nowhere.
+        pub(super) url: String,
+        /// The table, byte for byte; not a view.
+        pub(super) table: String,
+        /// Allow a connection over a network without TLS, or to a server that does not prove who
+        /// it is. Default: false; this machine needs no TLS.
+        #[schemars(extend("default" = false))]
+        pub(super) insecure: bool,
+        /// A file with the certificates of the server's authority. Default: those of the system.
+        pub(super) sslrootcert: String,
     }
 }
 

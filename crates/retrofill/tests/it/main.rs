@@ -24,6 +24,7 @@ mod inputs;
 mod judge;
 mod kill;
 mod live;
+mod mariadb;
 mod modes;
 mod objects;
 mod pages;

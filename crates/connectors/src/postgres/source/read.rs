@@ -47,10 +47,10 @@ pub(super) fn read(inner: &Arc<Inner>, request: &ReadRequest, most: Option<usize
     Rows { batches: stream::unfold((from, Some(reader)), next).boxed(), blocks: hashes }
 }
 
-pub(in super::super) type Batch = Result<SourceBatch>;
+pub(crate) type Batch = Result<SourceBatch>;
 
 /// The next batch. An end that the reader did not reach is an error, not an end.
-pub(in super::super) async fn next(
+pub(crate) async fn next(
     (mut from, mut reader): (mpsc::Receiver<Batch>, Option<JoinHandle<()>>),
 ) -> Option<(Batch, (mpsc::Receiver<Batch>, Option<JoinHandle<()>>))> {
     if let Some(batch) = from.recv().await {
