@@ -25,6 +25,10 @@ const NAME: &str = "trial";
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How often the lock of a process that has ended is tried, and after how long.
+const LOOKS: u32 = 100;
+const LOOK: Duration = Duration::from_millis(50);
+
 /// The shadow that this process may make.
 #[derive(Debug)]
 pub struct Claim {
@@ -89,15 +93,7 @@ pub async fn keep_watch(state_dir: &Path, target: &dyn Target) -> Result<()> {
         return Err(Error::bug("nothing to wait for"));
     }
     let path = state_dir.join(NAME);
-    let mut file = match OpenOptions::new().read(true).write(true).open(&path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-        file => file
-            .map_err(|e| Error::config(format!("{} cannot be read", path.display())).because(e))?,
-    };
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        // Another trial has begun, and has removed it.
-        return Ok(());
-    }
+    let Some(mut file) = inherit(&path).await? else { return Ok(()) };
     let mut tries = 0;
     // The target may still have to notice that the other process is gone.
     while let Err(e) = sweep(&mut file, target).await {
@@ -110,6 +106,24 @@ pub async fn keep_watch(state_dir: &Path, target: &dyn Target) -> Result<()> {
     }
     let _ = fs::remove_file(&path);
     Ok(())
+}
+
+/// The file of a process that has ended, locked. None where its trial left nothing, or another one
+/// has begun: that one has removed it.
+async fn inherit(path: &Path) -> Result<Option<File>> {
+    let failed = |e| Error::config(format!("{} cannot be read", path.display())).because(e);
+    for _ in 0..LOOKS {
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(failed)?,
+        };
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Ok(Some(file));
+        }
+        // A process that ends closes one file after the other: its lock may go after the pipe.
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(None)
 }
 
 /// The process that waits for the end of this one.
@@ -139,5 +153,25 @@ impl Drop for Watcher {
             drop(child.stdin.take());
             let _ = child.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lock_that_goes_a_moment_late_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(NAME);
+        assert!(inherit(&path).await.unwrap().is_none());
+        let held = File::create(&path).unwrap();
+        flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let late = tokio::spawn(async move {
+            tokio::time::sleep(4 * LOOK).await;
+            drop(held);
+        });
+        assert!(inherit(&path).await.unwrap().is_some());
+        late.await.unwrap();
     }
 }
