@@ -12,7 +12,7 @@ const LINES_MAX: usize = 450;
 const LONG: &[(&str, &str)] = &[];
 
 /// Modules beside the connectors that are none.
-const NO_CONNECTOR: &[&str] = &["lib", "testkit"];
+const NO_CONNECTOR: &[&str] = &["counted", "lib", "testkit"];
 
 /// Files of the program that may print; everywhere else text goes through them.
 const PRINTING: &[&str] = &["crates/retrofill/src/cli/output.rs", "crates/retrofill/src/main.rs"];

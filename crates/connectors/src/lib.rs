@@ -7,6 +7,7 @@
 //! [`connector::Target`]: retrofill_core::connector::Target
 
 pub mod columnar;
+mod counted;
 pub mod delta;
 pub mod files;
 pub mod folder;

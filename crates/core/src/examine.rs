@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::after::After;
 use crate::columns::ColumnType;
 use crate::connector::FieldType;
+use crate::error::Error;
 use crate::spec::{RowsSpec, Scope, WriteSpec};
 
 /// Which of the two ends is looked at.
@@ -72,6 +73,12 @@ impl Remark {
     /// A run would end with this.
     pub fn error(what: &str, found: impl Into<String>) -> Self {
         Self::new(Verdict::Error, what, found)
+    }
+
+    /// A run would end with this error.
+    pub fn refused(what: &str, error: &Error) -> Self {
+        let hint = error.hint_text().map(str::to_owned);
+        Remark { hint, ..Self::error(what, error.to_string()) }
     }
 
     /// With what to do about it.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use jiff::Timestamp;
 use retrofill_core::columns::Columns;
@@ -17,6 +17,7 @@ use retrofill_core::survey::{Block, Survey};
 use super::Shared;
 use super::convert::{Bad, column, shown};
 use super::opened::{Held, Opened, Stretch};
+use super::sieve::Sieve;
 use super::table::order;
 use super::times::Times;
 use crate::files::sorted_copy::Emit;
@@ -208,21 +209,17 @@ impl<'a> Reader<'a> {
             return Ok(Some(Placed { rows, ordinals, moments, rejects: Vec::new() }));
         }
         let mut rejects = Vec::with_capacity(refused.len());
-        let mut good = vec![true; ordinals.len()];
+        let sieve = Sieve::without(ordinals.len(), refused.keys().copied());
         for (row, (column, reason)) in refused {
-            good[row] = false;
             let (_, offset) = place(ordinals[row]);
             let place = Place { file: path.to_string(), line: Some(offset + 1), offset };
             let column = self.plan.iter().nth(column).map(|c| c.source_name().to_owned());
             let reject = Reject { place, column, reason, text: text(&batch, row) };
             rejects.push((moments[row].timestamp(), reject));
         }
-        let mask = BooleanArray::from(good.clone());
-        let rows = filter_record_batch(&rows, &mask).map_err(broken)?;
-        let mut keep = good.iter();
-        ordinals.retain(|_| *keep.next().unwrap_or(&true));
-        let mut keep = good.iter();
-        moments.retain(|_| *keep.next().unwrap_or(&true));
+        sieve.list(&mut ordinals);
+        sieve.list(&mut moments);
+        let rows = sieve.rows(&rows)?;
         Ok(Some(Placed { rows, ordinals, moments, rejects }))
     }
 

@@ -15,7 +15,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
 use jiff::Timestamp;
 use retrofill_core::columns::Columns;
-use retrofill_core::connector::{ReadRequest, SourceBatch};
+use retrofill_core::connector::{ReadRequest, Rows, SourceBatch};
 use retrofill_core::error::{Error, Result};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::Reject;
@@ -28,7 +28,7 @@ use super::frame::{Frame, Piece, Run};
 use super::read::{Placed, Raw, Reader, Stream, Surveyed};
 use crate::delta::inside;
 pub(super) use crate::files::disk;
-use crate::files::sorted_copy::{Emit, InDirectory, root};
+use crate::files::sorted_copy::{Emit, InDirectory, SortedCopy, root};
 use crate::files::{
     Moment, covers, disjoint, fingerprint, ordered, read_json, touched, write_json,
 };
@@ -257,6 +257,25 @@ impl<'a> Copy<'a> {
 impl InDirectory for Sorted {
     fn directory(&self) -> &Path {
         &self.dir
+    }
+}
+
+impl SortedCopy<Sorted> {
+    /// The rows of a request, from the copy where there is one that has them.
+    pub(crate) async fn rows(
+        &self,
+        request: &ReadRequest,
+        direct: impl FnOnce(&ReadRequest, &mut Emit<'_>) -> Result<()> + Send + 'static,
+    ) -> Rows {
+        let sorted = self.lock().await.clone().filter(|s| s.serves(request));
+        let blocks = request.survey.overlapping(&request.interval).map(|(_, b)| b.hash.clone());
+        let blocks = blocks.collect();
+        let request = request.clone();
+        let batches = self.deliver(sorted, move |sorted, emit| match sorted {
+            Some(sorted) => sorted.read(&request, emit),
+            None => direct(&request, emit),
+        });
+        Rows { batches, blocks }
     }
 }
 

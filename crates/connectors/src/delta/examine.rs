@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use retrofill_core::error::{Error, Kind, Result};
+use retrofill_core::error::{Kind, Result};
 use retrofill_core::examine::{self, End, Remark, Wanted};
 
 use super::Shared;
@@ -19,21 +19,13 @@ pub(super) fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Remark>> {
             vec![Remark::ok("table", "there is none; the first run creates it")]
         }
         Ok(None) => vec![Remark::error("table", "there is none")],
-        Err(e) if e.kind() == Kind::Config => vec![refused(&e)],
+        Err(e) if e.kind() == Kind::Config => vec![Remark::refused("table", &e)],
         Err(e) => return Err(e),
     };
     if wanted.end == End::Target {
         remarks.push(writable(shared));
     }
     Ok(remarks)
-}
-
-fn refused(error: &Error) -> Remark {
-    let remark = Remark::error("table", error.to_string());
-    match error.hint_text() {
-        Some(hint) => remark.hint(hint),
-        None => remark,
-    }
 }
 
 /// Writes a small file under a name that no reader sees, and takes it away again. A directory

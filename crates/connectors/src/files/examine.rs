@@ -1,6 +1,6 @@
 //! What the heads of the files tell before any of them is read.
 
-use retrofill_core::error::{Error, Kind, Result};
+use retrofill_core::error::{Kind, Result};
 use retrofill_core::examine::{Remark, Wanted};
 
 use super::Shared;
@@ -15,7 +15,7 @@ pub(super) fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Remark>> {
     });
     let (names, files, given) = match looked {
         Ok(found) => found,
-        Err(e) if e.kind() == Kind::Config => return Ok(vec![refused(&e)]),
+        Err(e) if e.kind() == Kind::Config => return Ok(vec![Remark::refused("files", &e)]),
         Err(e) => return Err(e),
     };
     let bytes: u64 = files.iter().map(|f| f.stamp.size).sum();
@@ -34,7 +34,7 @@ pub(super) fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Remark>> {
         remarks.push(Remark::error("columns", found));
     }
     if let Err(e) = shared.types.check(&names) {
-        remarks.push(refused(&e));
+        remarks.push(Remark::refused("files", &e));
     }
     Ok(remarks)
 }
@@ -56,14 +56,6 @@ fn given(
         check_time(names, files, &names[index])?;
     }
     Ok(wiring.names())
-}
-
-fn refused(error: &Error) -> Remark {
-    let remark = Remark::error("files", error.to_string());
-    match error.hint_text() {
-        Some(hint) => remark.hint(hint),
-        None => remark,
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use retrofill_core::error::{Error, Kind, Result};
+use retrofill_core::error::{Kind, Result};
 use retrofill_core::examine::{self, Remark, Verdict, Wanted};
 
 use super::blocking;
@@ -21,7 +21,7 @@ pub(super) async fn examine(shared: &Arc<Shared>, wanted: &Wanted) -> Result<Vec
     let looked = blocking(move || Ok((table::recorded(&at)?, at.list()?))).await;
     let (recorded, contents) = match looked {
         Ok(found) => found,
-        Err(e) if e.kind() == Kind::Config => return Ok(vec![refused(&e)]),
+        Err(e) if e.kind() == Kind::Config => return Ok(vec![Remark::refused("folder", &e)]),
         Err(e) => return Err(e),
     };
     let mut remarks = vec![there(&contents)];
@@ -56,14 +56,6 @@ async fn heads(contents: &Contents, wanted: &Wanted) -> Result<Vec<Remark>> {
         }
     }
     Ok(wrong)
-}
-
-fn refused(error: &Error) -> Remark {
-    let remark = Remark::error("folder", error.to_string());
-    match error.hint_text() {
-        Some(hint) => remark.hint(hint),
-        None => remark,
-    }
 }
 
 /// Whether files can be written, and how much room there is. A folder that is not there yet is not

@@ -16,13 +16,7 @@ pub(super) async fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Rema
     let looked = look(shared, &mut conn, wanted).await;
     shared.end(conn).await;
     match looked {
-        Err(e) if e.kind() == Kind::Config => {
-            let remark = Remark::error("table", e.to_string());
-            Ok(vec![match e.hint_text() {
-                Some(hint) => remark.hint(hint),
-                None => remark,
-            }])
-        }
+        Err(e) if e.kind() == Kind::Config => Ok(vec![Remark::refused("table", &e)]),
         looked => looked,
     }
 }

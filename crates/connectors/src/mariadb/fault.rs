@@ -1,21 +1,7 @@
 //! What the driver and the server say, put into classes.
 
-use std::fmt;
-
 use mysql_async::{DriverError, Error as Said, IoError};
 use retrofill_core::error::{Error, Kind};
-
-/// What went wrong in the server's or the driver's words.
-#[derive(Debug)]
-struct Cause(String);
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Cause {}
 
 /// A failure with its class. `what` says what was tried and where; the password is taken out of
 /// the cause.
@@ -39,7 +25,7 @@ pub(super) fn classify(said: &Said, what: &str, password: Option<&str>) -> Error
     if let Some(password) = password.filter(|word| !word.is_empty()) {
         text = text.replace(password, "***");
     }
-    let error = Error::new(kind, what).because(Cause(text));
+    let error = Error::new(kind, what).because(text);
     if hint.is_empty() { error } else { error.hint(hint) }
 }
 

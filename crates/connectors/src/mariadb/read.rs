@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, BooleanArray, RecordBatch, new_null_array};
-use arrow::compute::filter_record_batch;
-use futures::StreamExt as _;
-use futures::stream;
+use arrow::array::{Array as _, ArrayRef, RecordBatch, new_null_array};
 use jiff::tz::TimeZone;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Row, Value};
@@ -18,12 +15,9 @@ use tokio::sync::mpsc;
 
 use super::catalog::{Table, ident};
 use super::kind::{Builder, Kind, micros, text};
-use super::{Shared, Sight, fault, instant, survey};
-use crate::columnar::{Bad, exactly, is_possible, shown};
-use crate::postgres::next_batch;
-
-/// Batches that wait for the reader of a slice.
-const QUEUED: usize = 2;
+use super::{Shared, Sight, fault, instant};
+use crate::columnar::{Bad, Sieve, exactly, is_possible, shown};
+use crate::counted::{self, Batch, Rest, Tally, poured, unread};
 
 /// Rows of a batch.
 const BATCH: usize = 8_192;
@@ -33,30 +27,23 @@ const BYTES: usize = 4 << 20;
 
 /// Starts to read. With `most` the first rows in the order of time, to look at.
 pub(super) fn read(shared: &Arc<Shared>, request: &ReadRequest, most: Option<usize>) -> Rows {
-    let blocks: Vec<Block> =
-        request.survey.overlapping(&request.interval).map(|(_, b)| b.clone()).collect();
+    let blocks = counted::blocks(request);
     let hashes = blocks.iter().map(|b| b.hash.clone()).collect();
-    let (to, from) = mpsc::channel(QUEUED);
     let (shared, request) = (shared.clone(), request.clone());
-    let reader = tokio::spawn(async move {
-        if let Err(e) = pour(&shared, &request, blocks, (&to, most)).await {
-            // Nobody listens any more: then nobody misses the error.
-            let _ = to.send(Err(e)).await;
-        }
-    });
-    Rows { batches: stream::unfold((from, Some(reader)), next_batch).boxed(), blocks: hashes }
+    let batches = poured(|to| async move { pour(&shared, &request, blocks, (&to, most)).await });
+    Rows { batches, blocks: hashes }
 }
 
 async fn pour(
     shared: &Shared,
     request: &ReadRequest,
     blocks: Vec<Block>,
-    (to, most): (&mpsc::Sender<Result<SourceBatch>>, Option<usize>),
+    (to, most): (&mpsc::Sender<Batch>, Option<usize>),
 ) -> Result<()> {
     let columns = &request.columns;
     let mut conn = shared.begin().await?;
     let sight = look(shared, &mut conn, columns.time().source_name()).await?;
-    let mut tally = Tally { found: vec![(0, 0); blocks.len()], blocks, last: 0, foreign: false };
+    let mut tally = Tally::new(blocks);
     let first = rest(shared, &mut conn, &sight, &mut tally, request).await?;
     let builders = columns.iter().enumerate().map(|(i, c)| {
         let name = c.source_name();
@@ -76,20 +63,19 @@ async fn pour(
     while let Some(row) = rows.next().await.map_err(failed)? {
         bytes += give.take(&row.unwrap())?;
         if give.count >= BATCH || bytes >= BYTES {
-            to.send(Ok(give.batch()?)).await.map_err(|_| nobody())?;
+            to.send(Ok(give.batch()?)).await.map_err(|_| unread())?;
             bytes = 0;
         }
     }
     rows.drop_result().await.map_err(failed)?;
     if give.count > 0 {
-        to.send(Ok(give.batch()?)).await.map_err(|_| nobody())?;
+        to.send(Ok(give.batch()?)).await.map_err(|_| unread())?;
     }
     shared.end(conn).await;
-    if most.is_some() { Ok(()) } else { give.tally.check(shared) }
-}
-
-fn nobody() -> Error {
-    Error::unavailable("nobody reads any more")
+    if most.is_some() || give.tally.is_as_planned() {
+        return Ok(());
+    }
+    Err(shared.stale("has other rows than it had: some came, went or were changed"))
 }
 
 /// A column or table that was there a moment ago is gone: the plan is out of date.
@@ -118,32 +104,26 @@ async fn rest(
     tally: &mut Tally,
     request: &ReadRequest,
 ) -> Result<u64> {
-    let (start, end) = (request.interval.start(), request.interval.end());
-    let mut first = tally.blocks.first().map_or(0, |b| b.offset);
     let (hash, time) = (sight.table.hash_sql(), &sight.time);
-    for (i, block) in tally.blocks.iter().enumerate() {
-        let before = (block.min < start)
-            .then(|| (format!("{time} >= ? AND {time} < ?"), (instant(block.min), instant(start))));
-        let after = (block.max >= end)
-            .then(|| (format!("{time} >= ? AND {time} <= ?"), (instant(end), instant(block.max))));
-        let is_first = before.is_some();
-        for (n, (condition, bounds)) in before.into_iter().chain(after).enumerate() {
-            let sql = format!(
-                "SELECT COUNT(*), CAST(COALESCE(SUM({hash}), 0) AS CHAR) FROM {} WHERE {condition}",
-                sight.name
-            );
-            let row: Option<Row> =
-                conn.exec_first(sql, bounds).await.map_err(|e| failed(shared, &e))?;
-            let values = row.map(Row::unwrap).unwrap_or_default();
-            let number = |at: usize| text(values.get(at)?)?.parse::<i128>().ok();
-            let (Some(rows), Some(sum)) = (number(0), number(1)) else {
-                return Err(Error::bug("the rest of a block came in another form"));
-            };
-            let found = &mut tally.found[i];
-            *found = (found.0 + rows as u64, found.1 + sum);
-            if i == 0 && n == 0 && is_first {
-                first += rows as u64;
-            }
+    let mut first = tally.first();
+    for Rest { block, from, to, is_before } in tally.rest(&request.interval) {
+        let below = if is_before { "<" } else { "<=" };
+        let sql = format!(
+            "SELECT COUNT(*), CAST(COALESCE(SUM({hash}), 0) AS CHAR) FROM {} \
+             WHERE {time} >= ? AND {time} {below} ?",
+            sight.name
+        );
+        let bounds = (instant(from), instant(to));
+        let row: Option<Row> =
+            conn.exec_first(sql, bounds).await.map_err(|e| failed(shared, &e))?;
+        let values = row.map(Row::unwrap).unwrap_or_default();
+        let number = |at: usize| text(values.get(at)?)?.parse::<i128>().ok();
+        let (Some(rows), Some(sum)) = (number(0), number(1)) else {
+            return Err(Error::bug("the rest of a block came in another form"));
+        };
+        tally.add_rest(block, rows as u64, sum);
+        if block == 0 && is_before {
+            first += rows as u64;
         }
     }
     Ok(first)
@@ -167,44 +147,6 @@ fn statement(sight: &Sight, columns: &Columns, most: Option<usize>) -> String {
         order(sight),
         time = sight.time
     )
-}
-
-/// What was found of each block: rows, and the sum of their hashes.
-struct Tally {
-    /// In the order of time; none overlaps another.
-    blocks: Vec<Block>,
-    found: Vec<(u64, i128)>,
-    /// The block of the row before.
-    last: usize,
-    /// A row was found that is in no block.
-    foreign: bool,
-}
-
-impl Tally {
-    fn add(&mut self, micros: i64, hash: i128) {
-        let inside =
-            |b: &Block| (b.min.as_microsecond()..=b.max.as_microsecond()).contains(&micros);
-        if !self.blocks.get(self.last).is_some_and(inside) {
-            self.last = self.blocks.partition_point(|b| b.max.as_microsecond() < micros);
-        }
-        match self.blocks.get(self.last) {
-            Some(block) if inside(block) => {
-                let found = &mut self.found[self.last];
-                *found = (found.0 + 1, found.1 + hash);
-            }
-            _ => self.foreign = true,
-        }
-    }
-
-    fn check(&self, shared: &Shared) -> Result<()> {
-        let same = |(block, (rows, sum)): (&Block, &(u64, i128))| {
-            block.rows == *rows && block.hash == survey::name(*sum)
-        };
-        if !self.foreign && self.blocks.iter().zip(&self.found).all(same) {
-            return Ok(());
-        }
-        Err(shared.stale("has other rows than it had: some came, went or were changed"))
-    }
 }
 
 /// Gives rows in the plan's types.
@@ -267,9 +209,8 @@ impl Give<'_> {
         }
         refused.sort_unstable();
         refused.dedup_by_key(|(row, ..)| *row);
-        let mut keep = vec![true; ordinals.len()];
+        let sieve = Sieve::without(ordinals.len(), refused.iter().map(|(row, ..)| *row));
         let rejects = refused.into_iter().map(|(row, column, reason)| {
-            keep[row] = false;
             let values =
                 raw.iter().map(|a| if a.is_null(row) { String::new() } else { shown(a, row) });
             Reject {
@@ -280,10 +221,8 @@ impl Give<'_> {
             }
         });
         let rejects = rejects.collect();
-        let rows = filter_record_batch(&rows, &BooleanArray::from(keep.clone())).map_err(broken)?;
-        let mut kept = keep.iter();
-        ordinals.retain(|_| kept.next().is_some_and(|k| *k));
-        Ok(SourceBatch { rows, ordinals, rejects, filtered: 0 })
+        sieve.list(&mut ordinals);
+        Ok(SourceBatch { rows: sieve.rows(&rows)?, ordinals, rejects, filtered: 0 })
     }
 }
 

@@ -167,10 +167,7 @@ impl MariadbSettings {
 
     /// The same with a path of certificates that starts from the spec's directory.
     pub(super) fn based_at(mut self, base_dir: &Path) -> Result<Self> {
-        let given = match self.sslrootcert.take() {
-            Some(path) => Some(path),
-            None => Address::parse(&self.url)?.sslrootcert,
-        };
+        let given = self.sslrootcert.take().or(Address::parse(&self.url)?.sslrootcert);
         self.sslrootcert = given.map(|path| base_dir.join(path).to_string_lossy().into_owned());
         Ok(self)
     }

@@ -1,33 +1,17 @@
 //! What the table holds, counted and hashed by the server in one pass.
 
-use jiff::Timestamp;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Row, Value};
 use retrofill_core::columns::ColumnType;
 use retrofill_core::connector::SurveyRequest;
 use retrofill_core::error::{Error, Result};
-use retrofill_core::id::hex;
 use retrofill_core::reject::{Place, Reject};
 use retrofill_core::survey::{Block, FileStamp, Survey};
 
 use super::catalog::{Table, ident};
 use super::kind::text;
 use super::{Shared, Sight};
-
-/// Blocks, at most, while they are cut at even distances.
-const BLOCKS: i64 = 4_096;
-
-/// A block of more rows is cut finer, where time is filled very unevenly.
-const MANY: u64 = 65_536;
-
-/// Lengths of blocks in seconds: parts of what slices are cut by.
-const LENGTHS: [i64; 20] = [
-    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200,
-    86_400, 604_800, 2_419_200,
-];
-
-/// Rejects that the survey keeps.
-const KEPT: usize = 10_000;
+use crate::counted::{KEPT, Length, block, name};
 
 /// From a Monday to 1970, in microseconds, so that weeks are those of the calendar.
 const MONDAY: i64 = 3 * 86_400 * 1_000_000;
@@ -86,17 +70,12 @@ async fn counted(
     let range: Option<Row> =
         conn.query_first(sql).await.map_err(|e| shared.server.unreadable(&e))?;
     let range = range.map(Row::unwrap);
-    let range = range.and_then(|v| Some((number(&v, 0)?, number(&v, 1)?)));
-    let seconds = range.map_or(1, |(low, high)| (high - low) / 1_000_000 + 1) as i64;
-    let fitting = LENGTHS.iter().position(|l| *l >= seconds / BLOCKS);
-    let mut at = fitting.unwrap_or(LENGTHS.len() - 1);
+    let range = range.and_then(|v| Some((number(&v, 0)? as i64, number(&v, 1)? as i64)));
+    let mut length = Length::of(range);
     loop {
-        let (blocks, unplaced) = grouped(shared, conn, sight, LENGTHS[at]).await?;
-        let few = (blocks.len() as i64) < BLOCKS / 8;
-        if at == 0 || !few || blocks.iter().all(|b| b.rows <= MANY) {
-            return Ok((blocks, unplaced));
-        }
-        at = at.saturating_sub(3);
+        let (blocks, unplaced) = grouped(shared, conn, sight, length.seconds()).await?;
+        let Some(finer) = length.finer(&blocks) else { return Ok((blocks, unplaced)) };
+        length = finer;
     }
 }
 
@@ -127,25 +106,11 @@ async fn grouped(
             unplaced = (unplaced.0 + count, unplaced.1 + sum);
             continue;
         };
-        let at = |n: i128| Timestamp::from_microsecond(n as i64).map_err(|_| odd());
-        blocks.push(Block {
-            file: 0,
-            offset: line - 1,
-            length: count,
-            line,
-            rows: count,
-            min: at(min)?,
-            max: at(max)?,
-            hash: name(sum),
-        });
+        let block = block(count, (min as i64, max as i64), sum)?;
+        blocks.push(Block { offset: line - 1, length: count, line, ..block });
         line += count;
     }
     Ok((blocks, unplaced))
-}
-
-/// The name of a block's content.
-pub(super) fn name(sum: i128) -> String {
-    hex(&sum.to_be_bytes())
 }
 
 /// The first rows that have no time.

@@ -1,6 +1,6 @@
 //! What can be known of a server and a table before a run.
 
-use retrofill_core::error::{Error, Kind, Result};
+use retrofill_core::error::{Kind, Result};
 use retrofill_core::examine::{self, End, Remark, Wanted};
 use retrofill_core::spec::Mode;
 
@@ -21,7 +21,7 @@ pub(super) async fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Rema
     let table = match shared.newest_table().await {
         Ok(table) => table,
         Err(e) if e.kind() == Kind::Config => {
-            remarks.push(refused("table", &e));
+            remarks.push(Remark::refused("table", &e));
             return Ok(remarks);
         }
         Err(e) => return Err(e),
@@ -50,14 +50,6 @@ pub(super) async fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Rema
         }
     }
     Ok(remarks)
-}
-
-fn refused(what: &str, error: &Error) -> Remark {
-    let remark = Remark::error(what, error.to_string());
-    match error.hint_text() {
-        Some(hint) => remark.hint(hint),
-        None => remark,
-    }
 }
 
 impl Shared {
@@ -252,8 +244,10 @@ async fn reading(shared: &Shared, table: &Table) -> Result<Vec<Remark>> {
 
 /// What happens to rows on their way in and out.
 fn writing(shared: &Shared, wanted: &Wanted, table: &Table) -> Result<Vec<Remark>> {
-    let mut remarks: Vec<Remark> =
-        fit::flaws(&shared.name, table)?.iter().map(|flaw| refused("table", flaw)).collect();
+    let mut remarks: Vec<Remark> = fit::flaws(&shared.name, table)?
+        .iter()
+        .map(|flaw| Remark::refused("table", flaw))
+        .collect();
     if let Some(key) = table.referrers.first().filter(|_| wanted.write.replaces()) {
         let found = format!("rows of other tables point at it by `{key}`");
         let hint = "mode fill-missing takes no row out";
@@ -292,7 +286,7 @@ fn unique_index(shared: &Shared, wanted: &Wanted, table: &Table) -> Result<Optio
     let unique = table.indexes.iter().find(|i| i.unique && !i.partial && inside(&i.columns));
     let locks = wanted.write.lock.is_some() || wanted.write.live_writers.is_some();
     Ok(Some(match (fit::accepts_key(&shared.name, table, &key, locks), unique) {
-        (Err(e), _) => refused("unique index", &e),
+        (Err(e), _) => Remark::refused("unique index", &e),
         (Ok(()), Some(index)) => Remark::ok("unique index", format!("`{}`", index.name)),
         (Ok(()), None) => {
             let found = "none of key and time: nothing in the table keeps doubles out";

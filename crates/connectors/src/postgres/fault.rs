@@ -1,22 +1,9 @@
 //! What the driver and the server say, put into classes.
 
 use std::error::Error as _;
-use std::fmt;
 
 use retrofill_core::error::{Error, Kind};
 use tokio_postgres::error::{DbError, SqlState};
-
-/// What went wrong in the server's or the driver's words, without any secret.
-#[derive(Debug)]
-struct Cause(String);
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Cause {}
 
 /// A failure with its class. `what` says what was tried and where; `secrets` are taken out of the
 /// cause.
@@ -25,7 +12,7 @@ pub(super) fn classify(error: &tokio_postgres::Error, what: &str, secrets: &[Str
         Some(db) => of_server(db.code()),
         None => of_driver(error),
     };
-    let cause = Cause(scrub(text(error), secrets));
+    let cause = scrub(text(error), secrets);
     let error = Error::new(kind, what).because(cause);
     match hint {
         Some(hint) => error.hint(hint),

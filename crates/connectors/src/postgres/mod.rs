@@ -74,8 +74,6 @@ pub use ddl::{
 pub use encode::encoded;
 pub use settings::PostgresSettings;
 pub use source::PostgresSource;
-// What other tables are read with too.
-pub(crate) use source::read::next as next_batch;
 pub use sql::TableName;
 
 /// How long a load waits for another one of the same slice to end.

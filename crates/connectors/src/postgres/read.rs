@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt as _;
-use futures::stream;
 use retrofill_core::connector::{ReadRequest, Rows, SourceBatch};
-use retrofill_core::error::{Error, Result};
+use retrofill_core::error::Result;
 
 use super::Shared;
 use super::copy::{self, AsyncTake, exact};
 use super::decode::{Decoded, Decoder};
 use super::session::{self, Opening};
-use super::source::read::next;
+use crate::counted::{Batch, poured, unread};
 
-struct Send(tokio::sync::mpsc::Sender<Result<SourceBatch>>, u64);
+struct Send(tokio::sync::mpsc::Sender<Batch>, u64);
 
 #[async_trait::async_trait]
 impl AsyncTake for Send {
@@ -27,7 +25,7 @@ impl AsyncTake for Send {
             rejects: Vec::new(),
             filtered: 0,
         };
-        self.0.send(Ok(batch)).await.map_err(|_| Error::unavailable("nobody reads any more"))
+        self.0.send(Ok(batch)).await.map_err(|_| unread())
     }
 }
 
@@ -38,25 +36,17 @@ pub(super) async fn read(shared: &Arc<Shared>, request: &ReadRequest) -> Result<
     let condition = copy::within(&table, &columns.time().name, &request.interval)?;
     let sql = copy::statement(&shared.name, &columns, &condition)?;
     let decoder = Decoder::new(&kinds, columns.arrow_schema());
-    let (to, from) = tokio::sync::mpsc::channel(2);
     let shared = shared.clone();
-    let reader = tokio::spawn(async move {
-        let mut take = Send(to.clone(), 0);
-        let read = async {
-            let client = match shared.server.idle() {
-                Some(client) => client,
-                None => shared.server.fresh().await?,
-            };
-            let failed = |e: &tokio_postgres::Error| shared.server.fault(e, "cannot read");
-            session::ask(&client, &Opening::LOOK.sql()).await.map_err(|e| failed(&e))?;
-            copy::out((&shared.server, &client), &sql, decoder, &mut take).await?;
-            shared.server.roll_back(client).await;
-            Ok(())
+    let batches = poured(|to| async move {
+        let client = match shared.server.idle() {
+            Some(client) => client,
+            None => shared.server.fresh().await?,
         };
-        if let Err(e) = read.await {
-            let _ = to.send(Err(e)).await;
-        }
+        let failed = |e: &tokio_postgres::Error| shared.server.fault(e, "cannot read");
+        session::ask(&client, &Opening::LOOK.sql()).await.map_err(|e| failed(&e))?;
+        copy::out((&shared.server, &client), &sql, decoder, &mut Send(to, 0)).await?;
+        shared.server.roll_back(client).await;
+        Ok(())
     });
-    let batches = stream::unfold((from, Some(reader)), next);
-    Ok(Rows { batches: batches.boxed(), blocks: Vec::new() })
+    Ok(Rows { batches, blocks: Vec::new() })
 }

@@ -1,6 +1,6 @@
 //! What the table tells before its rows are read.
 
-use retrofill_core::error::{Error, Kind, Result};
+use retrofill_core::error::{Kind, Result};
 use retrofill_core::examine::{Remark, Wanted};
 
 use super::Shared;
@@ -12,7 +12,7 @@ use crate::files::list;
 pub(super) fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Remark>> {
     match looked(shared, wanted) {
         Ok(remarks) => Ok(remarks),
-        Err(e) if e.kind() == Kind::Config => Ok(vec![refused("table", &e)]),
+        Err(e) if e.kind() == Kind::Config => Ok(vec![Remark::refused("table", &e)]),
         Err(e) => Err(e),
     }
 }
@@ -26,14 +26,14 @@ fn looked(shared: &Shared, wanted: &Wanted) -> Result<Vec<Remark>> {
         Remark::ok("columns", list(&names)),
     ];
     if let Err(e) = shared.types.check(&names) {
-        remarks.push(refused("columns", &e));
+        remarks.push(Remark::refused("columns", &e));
     }
     let time = &wanted.rows.time;
     let found = table.time(shared, time).and_then(|_| form(shared, &connection, &table, time));
     remarks.push(match found {
         Ok(Some(form)) => Remark::ok("time column", format!("`{time}`, {}", form.name())),
         Ok(None) => Remark::warning("time column", format!("`{time}` holds nothing but NULL")),
-        Err(e) => refused("time column", &e),
+        Err(e) => Remark::refused("time column", &e),
     });
     for name in wanted.rows.key.iter().chain(&wanted.rows.compare).flatten() {
         if table.column(name).is_none() {
@@ -41,12 +41,4 @@ fn looked(shared: &Shared, wanted: &Wanted) -> Result<Vec<Remark>> {
         }
     }
     Ok(remarks)
-}
-
-fn refused(what: &str, error: &Error) -> Remark {
-    let remark = Remark::error(what, error.to_string());
-    match error.hint_text() {
-        Some(hint) => remark.hint(hint),
-        None => remark,
-    }
 }

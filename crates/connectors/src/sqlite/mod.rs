@@ -167,16 +167,9 @@ impl Source for SqliteSource {
     }
 
     async fn read(&self, request: &ReadRequest) -> Result<Rows> {
-        let sorted = self.sorted.lock().await.clone();
-        let sorted = sorted.filter(|s| s.serves(request));
-        let blocks = request.survey.overlapping(&request.interval).map(|(_, b)| b.hash.clone());
-        let blocks = blocks.collect();
-        let (shared, request) = (Arc::clone(&self.shared), request.clone());
-        let batches = self.sorted.deliver(sorted, move |sorted, emit| match sorted {
-            Some(sorted) => sorted.read(&request, emit),
-            None => read::direct(&shared, &request, emit),
-        });
-        Ok(Rows { batches, blocks })
+        let shared = Arc::clone(&self.shared);
+        let rows = self.sorted.rows(request, move |r, emit| read::direct(&shared, r, emit));
+        Ok(rows.await)
     }
 
     async fn locate(&self, survey: &Survey, ordinals: &[u64]) -> Result<Vec<(Place, String)>> {

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::RecordBatch;
 use retrofill_core::columns::Columns;
 use retrofill_core::connector::{FieldType, ReadRequest};
 use retrofill_core::error::{Error, Kind, Result};
@@ -17,7 +16,9 @@ use super::cells::Wish;
 use super::chunk::{Chunk, Eye, Stretch, end};
 use super::survey::moment;
 use super::table::Table;
-use crate::columnar::{Make, Placed, Slices, Sorted, TakeRows, inside, sorted_copy, spelt_column};
+use crate::columnar::{
+    Make, Placed, Sieve, Slices, Sorted, TakeRows, inside, sorted_copy, spelt_column,
+};
 use crate::files::sorted_copy::Emit;
 use crate::files::{Clock, Form, Moment, disjoint, touched};
 
@@ -163,9 +164,8 @@ impl<'a> Reader<'a> {
             return Ok(Some(Placed { rows, ordinals, moments, rejects: Vec::new() }));
         }
         let mut rejects = Vec::with_capacity(refused.len());
-        let mut good = vec![true; ordinals.len()];
+        let sieve = Sieve::without(ordinals.len(), refused.keys().copied());
         for (row, (column, reason)) in refused {
-            good[row] = false;
             let reject = Reject {
                 place: self.shared.place(self.eye.table, ordinals[row]),
                 column: self.plan.iter().nth(column).map(|c| c.source_name().to_owned()),
@@ -174,12 +174,9 @@ impl<'a> Reader<'a> {
             };
             rejects.push((moments[row].timestamp(), reject));
         }
-        let mask = BooleanArray::from(good.clone());
-        let rows = filter_record_batch(&rows, &mask).map_err(broken)?;
-        let mut keep = good.iter();
-        ordinals.retain(|_| *keep.next().unwrap_or(&true));
-        let mut keep = good.iter();
-        moments.retain(|_| *keep.next().unwrap_or(&true));
+        sieve.list(&mut ordinals);
+        sieve.list(&mut moments);
+        let rows = sieve.rows(&rows)?;
         Ok(Some(Placed { rows, ordinals, moments, rejects }))
     }
 

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use tempfile::TempDir;
 use xtask::metrics::Metrics;
+use xtask::servers::{Fault, Proxy, Way};
 
 /// How long anything may take before a test gives up on it.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
@@ -69,11 +70,26 @@ impl Ran {
         self
     }
 
+    /// Fails unless it ended with this code and said all of this.
+    #[track_caller]
+    pub(crate) fn refused(self, code: i32, texts: &[&str]) {
+        let ran = self.ended(code);
+        tells(&format!("{}{}", ran.stdout, ran.stderr), texts);
+    }
+
     /// The last line of standard output as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         let last = self.stdout.lines().last().unwrap_or_default();
         serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {last}\n{}", self.stderr))
+    }
+}
+
+/// Fails unless all of this is said.
+#[track_caller]
+pub(crate) fn tells(said: &str, texts: &[&str]) {
+    for text in texts {
+        assert!(said.contains(text), "`{text}` is missing from\n{said}");
     }
 }
 
@@ -127,6 +143,27 @@ impl Job {
         let name = if metrics.gzip { "data/metrics.csv.gz" } else { "data/metrics.csv" };
         metrics.write(&job.path(name)).unwrap();
         job
+    }
+
+    /// What `rejects list` says, which takes no `--output`.
+    #[track_caller]
+    pub(crate) fn listed_rejects(&self) -> String {
+        let mut list = Command::new(env!("CARGO_BIN_EXE_retrofill"));
+        list.args(["rejects", "list", "backfill.yaml"]).current_dir(self.dir.path());
+        Ran::from(list.output().unwrap()).ended(0).stdout
+    }
+
+    /// A run whose connection through this proxy is cut behind so many bytes ends in one way or
+    /// the other; the next ends well.
+    #[track_caller]
+    pub(crate) fn comes_through_a_cut(&self, proxy: &Proxy, at: u64) {
+        let before = proxy.fired();
+        proxy.set(Fault::CutAfter(Way::Down, at));
+        let ran = self.run();
+        assert!(matches!(ran.code, Some(0 | 1)), "{at}: {:?} {}", ran.code, ran.stderr);
+        assert_eq!(proxy.fired(), before + 1, "nothing was cut at {at}");
+        proxy.set(Fault::None);
+        self.run().ended(0);
     }
 
     /// A path in the job's directory.

@@ -4,11 +4,11 @@ use std::fs;
 
 use xtask::metrics::Metrics;
 use xtask::need::{Need, here};
-use xtask::servers::{Certificates, Fault, Mariadb, MariadbDatabase, Postgres, Proxy, Way};
+use xtask::servers::{Certificates, Fault, Mariadb, MariadbDatabase, Postgres, Proxy};
 
 use crate::exec::exec;
 use crate::gaps::gaps;
-use crate::harness::{Job, Ran};
+use crate::harness::{Job, Ran, tells};
 use crate::judge;
 
 const ROWS: u64 = 86_400;
@@ -54,15 +54,6 @@ fn fill(database: &MariadbDatabase<'_>, job: &Job) {
          DROP TABLE file;",
         job.path("data/metrics.csv").display()
     ));
-}
-
-#[track_caller]
-fn refused(ran: Ran, code: i32, texts: &[&str]) {
-    let ran = ran.ended(code);
-    let said = format!("{}{}", ran.stdout, ran.stderr);
-    for text in texts {
-        assert!(said.contains(text), "`{text}` is missing from\n{said}");
-    }
 }
 
 #[test]
@@ -175,14 +166,12 @@ fn values_arrive_as_they_are_or_are_rejected() {
     target.ask(&format!("CREATE TABLE expected (LIKE types); INSERT INTO expected VALUES {same}"));
     let differ = "SELECT count(*) FROM (TABLE expected EXCEPT ALL TABLE types) a";
     assert_eq!(target.ask(differ), "0", "{}", target.ask("TABLE types"));
-    let mut list = std::process::Command::new(env!("CARGO_BIN_EXE_retrofill"));
-    list.args(["rejects", "list", "backfill.yaml"]).current_dir(job.dir.path());
-    let said = Ran::from(list.output().unwrap()).ended(0).stdout;
-    for text in ["two is no bool", "`25:00:00` is no time of day", "never", "`0000-00-00`"] {
-        assert!(said.contains(text), "`{text}` is missing from\n{said}");
-    }
+    tells(
+        &job.listed_rejects(),
+        &["two is no bool", "`25:00:00` is no time of day", "never", "`0000-00-00`"],
+    );
     source.ask("ALTER TABLE types ADD place POINT");
-    refused(job.call("run", &["--replan"]), 2, &["column `place` is point"]);
+    job.call("run", &["--replan"]).refused(2, &["column `place` is point"]);
 }
 
 #[test]
@@ -198,13 +187,7 @@ fn a_connection_that_is_cut_is_made_again() {
     for at in [2_000, 400_000, 1_500_000] {
         proxy.set(Fault::None);
         let job = job(&url, 36_000, "");
-        let before = proxy.fired();
-        proxy.set(Fault::CutAfter(Way::Down, at));
-        let ran = job.run();
-        assert!(matches!(ran.code, Some(0 | 1)), "{at}: {:?} {}", ran.code, ran.stderr);
-        assert_eq!(proxy.fired(), before + 1, "nothing was cut at {at}");
-        proxy.set(Fault::None);
-        job.run().ended(0);
+        job.comes_through_a_cut(&proxy, at);
         assert_eq!(judge::equal(&job), 36_000);
     }
 }
@@ -224,8 +207,8 @@ fn rights_and_names_are_told_with_their_class() {
     let call = |command: &str, args: &[&str], password: &str| -> Ran {
         job.command(command, args).env("PW", password).output().unwrap().into()
     };
-    refused(call("run", &[], "wrong"), 2, &["is not let in", "(1045)"]);
-    refused(call("run", &[], "s3cret"), 2, &["is not let in"]);
+    call("run", &[], "wrong").refused(2, &["is not let in", "(1045)"]);
+    call("run", &[], "s3cret").refused(2, &["is not let in"]);
     let grants = call("grants", &[], "s3cret").ended(0).stdout;
     database.ask(&grants);
     let ran = call("run", &["--output", "json"], "s3cret").ended(0);
@@ -237,7 +220,7 @@ fn rights_and_names_are_told_with_their_class() {
     }
     let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
     fs::write(job.path("backfill.yaml"), spec.replace("table: history", "table: histroy")).unwrap();
-    refused(call("plan", &[], "s3cret"), 2, &["did you mean `history`?"]);
+    call("plan", &[], "s3cret").refused(2, &["did you mean `history`?"]);
     fs::write(job.path("backfill.yaml"), spec.replace("127.0.0.1:", "127.0.0.1:1")).unwrap();
     database.ask("ALTER TABLE history DROP INDEX ts");
     fs::write(job.path("backfill.yaml"), spec).unwrap();
@@ -262,9 +245,9 @@ fn a_server_proves_who_it_is() {
     };
     let server = Mariadb::with_tls(&certificates).unwrap();
     run(&server, &certificates).ended(0);
-    refused(run(&server, &other), 2, &["sslrootcert"]);
+    run(&server, &other).refused(2, &["sslrootcert"]);
     let server = Mariadb::with_tls(&wrong).unwrap();
-    refused(run(&server, &wrong), 2, &["sslrootcert"]);
+    run(&server, &wrong).refused(2, &["sslrootcert"]);
     // Without TLS on the other side nothing is sent in plain text.
-    refused(run(Mariadb::shared(), &certificates), 2, &["switch TLS on"]);
+    run(Mariadb::shared(), &certificates).refused(2, &["switch TLS on"]);
 }

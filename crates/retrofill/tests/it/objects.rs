@@ -34,7 +34,7 @@ impl Store {
         }
     }
 
-    pub(crate) fn start(args: &[&str]) -> Self {
+    fn start(args: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/stores.py");
         let mut python = Command::new(python::found().expect("the test looked for it"));
         python.arg(script).args(args).env("no_proxy", "127.0.0.1,localhost");
@@ -315,20 +315,26 @@ fn a_replaced_object_is_stale() {
     loads(&job);
 }
 
+/// A server that counts what it gives of one CSV file, a job that reads that, and its size.
+pub(crate) fn on_the_web(metrics: &Metrics) -> (Store, Job, u64) {
+    let mut web = Store::start(&["http"]);
+    let job = Job::metrics(metrics, "");
+    let file = job.path("data/metrics.csv");
+    web.put("metrics.csv", &file);
+    let text = fs::read_to_string(job.path("backfill.yaml")).unwrap();
+    let address = format!("http://127.0.0.1:{}/metrics.csv", web.port());
+    fs::write(job.path("backfill.yaml"), text.replace("data/*", &address)).unwrap();
+    (web, job, fs::metadata(file).unwrap().len())
+}
+
 /// A slice reads its own bytes alone; and none once the file becomes another while it is read.
 #[test]
 fn a_slice_reads_its_ranges_of_one_version() {
     if !judge::here("objects::a_slice_reads_its_ranges_of_one_version") {
         return;
     }
-    let mut web = Store::start(&["http"]);
-    let job = Job::metrics(&Metrics::new(200_000, 5), "");
+    let (mut web, job, size) = on_the_web(&Metrics::new(200_000, 5));
     let file = job.path("data/metrics.csv");
-    let size = fs::metadata(&file).unwrap().len();
-    web.put("metrics.csv", &file);
-    let text = fs::read_to_string(job.path("backfill.yaml")).unwrap();
-    let address = format!("http://127.0.0.1:{}/metrics.csv", web.port());
-    fs::write(job.path("backfill.yaml"), text.replace("data/*", &address)).unwrap();
     let plan = job.call("plan", &["-o", "plan.json"]).ended(0);
     let surveyed = web.served();
     assert!(surveyed < size + size / 2, "{surveyed} of {size} were read to plan");

@@ -9,7 +9,7 @@ use xtask::metrics::Metrics;
 
 use crate::harness::{Job, Ran};
 use crate::judge::{self, judge};
-use crate::objects::Store;
+use crate::objects::on_the_web;
 
 const SAMPLE: [&str; 4] = ["--survey", "sample", "--output", "json"];
 
@@ -55,14 +55,7 @@ fn a_sample_is_near_the_truth_and_reads_little() {
     if !judge::here("sample::a_sample_is_near_the_truth_and_reads_little") {
         return;
     }
-    let mut web = Store::start(&["http"]);
-    let job = Job::metrics(&Metrics::new(300_000, 5), "");
-    let file = job.path("data/metrics.csv");
-    let size = fs::metadata(&file).unwrap().len();
-    web.put("metrics.csv", &file);
-    let text = fs::read_to_string(job.path("backfill.yaml")).unwrap();
-    let address = format!("http://127.0.0.1:{}/metrics.csv", web.port());
-    fs::write(job.path("backfill.yaml"), text.replace("data/*", &address)).unwrap();
+    let (mut web, job, size) = on_the_web(&Metrics::new(300_000, 5));
     let estimate = estimate(&job);
     let served = web.served();
     assert!(served < size / 5, "{served} of {size} were read for a sample");

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use crate::exec::exec;
 use crate::gaps::gaps;
-use crate::harness::{Job, Ran};
+use crate::harness::{Job, Ran, tells};
 use crate::judge::{self, judge};
 
 /// The example's rows as table `weather` of `weather.db`, with a spec that reads that.
@@ -29,15 +29,6 @@ fn change(job: &Job, sql: &str) {
     let path = job.path("weather.db");
     let ran = judge(&["execute", path.to_str().unwrap(), sql]).output().unwrap();
     Ran::from(ran).ended(0);
-}
-
-#[track_caller]
-fn refused(ran: Ran, code: i32, texts: &[&str]) {
-    let ran = ran.ended(code);
-    let said = format!("{}{}", ran.stdout, ran.stderr);
-    for text in texts {
-        assert!(said.contains(text), "`{text}` is missing from\n{said}");
-    }
 }
 
 #[test]
@@ -124,12 +115,10 @@ fn values_that_do_not_fit_are_rejected_and_loaded_once_mended() {
     );
     let last = job.run().ended(6).json();
     assert_eq!((&last["rows"]["written"], &last["rows"]["rejected"]), (&26_113.into(), &2.into()));
-    let mut list = std::process::Command::new(env!("CARGO_BIN_EXE_retrofill"));
-    list.args(["rejects", "list", "backfill.yaml"]).current_dir(job.dir.path());
-    let said = Ran::from(list.output().unwrap()).ended(0).stdout;
-    for text in ["weather.db:7", "`cold` is text; it is declared REAL", "weather.db:20000"] {
-        assert!(said.contains(text), "`{text}` is missing from\n{said}");
-    }
+    tells(
+        &job.listed_rejects(),
+        &["weather.db:7", "`cold` is text; it is declared REAL", "weather.db:20000"],
+    );
     // Mended by the very rows of the files.
     let good = lite("time_hour, origin", "local", "1mo");
     fs::copy(good.path("weather.db"), job.path("weather.db")).unwrap();
@@ -177,19 +166,19 @@ fn what_is_wrong_is_told_with_its_class() {
         fs::write(job.path("backfill.yaml"), spec.replace(from, to)).unwrap();
     };
     with("weather.db", "other.db");
-    refused(job.call("run", &[]), 2, &["there is no file `other.db`"]);
+    job.call("run", &[]).refused(2, &["there is no file `other.db`"]);
     with("table: weather", "table: Weather");
-    refused(job.call("plan", &[]), 2, &["has no table `Weather`", "did you mean `weather`?"]);
+    job.call("plan", &[]).refused(2, &["has no table `Weather`", "did you mean `weather`?"]);
     with("time: time_hour", "time: timehour");
-    refused(job.call("plan", &[]), 2, &["backfill.yaml:4:", "did you mean `time_hour`?"]);
-    refused(job.call("check", &["--connect"]), 2, &["did you mean `time_hour`?"]);
+    job.call("plan", &[]).refused(2, &["backfill.yaml:4:", "did you mean `time_hour`?"]);
+    job.call("check", &["--connect"]).refused(2, &["did you mean `time_hour`?"]);
     with("table: weather", "table: weather, types: { temp: real }");
-    refused(job.call("check", &[]), 2, &["did you mean `float64`?"]);
+    job.call("check", &[]).refused(2, &["did you mean `float64`?"]);
     fs::write(job.path("backfill.yaml"), &spec).unwrap();
     let lock = Connection::open(job.path("weather.db")).unwrap();
     lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    refused(job.call("plan", &[]), 1, &["database is locked", "another program"]);
+    job.call("plan", &[]).refused(1, &["database is locked", "another program"]);
     drop(lock);
     fs::write(job.path("weather.db"), "time_hour,origin\n".repeat(500)).unwrap();
-    refused(job.call("run", &[]), 2, &["is not a database", "is it encrypted?"]);
+    job.call("run", &[]).refused(2, &["is not a database", "is it encrypted?"]);
 }

@@ -2,11 +2,8 @@
 
 use std::sync::{Arc, PoisonError};
 
-use arrow::array::{ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray};
-use arrow::compute::filter_record_batch;
+use arrow::array::{ArrayRef, AsArray as _, RecordBatch, StringArray};
 use arrow::datatypes::{Field, Int64Type, Schema, TimestampMicrosecondType};
-use futures::StreamExt as _;
-use futures::stream;
 use jiff::tz::TimeZone;
 use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{ReadRequest, Rows, SourceBatch};
@@ -15,51 +12,26 @@ use retrofill_core::id::hex;
 use retrofill_core::reject::Reject;
 use retrofill_core::survey::Block;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
+use super::super::catalog;
 use super::super::copy::{self, AsyncTake};
 use super::super::decode::{Decoded, Decoder};
 use super::super::kind::{Base, Kind};
 use super::super::session;
 use super::super::sql::instant_literal;
-use super::super::{Shared, catalog};
 use super::spot::{self, Parts};
-use super::{Inner, ROW, Sight, stale, survey};
-use crate::columnar::converted;
-
-/// Batches that wait for the reader of a slice.
-const QUEUED: usize = 2;
+use super::{Inner, ROW, Sight, stale};
+use crate::columnar::{Sieve, converted};
+use crate::counted::{self, Batch, Rest, Tally, poured, unread};
 
 /// Starts to read. With `most` the first rows in the order of time, to look at.
 pub(super) fn read(inner: &Arc<Inner>, request: &ReadRequest, most: Option<usize>) -> Rows {
-    let blocks: Vec<Block> =
-        request.survey.overlapping(&request.interval).map(|(_, b)| b.clone()).collect();
+    let blocks = counted::blocks(request);
     let hashes = blocks.iter().map(|b| b.hash.clone()).collect();
-    let (to, from) = mpsc::channel(QUEUED);
     let (inner, request) = (inner.clone(), request.clone());
-    let reader = tokio::spawn(async move {
-        if let Err(e) = pour(&inner, &request, blocks, (&to, most)).await {
-            // Nobody listens any more: then nobody misses the error.
-            let _ = to.send(Err(e)).await;
-        }
-    });
-    Rows { batches: stream::unfold((from, Some(reader)), next).boxed(), blocks: hashes }
-}
-
-pub(crate) type Batch = Result<SourceBatch>;
-
-/// The next batch. An end that the reader did not reach is an error, not an end.
-pub(crate) async fn next(
-    (mut from, mut reader): (mpsc::Receiver<Batch>, Option<JoinHandle<()>>),
-) -> Option<(Batch, (mpsc::Receiver<Batch>, Option<JoinHandle<()>>))> {
-    if let Some(batch) = from.recv().await {
-        return Some((batch, (from, reader)));
-    }
-    let ended = reader.take()?.await;
-    let failed = ended.err()?;
-    let error = Error::bug("the reader of a table ended early").because(failed);
-    Some((Err(error), (from, None)))
+    let batches = poured(|to| async move { pour(&inner, &request, blocks, (&to, most)).await });
+    Rows { batches, blocks: hashes }
 }
 
 async fn pour(
@@ -73,8 +45,7 @@ async fn pour(
     let client = inner.begin().await?;
     let columns = &request.columns;
     let sight = Sight::new(shared, table, columns.time().source_name())?;
-    let mut tally = Tally { blocks, found: Vec::new(), last: 0, foreign: false };
-    tally.found = vec![(0, 0); tally.blocks.len()];
+    let mut tally = Tally::new(blocks);
     let parts = look(inner, &client, &sight, &mut tally, request).await?;
     let (sql, kinds) = statement(&sight, request, most)?;
     let fields = kinds.iter().enumerate().map(|(i, kind)| {
@@ -88,7 +59,9 @@ async fn pour(
     if most.is_some() {
         return Ok(());
     }
-    take.tally.check(shared)?;
+    if !take.tally.is_as_planned() {
+        return Err(stale(format!("rows of {} came, went or were changed", shared.name)));
+    }
     let mut all = inner.stood.lock().unwrap_or_else(PoisonError::into_inner);
     if *all.entry(request.interval).or_insert(take.stood) == take.stood {
         return Ok(());
@@ -109,7 +82,7 @@ async fn look(
     let shared = &inner.shared;
     let oid = sight.table.oid;
     let mut sql = format!("{};{}", catalog::standing_query(&shared.name)?, spot::query(oid));
-    let rest = tally.rest(sight, request)?;
+    let rest = rest(sight, tally, request)?;
     if !rest.is_empty() {
         sql = format!("{sql};{}", rest.join(" UNION ALL "));
     }
@@ -130,8 +103,7 @@ async fn look(
         let (Some(block), Some(rows), sum) = counts else {
             return Err(Error::bug("the rest of a block came in another form"));
         };
-        let found = &mut tally.found[block as usize];
-        *found = (found.0 + rows as u64, found.1 + sum);
+        tally.add_rest(block as usize, rows as u64, sum);
     }
     Parts::read(parts)
 }
@@ -169,64 +141,22 @@ fn statement(
     Ok((sql, kinds))
 }
 
-/// What was found of each block: rows, and the sum of their hashes.
-struct Tally {
-    /// In the order of time; none overlaps another.
-    blocks: Vec<Block>,
-    found: Vec<(u64, i128)>,
-    /// The block of the row before.
-    last: usize,
-    /// A row was found that is in no block.
-    foreign: bool,
-}
-
-impl Tally {
-    /// Queries for what blocks hold outside of the interval.
-    fn rest(&self, sight: &Sight, request: &ReadRequest) -> Result<Vec<String>> {
-        let (hash, time) = (sight.hash()?, &sight.time);
-        let at = |t| instant_literal(t, sight.zoned);
-        let (start, end) = (request.interval.start(), request.interval.end());
-        let mut queries = Vec::new();
-        for (i, block) in self.blocks.iter().enumerate() {
-            let before = (block.min < start)
-                .then(|| format!("{time} >= {} AND {time} < {}", at(block.min), at(start)));
-            let after = (block.max >= end)
-                .then(|| format!("{time} >= {} AND {time} <= {}", at(end), at(block.max)));
-            queries.extend(before.into_iter().chain(after).map(|condition| {
-                format!(
-                    "SELECT {i}, pg_catalog.count(*), pg_catalog.sum({hash}) FROM {} AS {ROW} \
-                     WHERE {condition}",
-                    sight.name
-                )
-            }));
-        }
-        Ok(queries)
-    }
-
-    fn add(&mut self, micros: i64, hash: i64) {
-        let inside =
-            |b: &Block| (b.min.as_microsecond()..=b.max.as_microsecond()).contains(&micros);
-        if !self.blocks.get(self.last).is_some_and(inside) {
-            self.last = self.blocks.partition_point(|b| b.max.as_microsecond() < micros);
-        }
-        match self.blocks.get(self.last) {
-            Some(block) if inside(block) => {
-                let found = &mut self.found[self.last];
-                *found = (found.0 + 1, found.1 + i128::from(hash));
-            }
-            _ => self.foreign = true,
-        }
-    }
-
-    fn check(&self, shared: &Shared) -> Result<()> {
-        let same = |(block, (rows, sum)): (&Block, &(u64, i128))| {
-            block.rows == *rows && block.hash == survey::name(*sum)
-        };
-        if !self.foreign && self.blocks.iter().zip(&self.found).all(same) {
-            return Ok(());
-        }
-        Err(stale(format!("rows of {} came, went or were changed", shared.name)))
-    }
+/// Queries for what blocks hold outside of the interval.
+fn rest(sight: &Sight, tally: &Tally, request: &ReadRequest) -> Result<Vec<String>> {
+    let (hash, time) = (sight.hash()?, &sight.time);
+    let at = |t| instant_literal(t, sight.zoned);
+    let query = |rest: Rest| {
+        let Rest { block, from, to, is_before } = rest;
+        let below = if is_before { "<" } else { "<=" };
+        format!(
+            "SELECT {block}, pg_catalog.count(*), pg_catalog.sum({hash}) FROM {} AS {ROW} \
+             WHERE {time} >= {} AND {time} {below} {}",
+            sight.name,
+            at(from),
+            at(to)
+        )
+    };
+    Ok(tally.rest(&request.interval).into_iter().map(query).collect())
 }
 
 /// Gives every batch in the plan's types to the reader of the slice.
@@ -250,7 +180,7 @@ impl AsyncTake for Give<'_> {
         let times = rows.column(0).as_primitive::<TimestampMicrosecondType>().values();
         let mut ordinals = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
-            self.tally.add(times[row], hashes[row]);
+            self.tally.add(times[row], hashes[row].into());
             let ordinal = self.parts.ordinal(tables[row] as u32, spots[row]);
             let ordinal = ordinal.ok_or_else(|| Error::bug("a row stands nowhere"))?;
             self.stood =
@@ -272,7 +202,7 @@ impl AsyncTake for Give<'_> {
         let plan = RecordBatch::try_new(self.columns.arrow_schema(), arrays)
             .map_err(|e| Error::bug("rows do not fit the plan's columns").because(e))?;
         let batch = self.sorted_out(plan, ordinals, refused).await?;
-        self.to.send(Ok(batch)).await.map_err(|_| Error::unavailable("nobody reads any more"))
+        self.to.send(Ok(batch)).await.map_err(|_| unread())
     }
 }
 
@@ -299,14 +229,9 @@ impl Give<'_> {
             text,
         });
         let rejects = rejects.collect();
-        let mut keep = vec![true; rows.num_rows()];
-        for (row, ..) in &refused {
-            keep[*row] = false;
-        }
-        let mut kept = keep.iter();
-        ordinals.retain(|_| kept.next().is_some_and(|k| *k));
-        let rows = filter_record_batch(&rows, &BooleanArray::from(keep))
-            .map_err(|e| Error::bug("rows cannot be filtered").because(e))?;
+        let sieve = Sieve::without(rows.num_rows(), refused.iter().map(|(row, ..)| *row));
+        sieve.list(&mut ordinals);
+        let rows = sieve.rows(&rows)?;
         Ok(SourceBatch { rows, ordinals, rejects, filtered: 0 })
     }
 }

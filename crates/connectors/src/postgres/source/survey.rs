@@ -5,7 +5,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use retrofill_core::connector::SurveyRequest;
 use retrofill_core::error::{Error, Result};
-use retrofill_core::id::hex;
 use retrofill_core::reject::{Place, Reject};
 use retrofill_core::survey::{Block, FileStamp, Survey, TimeUnitSeen};
 use tokio_postgres::Client;
@@ -15,21 +14,7 @@ use super::super::catalog::{self, Table};
 use super::super::session::{self, Texts};
 use super::super::sql::instant_literal;
 use super::{Inner, ROW, Sight, spot};
-
-/// Blocks, at most, while they are cut at even distances.
-const BLOCKS: i64 = 4_096;
-
-/// A block of more rows is cut finer, where time is filled very unevenly.
-const MANY: u64 = 65_536;
-
-/// Lengths of blocks in seconds: parts of what slices are cut by.
-const LENGTHS: [i64; 20] = [
-    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200,
-    86_400, 604_800, 2_419_200,
-];
-
-/// Rejects that the survey keeps.
-const KEPT: usize = 10_000;
+use crate::counted::{KEPT, Length, block};
 
 /// Counts and hashes.
 pub(super) async fn survey(inner: &Inner, request: &SurveyRequest) -> Result<Survey> {
@@ -100,16 +85,11 @@ async fn counted(inner: &Inner, client: &Client, sight: &Sight) -> Result<(Vec<B
     let rows = session::ask(client, &sql).await.map_err(|e| inner.fault(&e))?;
     let range =
         rows.iter().flatten().next().and_then(|row| Some((number(row, 0)?, number(row, 1)?)));
-    let seconds = range.map_or(1, |(low, high)| (high - low) / 1_000_000 + 1);
-    let fitting = LENGTHS.iter().position(|l| *l >= seconds / BLOCKS);
-    let mut at = fitting.unwrap_or(LENGTHS.len() - 1);
+    let mut length = Length::of(range);
     loop {
-        let (blocks, unplaced) = grouped(inner, client, sight, LENGTHS[at]).await?;
-        let few = (blocks.len() as i64) < BLOCKS / 8;
-        if at == 0 || !few || blocks.iter().all(|b| b.rows <= MANY) {
-            return Ok((blocks, unplaced));
-        }
-        at = at.saturating_sub(3);
+        let (blocks, unplaced) = grouped(inner, client, sight, length.seconds()).await?;
+        let Some(finer) = length.finer(&blocks) else { return Ok((blocks, unplaced)) };
+        length = finer;
     }
 }
 
@@ -142,24 +122,9 @@ async fn grouped(
             continue;
         };
         let sum: i128 = row.get(3).and_then(|t| t.as_deref()?.parse().ok()).ok_or_else(odd)?;
-        let at = |n| Timestamp::from_microsecond(n).map_err(|_| odd());
-        blocks.push(Block {
-            file: 0,
-            offset: 0,
-            length: 0,
-            line: 1,
-            rows: count,
-            min: at(min)?,
-            max: at(max)?,
-            hash: name(sum),
-        });
+        blocks.push(block(count, (min, max), sum)?);
     }
     Ok((blocks, unplaced))
-}
-
-/// The name of a block's content.
-pub(super) fn name(sum: i128) -> String {
-    hex(&sum.to_be_bytes())
 }
 
 fn micros(of: &str) -> String {

@@ -116,9 +116,7 @@ fn comes_back(job: &Job, database: &Database<'_>) {
 /// What a command said and how it ended, for tests that only want its error.
 #[track_caller]
 fn refused(ran: Ran, code: i32, text: &str) {
-    let ran = ran.ended(code);
-    let said = format!("{}{}", ran.stdout, ran.stderr);
-    assert!(said.contains(text), "`{text}` is missing from\n{said}");
+    ran.refused(code, &[text]);
 }
 
 /// A run's last line.

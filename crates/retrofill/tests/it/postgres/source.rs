@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use xtask::servers::{Fault, Proxy, Way};
+use xtask::servers::{Fault, Proxy};
 
 use super::*;
 use crate::judge;
@@ -161,13 +161,7 @@ fn a_source_that_is_cut_off_is_read_again() {
         proxy.set(Fault::None);
         let job = job(&url, &into(&target), "", &Metrics::new(36_000, 10));
         fill(&source, &job);
-        let before = proxy.fired();
-        proxy.set(Fault::CutAfter(Way::Down, at));
-        let ran = job.run();
-        assert!(matches!(ran.code, Some(0 | 1)), "{at}: {:?} {}", ran.code, ran.stderr);
-        assert_eq!(proxy.fired(), before + 1, "nothing was cut at {at}");
-        proxy.set(Fault::None);
-        job.run().ended(0);
+        job.comes_through_a_cut(&proxy, at);
         equal(&job, &target);
     }
 }
