@@ -32,8 +32,11 @@ pub use self::series::{Hole, Missing, Series};
 /// So many differences are enough for a first guess at the cadence.
 const ENOUGH: u64 = 1_000;
 
-/// In so many slices at most.
+/// In so many parts at most.
 const GUESSED: usize = 100;
+
+/// Of about so many rows each.
+const GUESSED_ROWS: usize = 50_000;
 
 /// How often rows should come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +125,22 @@ fn instant(time: i128) -> Result<Timestamp> {
         .map_err(|e| Error::config("a time lies outside the calendar").because(e))
 }
 
+/// The slices in order, each in parts of no more rows than this, as far as estimates tell: what
+/// does not fit is not read before it is known. With each the slice's place.
+fn parts(slices: &[Planned], most: usize) -> Vec<(usize, Interval)> {
+    let mut parts = Vec::with_capacity(slices.len());
+    for (i, slice) in slices.iter().enumerate() {
+        let mut todo = vec![(slice.interval, slice.rows)];
+        while let Some((interval, rows)) = todo.pop() {
+            match interval.halves().filter(|_| rows > most as u64) {
+                Some((early, late)) => todo.extend([(late, rows / 2), (early, rows / 2)]),
+                None => parts.push((i, interval)),
+            }
+        }
+    }
+    parts
+}
+
 impl Searching {
     async fn new(search: Search) -> Result<Self> {
         let (plan, target) = (search.plan.clone(), &search.target);
@@ -192,8 +211,9 @@ impl Searching {
     /// The cadence by the first rows; the whole decides in the end.
     async fn guess(&self) -> Result<Option<Every>> {
         let mut fold = Fold::new(None);
-        for slice in self.search.plan.slices.iter().take(GUESSED) {
-            (fold, _) = self.slice(fold, slice, None).await?;
+        let parts = parts(&self.search.plan.slices, GUESSED_ROWS.min(self.most()));
+        for (_, interval) in parts.into_iter().take(GUESSED) {
+            (fold, _) = self.part(fold, interval, None).await?;
             let tally = fold.tally();
             if tally.differences() >= ENOUGH {
                 return Ok(tally.found().ok().map(|(every, _)| every));
@@ -202,25 +222,34 @@ impl Searching {
         Ok(None)
     }
 
-    /// Looks through all slices, several at a time.
+    /// Looks through all slices, several parts of them at a time.
     async fn pass(&self, every: Option<Every>) -> Result<(Fold, Vec<u64>)> {
         let plan = &self.search.plan;
         let zone = zone(&plan.spec.range.timezone)?;
         let mut fold = Fold::new(every.map(|every| (every, zone)));
         let (slices, rows) = (plan.slices.len() as u64, plan.estimated_rows());
         self.search.watch.on(&Happening::Began { slices, rows, done: 0 });
-        let mut found = Vec::with_capacity(plan.slices.len());
-        let looked = stream::iter(&plan.slices).map(|slice| async move {
-            let stretch = self.stretch(&slice.interval, self.most()).await?;
-            Ok::<_, Error>((slice, stretch))
+        let mut found = vec![0; plan.slices.len()];
+        // A row that both sides have takes its place twice.
+        let parts = parts(&plan.slices, self.most() / (1 + usize::from(self.there)));
+        let last: Vec<bool> = parts
+            .iter()
+            .enumerate()
+            .map(|(i, (slice, _))| parts.get(i + 1).is_none_or(|(next, _)| next != slice))
+            .collect();
+        let looked = stream::iter(parts.into_iter().zip(last)).map(|(part, last)| async move {
+            let stretch = self.stretch(&part.1, self.most()).await?;
+            Ok::<_, Error>((part, last, stretch))
         });
         let mut looked = std::pin::pin!(looked.buffered(self.at_once()));
         while let Some(next) = looked.next().await {
-            let (slice, stretch) = next?;
+            let ((slice, interval), last, stretch) = next?;
             let rows;
-            (fold, rows) = self.slice(fold, slice, stretch).await?;
-            found.push(rows);
-            self.search.watch.on(&Happening::Searched(slice.id()));
+            (fold, rows) = self.part(fold, interval, stretch).await?;
+            found[slice] += rows;
+            if last {
+                self.search.watch.on(&Happening::Searched(plan.slices[slice].id()));
+            }
         }
         Ok((fold, found))
     }
@@ -235,14 +264,14 @@ impl Searching {
         (share / BYTES_PER_ROW).max(1) as usize
     }
 
-    /// Takes a slice, as far as it was read, else in as many steps as memory asks for.
-    async fn slice(
+    /// Takes a part, where it was read, else in as many steps as memory asks for.
+    async fn part(
         &self,
         mut fold: Fold,
-        slice: &Planned,
+        interval: Interval,
         mut read: Option<Stretch>,
     ) -> Result<(Fold, u64)> {
-        let mut todo = vec![slice.interval];
+        let mut todo = vec![interval];
         let mut fillable = 0;
         while let Some(interval) = todo.pop() {
             let halves = interval.halves();

@@ -410,3 +410,24 @@ fn a_plan_of_some_slices_claims_no_more() {
     let again = Plan::from_json(&some.to_json().unwrap(), "plan").unwrap();
     assert_eq!(again, some);
 }
+
+#[test]
+fn a_slice_that_does_not_fit_is_read_in_parts_and_once() {
+    let slice = |from: i64, to: i64, rows| {
+        let t = |s| Timestamp::from_second(s).unwrap();
+        Planned { interval: Interval::new(t(from), t(to)).unwrap(), rows }
+    };
+    let slices = [slice(0, 8, 10), slice(8, 16, 41), slice(16, 24, 0)];
+    let parts = super::parts(&slices, 10);
+    let of = |i: usize| parts.iter().filter(|p| p.0 == i).map(|p| p.1).collect::<Vec<_>>();
+    assert_eq!(of(0), [slices[0].interval]);
+    assert_eq!(of(2), [slices[2].interval]);
+    let seconds = |i: &Interval| (i.start().as_second(), i.end().as_second());
+    let cut: Vec<_> = of(1).iter().map(seconds).collect();
+    assert_eq!(cut, [(8, 10), (10, 12), (12, 14), (14, 16)]);
+    assert!(parts.is_sorted_by_key(|p| p.1.start()));
+    // No time is cut finer than it can be.
+    let end = Timestamp::from_microsecond(2).unwrap();
+    let dense = Interval::new(Timestamp::UNIX_EPOCH, end).unwrap();
+    assert_eq!(super::parts(&[Planned { interval: dense, rows: 1_000 }], 1).len(), 2);
+}
