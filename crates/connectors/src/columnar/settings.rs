@@ -78,6 +78,9 @@ pub struct ColumnarSettings {
     /// [`parse_type`]: crate::files::parse_type
     #[serde(default)]
     pub types: BTreeMap<String, String>,
+    /// Columns of the files that are left out. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<String>,
     /// See [`CsvSettings::hive`]. Default: true.
     ///
     /// [`CsvSettings::hive`]: crate::files::CsvSettings::hive
@@ -104,6 +107,7 @@ impl Default for ColumnarSettings {
             time_format: None,
             schema: Schema::Strict,
             types: BTreeMap::new(),
+            without: Vec::new(),
             hive: yes(),
             checksums: None,
             options: Options::default(),

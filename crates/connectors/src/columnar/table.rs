@@ -11,7 +11,7 @@ use super::Shared;
 use super::opened::Opened;
 use super::times::{is_typed, may_spell};
 use super::types::{Natural, merge};
-use crate::files::{Parts, Schema, list, nearest};
+use crate::files::{Parts, Schema, check_without, list, nearest};
 
 /// The most columns that the files may have.
 const MOST_COLUMNS: usize = 4096;
@@ -107,8 +107,14 @@ fn check_names(path: &str, schema: &SchemaRef) -> Result<()> {
 
 /// The names of all columns. An error tells the first file that differs where none may.
 fn names(shared: &Shared, files: &[FileStamp], schemas: &[SchemaRef]) -> Result<Vec<String>> {
+    let without = &shared.settings.without;
+    let all = schemas.iter().flat_map(|s| s.fields()).map(|f| f.name().clone());
+    let mut seen = HashSet::new();
+    let all: Vec<_> = all.filter(|name| seen.insert(name.clone())).collect();
+    check_without(without, &all, "the files")?;
     let own = |schema: &SchemaRef| -> Vec<String> {
-        schema.fields().iter().map(|f| f.name().clone()).collect()
+        let names = schema.fields().iter().map(|f| f.name());
+        names.filter(|name| !without.contains(name)).cloned().collect()
     };
     let mut names = own(&schemas[0]);
     let mut known: HashSet<String> = names.iter().cloned().collect();

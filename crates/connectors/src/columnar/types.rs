@@ -125,9 +125,8 @@ pub(super) fn merge(files: &[(&str, &Arc<Field>)], given: bool) -> Result<Natura
         let name = field.name();
         let Some(natural) = Natural::of(field.data_type()) else {
             let what = format!("`{path}`: column `{name}` is of type {}", field.data_type());
-            return Err(
-                Error::config(what).hint("no target keeps such values; write the files without it")
-            );
+            let hint = format!("no target keeps such values; leave it out: `without: [{name}]`");
+            return Err(Error::config(what).hint(hint));
         };
         merged =
             Some(match merged {

@@ -76,6 +76,17 @@ fn decimal(name: &str) -> Result<ColumnType> {
     }
 }
 
+/// An error for a name in `without` that is none of these columns.
+pub(crate) fn check_without(without: &[String], columns: &[String], of: &str) -> Result<()> {
+    let Some(odd) = without.iter().find(|name| !columns.contains(name)) else { return Ok(()) };
+    let hint = match nearest(odd, columns.iter().map(String::as_str)) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("its columns are {}", list(columns)),
+    };
+    let what = format!("`without` names `{odd}`, which is no column of {of}");
+    Err(Error::config(what).hint(hint))
+}
+
 /// Names for a message, not too many.
 pub(crate) fn list(names: &[String]) -> String {
     let shown: Vec<_> = names.iter().take(LISTED).map(|n| format!("`{n}`")).collect();

@@ -7,7 +7,7 @@ use retrofill_core::error::{Error, Result};
 
 use super::Shared;
 use super::kind::{Kind, Told, text};
-use crate::files::list;
+use crate::files::{check_without, list};
 
 /// A name as SQL has it.
 pub(super) fn ident(name: &str) -> String {
@@ -70,8 +70,11 @@ impl Table {
         let odd = || Error::bug("the catalog's answer cannot be read");
         let rows: Vec<Row> = conn.exec(COLUMNS, (name.as_str(),)).await.map_err(failed)?;
         let mut columns = Vec::with_capacity(rows.len());
-        for row in rows {
-            let values = row.unwrap();
+        let rows: Vec<Vec<Value>> = rows.into_iter().map(Row::unwrap).collect();
+        let names = rows.iter().map(|values| word(values, 0)).collect::<Option<Vec<_>>>();
+        let without = &shared.settings.without;
+        check_without(without, &names.ok_or_else(odd)?, &format!("`{name}`"))?;
+        for values in rows {
             let told = Told {
                 base: word(&values, 1).ok_or_else(odd)?.to_lowercase(),
                 full: word(&values, 2).ok_or_else(odd)?.to_lowercase(),
@@ -80,10 +83,14 @@ impl Table {
                 second_digits: number(&values, 5).ok_or_else(odd)?,
             };
             let name = word(&values, 0).ok_or_else(odd)?;
+            if without.contains(&name) {
+                continue;
+            }
             let Some(kind) = Kind::of(&told) else {
                 let what = format!("column `{name}` is {}, which no target keeps", told.full);
-                return Err(Error::config(what)
-                    .hint("read a table without it; a generated column can make text of it"));
+                return Err(Error::config(what).hint(format!(
+                    "leave it out: `without: [{name}]`; a generated column can make text of it"
+                )));
             };
             let nullable = number(&values, 6).ok_or_else(odd)? == 1;
             columns.push(Column { name, kind, nullable });

@@ -29,6 +29,9 @@ pub struct MariadbSettings {
     /// A file with the certificates that the server's is checked against, instead of the system's.
     #[serde(default)]
     pub sslrootcert: Option<String>,
+    /// Columns that are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<String>,
 }
 
 impl fmt::Debug for MariadbSettings {
@@ -129,7 +132,8 @@ impl MariadbSettings {
     /// Settings with everything else at its default. An error of kind `Config` for an address or a
     /// table that cannot be one.
     pub fn new(url: String, table: String) -> Result<Self> {
-        let settings = MariadbSettings { url, table, insecure: false, sslrootcert: None };
+        let settings =
+            MariadbSettings { url, table, insecure: false, sslrootcert: None, without: Vec::new() };
         settings.check()?;
         Ok(settings)
     }
@@ -151,6 +155,9 @@ impl MariadbSettings {
         let Address { host, port, database, socket, .. } = Address::parse(&self.url)?;
         let mut identity = json!({ "host": host, "port": port, "database": database });
         identity["table"] = json!(self.table);
+        if !self.without.is_empty() {
+            identity["without"] = json!(self.without);
+        }
         if let Some(socket) = socket {
             identity["socket"] = json!(socket);
         }

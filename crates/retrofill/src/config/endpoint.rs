@@ -236,6 +236,7 @@ fn columnar(
         ];
         put_given(&mut settings, times);
         put_given(&mut settings, columns(&raw.schema, &raw.types, &raw.hive));
+        put_given(&mut settings, [("without", json!(raw.without.or(Vec::new())), json!([]))]);
     }
     let name = match key {
         "arrow" => "Arrow",

@@ -27,6 +27,7 @@ pub(super) fn source(raw: &RawMariadb, problems: &mut Vec<Problem>) -> Option<En
     let mut settings = told(named, raw.url.mark, problems)?;
     settings.insecure = raw.insecure.or(false);
     settings.sslrootcert = raw.sslrootcert.get().cloned();
+    settings.without = raw.without.or(Vec::new());
     told(endpoint(&settings), raw.url.mark, problems)
 }
 

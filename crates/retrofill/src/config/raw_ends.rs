@@ -160,8 +160,8 @@ section! {
     /// Files of typed columns: Parquet, Arrow IPC, Avro. Types are those of the files; whole
     /// numbers without a sign become ones of 64 bits, or decimals where one needs it; nanoseconds
     /// stay where a time needs them. Columns of lists, maps, structs and unions (but of one type
-    /// with null) are refused. Where pages of a Parquet file have checksums, those of all columns
-    /// are compared: a damaged page ends the plan.
+    /// with null) are refused, unless they are left out. Where pages of a Parquet file have
+    /// checksums, those of all columns are compared: a damaged page ends the plan.
     pub(super) struct RawColumnar needs ["path"] {
         /// A file, or a pattern of `*`, `**`, `?`, `[..]` and `{a,b}`. Files are read in the order
         /// of their paths. They may lie in an object store: `s3://bucket/dir/`, `gs://`, `az://`,
@@ -180,6 +180,8 @@ section! {
         /// The types of some columns, by name, also where files differ. A value that does not fit
         /// exactly is refused. The types of a table that is there win. Default: those of the files.
         pub(super) types: RawTypes,
+        /// Columns of the files that are left out. Default: none.
+        pub(super) without: Vec<String>,
         /// Whether directories `name=value` in the path of a file, as Hive and Spark lay them
         /// out, are columns of its rows. All files need the same names in the same order, unless
         /// `schema` is `union`. Values are percent-decoded; `__HIVE_DEFAULT_PARTITION__` is NULL.
@@ -222,7 +224,7 @@ section! {
 
 section! {
     /// A MariaDB table (10.5 or newer) as a source. It is only read: times by server-side counts,
-    /// slices by one statement each. A table with columns that no target keeps is refused.
+    /// slices by one statement each. A column that no target keeps must be left out.
     pub(super) struct RawMariadb needs ["url"] {
         /// The address of server and database, `mariadb://user@host:3306/database`; with `?table=`
         /// it may name the table too, with `&socket=` the server's socket. The password is best
@@ -236,6 +238,8 @@ section! {
         pub(super) insecure: bool,
         /// A file with the certificates of the server's authority. Default: those of the system.
         pub(super) sslrootcert: String,
+        /// Columns of the table that are left out. Default: none.
+        pub(super) without: Vec<String>,
     }
 }
 

@@ -171,7 +171,20 @@ fn values_arrive_as_they_are_or_are_rejected() {
         &["two is no bool", "`25:00:00` is no time of day", "never", "`0000-00-00`"],
     );
     source.ask("ALTER TABLE types ADD place POINT");
-    job.call("run", &["--replan"]).refused(2, &["column `place` is point"]);
+    let again = |told: &[&str]| job.call("run", &["--replan"]).refused(2, told);
+    again(&["column `place` is point", "`without: [place]`"]);
+    let (spec, url) = (fs::read_to_string(job.path("backfill.yaml")).unwrap(), source.url());
+    let without = |name: &str| {
+        let ours = format!("{{ mariadb: {{ url: \"{url}\", table: types, without: [{name}] }} }}");
+        let spec = spec.replace(&format!("\"{url}?table=types\""), &ours);
+        fs::write(job.path("backfill.yaml"), spec).unwrap();
+    };
+    without("plane");
+    again(&["`without` names `plane`", "did you mean `place`?"]);
+    without("place");
+    source.ask("INSERT INTO types (at, id, wide) VALUES ('2024-01-01 00:00:05', 7, 70)");
+    assert_eq!(job.run().ended(0).json()["rows"]["written"], 1);
+    assert_eq!(target.ask("SELECT wide FROM types WHERE id = 7"), "70");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 
     pages.py write FILE FIRST SUMS TIME   2,000 hourly rows from the day FIRST on, in row groups of
                                           700, uncompressed and plain; SUMS is `sums` or `none`,
-                                          TIME `time` or `text`. Prints the rows as CSV.
+                                          TIME `time` or `text`. The column `tags` has lists.
+                                          Prints the rows as CSV, without `unused` and `tags`.
     pages.py flip FILE GROUP COLUMN       flips a bit in the last value of a column in a row group,
                                           and fails unless pyarrow then reads one other value.
                                           Prints `seen` where it sees that by comparing checksums,
@@ -26,7 +27,8 @@ def write(path, first, sums, time):
     used, unused = [i * 7 % 1_000 for i in range(ROWS)], [i / 3 for i in range(ROWS)]
     table = pa.table({
         "t": pa.array(texts) if time == "text" else pa.array(times, pa.timestamp("us", "UTC")),
-        "site": site, "used": pa.array(used, pa.int64()), "unused": pa.array(unused, pa.float64())})
+        "site": site, "used": pa.array(used, pa.int64()), "unused": pa.array(unused, pa.float64()),
+        "tags": [[{"n": i}, None][:i % 3] for i in range(ROWS)]})
     pq.write_table(table, path, row_group_size=700, data_page_size=1_500, write_batch_size=50,
                    use_dictionary=False, compression="none", write_page_checksum=sums == "sums")
     print("t,site,used")

@@ -12,7 +12,7 @@ use crate::objects::Store;
 
 const SPEC: &str = "\
 name: pages
-source: { parquet: { path: \"data/*.parquet\" } }
+source: { parquet: { path: \"data/*.parquet\", without: [tags] } }
 target: { delta: { path: ./out } }
 transform: SELECT t, site, used FROM source
 rows: { time: t, key: [site] }
@@ -90,6 +90,25 @@ fn a_damaged_page_of_the_first_times_is_named() {
     fs::write(job.path("data/a.parquet"), whole).unwrap();
     job.run().ended(0);
     job.holds(&rows);
+}
+
+/// A column whose values no target keeps ends the plan, unless it is left out.
+#[test]
+fn a_column_that_no_target_keeps_must_be_left_out() {
+    if !judge::here("pages::a_column_that_no_target_keeps_must_be_left_out") {
+        return;
+    }
+    let job = Job::new(SPEC);
+    write(&job, "a.parquet", "2024-01-01", ("sums", "time"));
+    for (list, told) in [
+        ("", ["column `tags` is of type List", "leave it out: `without: [tags]`"]),
+        ("tag", ["`without` names `tag`, which is no column", "did you mean `tags`?"]),
+    ] {
+        let spec = SPEC.replace("without: [tags]", &format!("without: [{list}]"));
+        fs::write(job.path("backfill.yaml"), spec).unwrap();
+        job.run().refused(2, &told);
+    }
+    assert!(!job.table().exists(), "something was loaded");
 }
 
 /// What the others prove: the damage is one that no reader finds without a checksum.
