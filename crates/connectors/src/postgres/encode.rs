@@ -16,9 +16,9 @@ use memchr::memchr;
 use retrofill_core::connector::Refused;
 use retrofill_core::error::{Error, Result};
 
-use super::decode::{EPOCH_DAYS, EPOCH_MICROS};
 use super::kind::{Base, Kind};
 use super::numeric;
+use super::values::{EPOCH_DAYS, EPOCH_MICROS};
 
 /// What ends every binary COPY.
 pub(super) const TRAILER: [u8; 2] = [0xff, 0xff];

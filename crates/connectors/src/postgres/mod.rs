@@ -35,6 +35,7 @@ mod sql;
 mod tests;
 mod tls;
 mod unindexed;
+mod values;
 mod yielding;
 
 use std::collections::{HashMap, HashSet};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use sha2::{Digest as _, Sha256};
 
@@ -76,21 +77,40 @@ impl Hasher {
         let rows = rows
             .project(places)
             .map_err(|e| Error::bug("columns cannot be picked from a batch").because(e))?;
-        let mut encoded = self.encoder.encode(&rows, self.key_width)?;
         let mut hashes = Vec::with_capacity(rows.num_rows());
-        encoded.tag(b'C');
-        sip::hash(&self.key, encoded.bytes(), encoded.rows(), &mut hashes);
+        for piece in pieces(&rows) {
+            let mut encoded = self.encoder.encode(&piece, self.key_width)?;
+            encoded.tag(b'C');
+            sip::hash(&self.key, encoded.bytes(), encoded.rows(), &mut hashes);
+        }
         Ok(hashes)
     }
 
     /// The hashes of every row of a batch in plan order of columns, in the order of the rows.
     pub fn hash(&mut self, rows: &RecordBatch) -> Result<Vec<RowHashes>> {
-        let mut encoded = self.encoder.encode(rows, self.key_width)?;
+        let mut hashes = Vec::with_capacity(rows.num_rows());
         let (mut keys, mut all) = (Vec::new(), Vec::new());
-        encoded.tag(b'K');
-        sip::hash(&self.key, encoded.bytes(), encoded.keys(), &mut keys);
-        encoded.tag(b'R');
-        sip::hash(&self.key, encoded.bytes(), encoded.rows(), &mut all);
-        Ok(keys.into_iter().zip(all).map(|(key, row)| RowHashes { key, row }).collect())
+        for piece in pieces(rows) {
+            let mut encoded = self.encoder.encode(&piece, self.key_width)?;
+            encoded.tag(b'K');
+            sip::hash(&self.key, encoded.bytes(), encoded.keys(), &mut keys);
+            encoded.tag(b'R');
+            sip::hash(&self.key, encoded.bytes(), encoded.rows(), &mut all);
+            let both = keys.drain(..).zip(all.drain(..));
+            hashes.extend(both.map(|(key, row)| RowHashes { key, row }));
+        }
+        Ok(hashes)
     }
+}
+
+/// So many rows are encoded at a time: every column goes through all of them, and they are hashed
+/// while the cache still has them.
+const PIECE: usize = 512;
+
+/// The batch in pieces. Lists stay whole: each piece would go through the elements of all.
+fn pieces(rows: &RecordBatch) -> impl Iterator<Item = RecordBatch> {
+    let lists = rows.columns().iter().any(|c| matches!(c.data_type(), DataType::List(_)));
+    let count = rows.num_rows();
+    let step = if lists { count.max(1) } else { PIECE };
+    (0..count).step_by(step).map(move |first| rows.slice(first, step.min(count - first)))
 }
