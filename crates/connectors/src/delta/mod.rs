@@ -60,7 +60,7 @@ use tokio::task::JoinSet;
 pub(crate) use self::checksum::{Summing, is_intact};
 pub(crate) use self::datafile::plain;
 pub(crate) use self::disk::{DiskWrite, Entry as DirEntry, RealDisk};
-pub(crate) use self::durable::{Created, Durable, random_name};
+pub(crate) use self::durable::{Created, Durable, is_temporary, random_name};
 pub(crate) use self::scan::{footer, inside};
 
 use self::commit::Committer;

@@ -14,11 +14,11 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::OnceCell;
 
 use super::blocking;
-use super::names::{ASIDE, LOCK, Named, WORK, is_hidden};
+use super::names::{ASIDE, LOCK, Named, RECEIPTS, WORK, is_hidden};
 use super::part::{Own, Part};
 use super::receipts;
 use super::settings::FolderSettings;
-use crate::delta::{Durable, random_name};
+use crate::delta::{Durable, is_temporary, random_name};
 
 /// The files that readers see, by name.
 pub(super) type Contents = BTreeMap<String, Arc<Part>>;
@@ -216,6 +216,13 @@ impl Shared {
             let path = self.base.join(ASIDE).join(&entry.name);
             if entry.is_dir && entry.name.starts_with(WORK) {
                 sweep_room(&path);
+            }
+        }
+        let plans = receipts::plans(&self.durable)?.into_iter().map(|p| format!("{RECEIPTS}/{p}"));
+        for dir in plans.chain([ASIDE.to_owned()]) {
+            let entries = receipts::list(&self.durable, &dir)?.into_iter();
+            for entry in entries.filter(|e| !e.is_dir && is_temporary(&e.name)) {
+                self.durable.discard(&format!("{dir}/{}", entry.name));
             }
         }
         Ok(())

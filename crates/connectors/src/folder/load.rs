@@ -345,6 +345,7 @@ impl Load for FolderLoad {
         blocking(move || {
             let (durable, body) = (&self.shared.durable, self.named.body());
             let bytes = receipts::bytes(&receipt)?;
+            let _locked = self.shared.lock()?;
             durable.replace(&body, &bytes).map_err(|e| durable.error("write", &body, e))
         })
         .await

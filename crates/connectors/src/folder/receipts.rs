@@ -102,7 +102,7 @@ fn bodies(durable: &Durable, plan: &str) -> Result<Vec<(Named, bool, String)>> {
     Ok(list(durable, &dir)?.iter().filter_map(|e| named(&e.name)).collect())
 }
 
-fn plans(durable: &Durable) -> Result<Vec<String>> {
+pub(super) fn plans(durable: &Durable) -> Result<Vec<String>> {
     let all = list(durable, RECEIPTS)?.into_iter();
     Ok(all.filter(|e| e.is_dir).map(|e| e.name).collect())
 }

@@ -87,8 +87,12 @@ async fn a_receipt_counts_from_the_name_of_its_file_on() {
     assert_eq!((known.found.len(), known.lost.len()), (1, 0));
     assert_eq!(known.found[0].standing, Standing::Sound);
     assert!(target.is_committed(&slice.plan, &slice.slice).await.unwrap());
+    // And as it leaves it while a file is not yet whole.
+    std::fs::write(at.join(".retrofill-00.tmp"), "{").unwrap();
+    std::fs::write(dir.path().join("table/_retrofill/.retrofill-01.tmp"), "").unwrap();
     target.prepare(&columns()).await.unwrap();
     assert_eq!(&names(dir.path(), &receipts), std::slice::from_ref(body));
+    assert!(!dir.path().join("table/_retrofill/.retrofill-01.tmp").exists());
     // As it leaves it before the name: there was no such load.
     std::fs::rename(at.join(body), &pending).unwrap();
     let data = names(dir.path(), "").into_iter().find(|n| n.starts_with("retrofill-")).unwrap();
