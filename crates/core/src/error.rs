@@ -52,6 +52,7 @@ struct Inner {
     message: String,
     hint: Option<String>,
     setting: Option<String>,
+    too_long: bool,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -63,6 +64,7 @@ impl Error {
             message: message.into(),
             hint: None,
             setting: None,
+            too_long: false,
             source: None,
         }))
     }
@@ -95,6 +97,12 @@ impl Error {
         self
     }
 
+    /// Says that the work took longer than it may: as much of it will again, half of it may not.
+    pub fn too_long(mut self) -> Self {
+        self.0.too_long = true;
+        self
+    }
+
     /// Adds the cause, as the driver gave it.
     pub fn because(
         mut self,
@@ -123,6 +131,11 @@ impl Error {
     /// The setting of the spec that it is about, where it is about one.
     pub fn setting(&self) -> Option<&str> {
         self.0.setting.as_deref()
+    }
+
+    /// Whether less work at once may be quick enough.
+    pub fn is_too_long(&self) -> bool {
+        self.0.too_long
     }
 
     /// What the reader can do, where something is known.

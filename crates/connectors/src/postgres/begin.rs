@@ -8,6 +8,7 @@ use retrofill_core::error::{Error, Result};
 use retrofill_core::spec::Mode;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::bound::Bound;
 use super::catalog::{self, Table};
 use super::load::PostgresLoad;
 use super::session::{Opening, Refusal, Texts};
@@ -35,7 +36,9 @@ pub(super) async fn begin(shared: &Arc<Shared>, slice: &SliceLoad) -> Result<Box
             longest: slice.manners.longest,
         };
         let sql = format!("{}{}", opening.sql(), claim(shared, slice, &table)?);
-        match shared.server.begin(&sql).await {
+        let bound = Bound { began, longest: slice.manners.longest };
+        let answer = bound.of(async { Ok(shared.server.begin(&sql).await) });
+        match answer.await? {
             Ok((client, answers)) => {
                 let Some(claim) = Claim::read(&answers) else {
                     shared.server.roll_back(client).await;

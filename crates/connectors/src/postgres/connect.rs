@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use retrofill_core::error::{Error, Result};
+use tokio::task::JoinHandle;
 use tokio_postgres::config::{Config, Host, SslMode};
 use tokio_postgres::{Client, NoTls};
 
@@ -23,6 +25,27 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle connections that are kept.
 const KEPT: usize = 8;
 
+/// A connection. Where it is dropped, it is closed at once: what waits to be sent is not waited
+/// for, so that a way that has become slow or silent holds nobody up.
+pub(super) struct Session {
+    client: Client,
+    serving: JoinHandle<Result<(), tokio_postgres::Error>>,
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
 /// A server, with connections that are used again.
 pub(super) struct Server {
     config: Config,
@@ -30,7 +53,7 @@ pub(super) struct Server {
     tls: Option<Tls>,
     secrets: Vec<String>,
     label: String,
-    idle: Mutex<Vec<Client>>,
+    idle: Mutex<Vec<Session>>,
 }
 
 impl fmt::Debug for Server {
@@ -42,7 +65,8 @@ impl fmt::Debug for Server {
 /// A connection to the server that these settings name, under the rules for TLS. `base_dir` is the
 /// spec's directory.
 pub async fn connect(settings: &PostgresSettings, base_dir: &Path) -> Result<Client> {
-    Server::open(&settings.clone().based_at(base_dir)?)?.fresh().await
+    let server = Server::open(&settings.clone().based_at(base_dir)?)?;
+    Ok(server.connected().await?.0)
 }
 
 impl Server {
@@ -92,27 +116,36 @@ impl Server {
     }
 
     /// A new connection.
-    pub(super) async fn fresh(&self) -> Result<Client> {
-        let failed =
-            |e: &tokio_postgres::Error| self.fault(e, &format!("cannot connect to {}", self.label));
-        match &self.tls {
-            None => {
-                let (client, connection) =
-                    self.config.connect(NoTls).await.map_err(|e| failed(&e))?;
-                tokio::spawn(connection);
-                Ok(client)
-            }
-            Some(tls) => {
-                let (client, connection) =
-                    self.config.connect(tls.clone()).await.map_err(|e| failed(&e))?;
-                tokio::spawn(connection);
-                Ok(client)
-            }
+    pub(super) async fn fresh(&self) -> Result<Session> {
+        let (client, serving) = self.connected().await?;
+        Ok(Session { client, serving })
+    }
+
+    /// A new connection, and what serves it. The driver's own limit is for the first packet alone:
+    /// a server, or what stands before it, may fall silent after that.
+    async fn connected(&self) -> Result<(Client, JoinHandle<Result<(), tokio_postgres::Error>>)> {
+        let what = format!("cannot connect to {}", self.label);
+        let patience = self.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+        let way = async {
+            Ok(match &self.tls {
+                None => {
+                    let (client, connection) = self.config.connect(NoTls).await?;
+                    (client, tokio::spawn(connection))
+                }
+                Some(tls) => {
+                    let (client, connection) = self.config.connect(tls.clone()).await?;
+                    (client, tokio::spawn(connection))
+                }
+            })
+        };
+        match tokio::time::timeout(2 * patience, way).await {
+            Ok(way) => way.map_err(|e| self.fault(&e, &what)),
+            Err(_) => Err(Error::unavailable(format!("{what}: it does not answer"))),
         }
     }
 
     /// An idle connection, if there is one that is not known to be broken.
-    pub(super) fn idle(&self) -> Option<Client> {
+    pub(super) fn idle(&self) -> Option<Session> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(client) = idle.pop() {
             if !client.is_closed() {
@@ -123,7 +156,7 @@ impl Server {
     }
 
     /// Takes back a connection that is in no transaction.
-    pub(super) fn keep(&self, client: Client) {
+    pub(super) fn keep(&self, client: Session) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < KEPT && !client.is_closed() {
             idle.push(client);

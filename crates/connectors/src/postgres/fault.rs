@@ -7,13 +7,15 @@ use tokio_postgres::error::{DbError, SqlState};
 
 /// A failure with its class. `what` says what was tried and where; `secrets` are taken out of the
 /// cause.
-pub(super) fn classify(error: &tokio_postgres::Error, what: &str, secrets: &[String]) -> Error {
-    let (kind, hint) = match error.as_db_error() {
+pub(super) fn classify(given: &tokio_postgres::Error, what: &str, secrets: &[String]) -> Error {
+    let (kind, hint) = match given.as_db_error() {
         Some(db) => of_server(db.code()),
-        None => of_driver(error),
+        None => of_driver(given),
     };
-    let cause = scrub(text(error), secrets);
+    let cause = scrub(text(given), secrets);
     let error = Error::new(kind, what).because(cause);
+    // The server's own limit for a statement, which is that of the transaction.
+    let error = if code(given) == Some("57014") { error.too_long() } else { error };
     match hint {
         Some(hint) => error.hint(hint),
         None => error,

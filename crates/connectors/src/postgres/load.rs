@@ -17,7 +17,9 @@ use retrofill_core::receipt::Receipt;
 use retrofill_core::spec::Mode;
 use tokio_postgres::{Client, CopyInSink};
 
+use super::bound::Bound;
 use super::catalog::Table;
+use super::connect::Session;
 use super::copy::{self, Pour};
 use super::decode::{Decoder, HEADER};
 use super::encode::{self, TRAILER, Written};
@@ -44,7 +46,7 @@ pub(super) struct PostgresLoad {
     /// How the plan's columns travel.
     pub(super) kinds: Vec<Kind>,
     /// None once the transaction has ended.
-    pub(super) client: Option<Client>,
+    pub(super) client: Option<Session>,
     pub(super) began: Instant,
     /// The receipt's row is ours; else the slice has one already, and can only be looked at.
     pub(super) claimed: bool,
@@ -71,7 +73,7 @@ impl PostgresLoad {
     /// A load in a transaction that has begun.
     pub(super) fn new(
         (shared, slice, table): (Arc<Shared>, SliceLoad, Arc<Table>),
-        client: Client,
+        client: Session,
         (claimed, xid): (bool, String),
         (began, moving): (Instant, Option<String>),
     ) -> Result<Self> {
@@ -99,7 +101,7 @@ impl PostgresLoad {
     }
 
     pub(super) fn client(&self) -> Result<&Client> {
-        self.client.as_ref().ok_or_else(|| Error::bug("the load has ended"))
+        self.client.as_deref().ok_or_else(|| Error::bug("the load has ended"))
     }
 
     pub(super) fn fault(&self, e: &tokio_postgres::Error) -> Error {
@@ -107,21 +109,12 @@ impl PostgresLoad {
         self.shared.server.fault(e, &what)
     }
 
-    /// An error where the transaction is open longer than it may: locks and dead rows add up.
-    fn in_time(&self) -> Result<()> {
-        match self.slice.manners.longest {
-            Some(longest) if self.began.elapsed() > longest => {
-                let longest = longest.as_secs_f64();
-                let what = format!("the transaction took longer than {longest} s");
-                Err(Error::new(ErrorKind::Overloaded, what)
-                    .hint("`limits.max_transaction` bounds it; the slice is halved"))
-            }
-            _ => Ok(()),
-        }
+    fn bound(&self) -> Bound {
+        Bound { began: self.began, longest: self.slice.manners.longest }
     }
 
     fn may_write(&self) -> Result<()> {
-        self.in_time()?;
+        self.bound().check()?;
         if self.sealed {
             return Err(Error::bug("rows were written after the load was sealed"));
         }
@@ -157,6 +150,28 @@ impl PostgresLoad {
         let sql = format!("COPY {name} ({list}) FROM STDIN (FORMAT binary)");
         let sink = self.client()?.copy_in(&sql).await.map_err(|e| self.fault(&e))?;
         Ok(Box::pin(sink))
+    }
+
+    /// Encodes rows and sends them; those that cannot be are named.
+    async fn put(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
+        if self.moving.is_some() || self.shared.is_careful(&self.slice) {
+            return self.write_careful(&rows).await;
+        }
+        if self.copying.is_none() {
+            self.copying = Some(self.start_copy().await?);
+            self.buffer.extend_from_slice(&HEADER);
+        }
+        let (written, mut refused) = (self.written(), Vec::new());
+        for first in (0..rows.num_rows()).step_by(PIECE) {
+            let piece = rows.slice(first, PIECE.min(rows.num_rows() - first));
+            let odd = encode::encode(&written, &piece, &mut self.buffer)?;
+            self.sent += (piece.num_rows() - odd.len()) as u64;
+            refused.extend(odd.into_iter().map(|r| Refused { row: first + r.row, ..r }));
+            if self.buffer.len() >= CHUNK {
+                self.flush().await?;
+            }
+        }
+        Ok(refused)
     }
 
     /// Sends what has gathered.
@@ -274,16 +289,23 @@ impl PostgresLoad {
         let Some(client) = self.client.take() else {
             return CommitOutcome::NotCommitted(Error::bug("the load has ended"));
         };
-        match client.batch_execute("COMMIT").await {
-            Ok(()) => {
+        // A replica may be waited for: a commit has a time of its own.
+        let bound = Bound { began: Instant::now(), ..self.bound() };
+        let commit = async { Ok(client.batch_execute("COMMIT").await) };
+        match bound.of(commit).await {
+            Ok(Ok(())) => {
                 self.shared.server.keep(client);
                 CommitOutcome::Committed
             }
-            Err(e) if fault::is_unknown(&e) => {
+            Ok(Err(e)) if fault::is_unknown(&e) => {
                 self.shared.remember(Lost { xid: self.xid.clone() });
                 CommitOutcome::Unknown(self.fault(&e))
             }
             Err(e) => {
+                self.shared.remember(Lost { xid: self.xid.clone() });
+                CommitOutcome::Unknown(e)
+            }
+            Ok(Err(e)) => {
                 let error = self.broken(&e);
                 self.shared.server.roll_back(client).await;
                 CommitOutcome::NotCommitted(error)
@@ -295,32 +317,16 @@ impl PostgresLoad {
 #[async_trait]
 impl Load for PostgresLoad {
     async fn held(&mut self, sink: &mut dyn RowSink) -> Result<()> {
+        let bound = self.bound();
         match self.slice.mode {
-            Mode::Upsert | Mode::Replace => self.rows_with_spots(sink).await,
-            Mode::FillMissing | Mode::Append => self.rows_held(sink).await,
+            Mode::Upsert | Mode::Replace => bound.of(self.rows_with_spots(sink)).await,
+            Mode::FillMissing | Mode::Append => bound.of(self.rows_held(sink)).await,
         }
     }
 
     async fn write(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
         self.may_write()?;
-        if self.moving.is_some() || self.shared.is_careful(&self.slice) {
-            return self.write_careful(&rows).await;
-        }
-        if self.copying.is_none() {
-            self.copying = Some(self.start_copy().await?);
-            self.buffer.extend_from_slice(&HEADER);
-        }
-        let (written, mut refused) = (self.written(), Vec::new());
-        for first in (0..rows.num_rows()).step_by(PIECE) {
-            let piece = rows.slice(first, PIECE.min(rows.num_rows() - first));
-            let odd = encode::encode(&written, &piece, &mut self.buffer)?;
-            self.sent += (piece.num_rows() - odd.len()) as u64;
-            refused.extend(odd.into_iter().map(|r| Refused { row: first + r.row, ..r }));
-            if self.buffer.len() >= CHUNK {
-                self.flush().await?;
-            }
-        }
-        Ok(refused)
+        self.bound().of(self.put(rows)).await
     }
 
     async fn write_successors(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
@@ -338,8 +344,8 @@ impl Load for PostgresLoad {
 
     async fn remove(&mut self, picker: &mut dyn RowPicker) -> Result<()> {
         self.may_write()?;
-        self.end_copy().await?;
-        self.take_out(picker).await?;
+        self.bound().of(self.end_copy()).await?;
+        self.bound().of(self.take_out(picker)).await?;
         for rows in std::mem::take(&mut self.successors) {
             if let Some(refused) = self.write(rows).await?.first() {
                 let what = format!("a row that replaces another is refused: {}", refused.reason);
@@ -350,12 +356,12 @@ impl Load for PostgresLoad {
     }
 
     async fn seal(&mut self) -> Result<()> {
-        self.in_time()?;
+        self.bound().check()?;
         self.claim()?;
         if !self.successors.is_empty() {
             return Err(Error::bug("rows were written whose predecessors are not out"));
         }
-        self.end_copy().await?;
+        self.bound().of(self.end_copy()).await?;
         self.sealed = true;
         Ok(())
     }
@@ -364,8 +370,8 @@ impl Load for PostgresLoad {
         if !self.sealed {
             return Err(Error::bug("a load was read back before it was sealed"));
         }
-        self.in_time()?;
-        self.rows_after(sink).await
+        self.bound().check()?;
+        self.bound().of(self.rows_after(sink)).await
     }
 
     async fn keep_manifest(&mut self, bytes: Vec<u8>) -> Result<()> {
@@ -378,15 +384,15 @@ impl Load for PostgresLoad {
     }
 
     async fn look(&mut self, look: Look<'_>) -> Result<()> {
-        self.in_time()?;
-        self.look_apart(look).await
+        self.bound().check()?;
+        self.bound().of(self.look_apart(look)).await
     }
 
     async fn commit(self: Box<Self>, mut receipt: Receipt) -> CommitOutcome {
-        let ready = match (self.sealed, self.claim(), self.in_time()) {
+        let ready = match (self.sealed, self.claim(), self.bound().check()) {
             (false, ..) => Err(Error::bug("a load was committed before it was sealed")),
             (_, Err(e), _) | (_, _, Err(e)) => Err(e),
-            _ => self.put_receipt(&mut receipt).await,
+            _ => self.bound().of(self.put_receipt(&mut receipt)).await,
         };
         match ready {
             Ok(()) => self.end().await,

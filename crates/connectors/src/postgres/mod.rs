@@ -6,6 +6,7 @@
 //! transaction, so that a pooler may stand between.
 
 mod begin;
+mod bound;
 mod careful;
 mod catalog;
 mod connect;

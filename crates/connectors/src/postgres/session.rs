@@ -6,7 +6,7 @@ use std::time::Duration;
 use retrofill_core::error::{Error, Result};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::connect::Server;
+use super::connect::{Server, Session};
 use super::fault;
 
 /// The texts of a row.
@@ -18,6 +18,9 @@ pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// A session that waits for us within a transaction is ended after this by the server itself, on
 /// top of what the transaction may take.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// A server that does not answer a ROLLBACK for so long gets no chance to.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Rows per statement of a text with several.
 pub(super) async fn ask(
@@ -114,7 +117,7 @@ impl Server {
     pub(super) async fn begin(
         &self,
         sql: &str,
-    ) -> std::result::Result<(Client, Vec<Vec<Texts>>), Refusal> {
+    ) -> std::result::Result<(Session, Vec<Vec<Texts>>), Refusal> {
         if let Some(client) = self.idle() {
             match ask(&client, sql).await {
                 Ok(rows) => return Ok((client, rows)),
@@ -136,8 +139,13 @@ impl Server {
     }
 
     /// Ends a transaction without a trace and keeps the connection.
-    pub(super) async fn roll_back(&self, client: Client) {
-        if !client.is_closed() && client.batch_execute("ROLLBACK").await.is_ok() {
+    pub(super) async fn roll_back(&self, client: Session) {
+        if client.is_closed() {
+            return;
+        }
+        // The end of the connection ends the transaction too.
+        let ended = tokio::time::timeout(PATIENCE, client.batch_execute("ROLLBACK")).await;
+        if matches!(ended, Ok(Ok(()))) {
             self.keep(client);
         }
     }

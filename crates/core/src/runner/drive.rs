@@ -259,7 +259,7 @@ impl Drive {
             Kind::Mismatch => {
                 self.mismatches += 1;
                 if self.mismatches < 2 {
-                    self.note(&error);
+                    self.note("tried again", &error);
                     return Then::Again;
                 }
                 Then::End(SliceEvent::Mismatched { reason: with_hint(&error) }, None)
@@ -267,13 +267,15 @@ impl Drive {
             Kind::Unavailable | Kind::Overloaded => {
                 if error.kind() == Kind::Overloaded {
                     self.overloads += 1;
-                    let told = self.before.leave.is_told();
-                    if self.overloads >= 2 && !told && self.record.interval.halves().is_some() {
+                    let again = self.overloads < 2 && !error.is_too_long();
+                    let whole = again || self.before.leave.is_told();
+                    if !whole && self.record.interval.halves().is_some() {
+                        self.note("halved", &error);
                         return Then::Split;
                     }
                 }
                 if self.tries < retry.attempts {
-                    self.note(&error);
+                    self.note("tried again", &error);
                     return Then::Again;
                 }
                 Then::End(failed(&error), None)
@@ -285,8 +287,8 @@ impl Drive {
         }
     }
 
-    fn note(&self, error: &Error) {
-        let note = format!("slice {} is tried again: {error}", self.record.id);
+    fn note(&self, done: &str, error: &Error) {
+        let note = format!("slice {} is {done}: {error}", self.record.id);
         self.shared.job.watch.on(&Happening::Note(note));
     }
 

@@ -20,9 +20,9 @@ use retrofill_core::examine::{Remark, Wanted};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
 use retrofill_core::survey::{FileStamp, Survey};
-use tokio_postgres::Client;
 
 use super::catalog::{Table, TableColumn};
+use super::connect::Session;
 use super::kind::Base;
 use super::session::{Opening, Refusal};
 use super::settings::PostgresSettings;
@@ -50,7 +50,7 @@ struct Inner {
 
 /// A state of the database that others can look at for as long as the connection holds.
 struct Snapshot {
-    client: Client,
+    client: Session,
     id: String,
 }
 
@@ -77,7 +77,7 @@ impl Inner {
         server.fault(e, &format!("cannot read from {}", server.label()))
     }
 
-    async fn open(&self, sql: &str) -> Result<(Client, Option<String>)> {
+    async fn open(&self, sql: &str) -> Result<(Session, Option<String>)> {
         match self.shared.server.begin(sql).await {
             Ok((client, answers)) => {
                 let last = answers.into_iter().flatten().next_back();
@@ -89,7 +89,7 @@ impl Inner {
     }
 
     /// Begins a transaction that reads: of the run's snapshot, or of what is there now.
-    async fn begin(&self) -> Result<Client> {
+    async fn begin(&self) -> Result<Session> {
         let mut sql = Opening::LOOK.sql();
         if let Some(id) = self.snapshot().await? {
             let _ = write!(sql, "SET TRANSACTION SNAPSHOT {};", literal(&id)?);

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -80,19 +79,19 @@ fn a_silent_connection_is_given_up() {
     if !ready("faults::a_silent_connection") {
         return;
     }
-    let database = shared();
     let proxy = Proxy::start(Postgres::shared().port()).unwrap();
-    let job = job(&through(&proxy, &database), &small(), QUICK);
-    let mut runner = job.start(&[], &[]);
-    job.wait_for("verified", 1, &mut runner);
-    proxy.set(Fault::HalfOpen);
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(3) && runner.is_running() {
-        std::thread::sleep(Duration::from_millis(50));
+    for fault in [Fault::HalfOpen, Fault::Stall] {
+        let database = shared();
+        let quick = format!("{QUICK}\nlimits: {{ max_transaction: 2s, concurrency: 1 }}");
+        let job = job(&through(&proxy, &database), &small(), &quick);
+        let mut runner = job.start(&[], &[]);
+        job.wait_for("verified", 1, &mut runner);
+        proxy.set(fault);
+        assert!(runner.says("the transaction took longer than 2 s"), "{}", runner.stderr());
+        proxy.set(Fault::None);
+        runner.end().ended(0);
+        comes_back(&job, &database);
     }
-    proxy.set(Fault::None);
-    runner.kill();
-    comes_back(&job, &database);
 }
 
 #[test]
@@ -241,5 +240,29 @@ fn a_full_disk_takes_no_half_of_a_slice() {
     let said = job.call("log", &[]).ended(0).stdout;
     assert!(said.contains("(53100)"), "{said}");
     disk.grow("128m");
+    comes_back(&job, &database);
+}
+
+/// The way to the server is so slow that six hours do not fit into one transaction.
+#[test]
+fn what_takes_too_long_is_halved_at_once() {
+    if !ready("faults::what_takes_too_long_is_halved_at_once") {
+        return;
+    }
+    let (proxy, database) = (Proxy::start(Postgres::shared().port()).unwrap(), shared());
+    let job = job(
+        &through(&proxy, &database),
+        &Metrics::new(21_600, 10),
+        "limits: { max_transaction: 1s, concurrency: 1 }\nretry: { backoff: 10ms }",
+    );
+    let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
+    fs::write(job.path("backfill.yaml"), spec.replace("every: 1h", "every: 6h")).unwrap();
+    proxy.set(Fault::Slow(2_000_000));
+    let ran = job.call("run", &[]).ended(0);
+    proxy.set(Fault::None);
+    assert!(ran.stderr.contains(" is halved: "), "{ran:?}");
+    let log = job.call("log", &[]).ended(0).stdout;
+    assert!(log.contains("halved") && !log.contains("try 2"), "{log}");
+    assert_eq!(differences(&job, &database), (0, 0));
     comes_back(&job, &database);
 }
