@@ -11,7 +11,7 @@ use super::Shared;
 use super::opened::Opened;
 use super::times::{is_typed, may_spell};
 use super::types::{Natural, merge};
-use crate::files::{Parts, Schema, check_without, list, nearest};
+use crate::files::{Parts, Schema, check_without, list, nearest, unkept};
 
 /// The most columns that the files may have.
 const MOST_COLUMNS: usize = 4096;
@@ -57,6 +57,7 @@ impl Table {
         names.retain(|name| !parts.names().contains(name));
         names.extend_from_slice(parts.names());
         shared.types.check(&names)?;
+        check_types(&files, &schemas, &names)?;
         let mut columns = Vec::with_capacity(names.len());
         for name in names {
             let of: Vec<(&str, &Arc<Field>)> = files
@@ -103,6 +104,19 @@ fn check_names(path: &str, schema: &SchemaRef) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// An error that tells all columns of types that no target keeps.
+fn check_types(files: &[FileStamp], schemas: &[SchemaRef], names: &[String]) -> Result<()> {
+    let odd = |name: &String| {
+        files.iter().zip(schemas).find_map(|(file, schema)| {
+            let ty = schema.field_with_name(name).ok()?.data_type();
+            let what = format!("`{}`: column `{name}` is of type {ty}", file.path);
+            Natural::of(ty).is_none().then_some((what, name.clone()))
+        })
+    };
+    let (told, columns): (Vec<_>, Vec<_>) = names.iter().filter_map(odd).unzip();
+    told.into_iter().next().map_or(Ok(()), |first| Err(unkept(first, &columns)))
 }
 
 /// The names of all columns. An error tells the first file that differs where none may.

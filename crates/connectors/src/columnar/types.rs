@@ -124,9 +124,7 @@ pub(super) fn merge(files: &[(&str, &Arc<Field>)], given: bool) -> Result<Natura
     for (path, field) in files {
         let name = field.name();
         let Some(natural) = Natural::of(field.data_type()) else {
-            let what = format!("`{path}`: column `{name}` is of type {}", field.data_type());
-            let hint = format!("no target keeps such values; leave it out: `without: [{name}]`");
-            return Err(Error::config(what).hint(hint));
+            return Err(Error::bug(format!("column `{name}` of `{path}` is kept nowhere")));
         };
         merged =
             Some(match merged {

@@ -69,7 +69,7 @@ pub use settings::{Compression, CsvSettings, Encoding, NdjsonSettings, Schema};
 pub(crate) use checksums::trusted;
 pub(crate) use course::{Course, disorder};
 pub(crate) use given::{GivenTypes, zone};
-pub(crate) use names::{check_without, list, nearest};
+pub(crate) use names::{check_without, list, nearest, unkept};
 pub(crate) use open::{stale, unreadable};
 #[cfg(test)]
 pub(crate) use origin::tests::Bucket;

@@ -87,6 +87,17 @@ pub(crate) fn check_without(without: &[String], columns: &[String], of: &str) ->
     Err(Error::config(what).hint(hint))
 }
 
+/// An error that names a column with its type, and all columns that no target keeps.
+pub(crate) fn unkept(first: String, columns: &[String]) -> Error {
+    let what = match columns.len().saturating_sub(1) {
+        0 => first,
+        1 => format!("{first}, and another one is of such a type"),
+        more => format!("{first}, and {more} more are of such types"),
+    };
+    let hint = "no target keeps such values; leave them out";
+    Error::config(what).hint(format!("{hint}: `without: [{}]`", columns.join(", ")))
+}
+
 /// Names for a message, not too many.
 pub(crate) fn list(names: &[String]) -> String {
     let shown: Vec<_> = names.iter().take(LISTED).map(|n| format!("`{n}`")).collect();

@@ -7,7 +7,7 @@ use retrofill_core::error::{Error, Result};
 
 use super::Shared;
 use super::kind::{Kind, Told, text};
-use crate::files::{check_without, list};
+use crate::files::{check_without, list, unkept};
 
 /// A name as SQL has it.
 pub(super) fn ident(name: &str) -> String {
@@ -69,7 +69,7 @@ impl Table {
         }
         let odd = || Error::bug("the catalog's answer cannot be read");
         let rows: Vec<Row> = conn.exec(COLUMNS, (name.as_str(),)).await.map_err(failed)?;
-        let mut columns = Vec::with_capacity(rows.len());
+        let (mut columns, mut odd_types) = (Vec::with_capacity(rows.len()), Vec::new());
         let rows: Vec<Vec<Value>> = rows.into_iter().map(Row::unwrap).collect();
         let names = rows.iter().map(|values| word(values, 0)).collect::<Option<Vec<_>>>();
         let without = &shared.settings.without;
@@ -87,13 +87,15 @@ impl Table {
                 continue;
             }
             let Some(kind) = Kind::of(&told) else {
-                let what = format!("column `{name}` is {}, which no target keeps", told.full);
-                return Err(Error::config(what).hint(format!(
-                    "leave it out: `without: [{name}]`; a generated column can make text of it"
-                )));
+                odd_types.push((format!("column `{name}` is of type {}", told.full), name));
+                continue;
             };
             let nullable = number(&values, 6).ok_or_else(odd)? == 1;
             columns.push(Column { name, kind, nullable });
+        }
+        let (told, odd_types): (Vec<_>, Vec<_>) = odd_types.into_iter().unzip();
+        if let Some(first) = told.into_iter().next() {
+            return Err(unkept(first, &odd_types));
         }
         let rows: Vec<Row> = conn.exec(INDEXES, (name.as_str(),)).await.map_err(failed)?;
         let (mut key, mut leading) = (Vec::new(), Vec::new());

@@ -170,18 +170,18 @@ fn values_arrive_as_they_are_or_are_rejected() {
         &job.listed_rejects(),
         &["two is no bool", "`25:00:00` is no time of day", "never", "`0000-00-00`"],
     );
-    source.ask("ALTER TABLE types ADD place POINT");
+    source.ask("ALTER TABLE types ADD place POINT, ADD mask BIT(8)");
     let again = |told: &[&str]| job.call("run", &["--replan"]).refused(2, told);
-    again(&["column `place` is point", "`without: [place]`"]);
+    again(&["column `place` is of type point, and another", "`without: [place, mask]`"]);
     let (spec, url) = (fs::read_to_string(job.path("backfill.yaml")).unwrap(), source.url());
     let without = |name: &str| {
         let ours = format!("{{ mariadb: {{ url: \"{url}\", table: types, without: [{name}] }} }}");
         let spec = spec.replace(&format!("\"{url}?table=types\""), &ours);
         fs::write(job.path("backfill.yaml"), spec).unwrap();
     };
-    without("plane");
+    without("plane, mask");
     again(&["`without` names `plane`", "did you mean `place`?"]);
-    without("place");
+    without("place, mask");
     source.ask("INSERT INTO types (at, id, wide) VALUES ('2024-01-01 00:00:05', 7, 70)");
     assert_eq!(job.run().ended(0).json()["rows"]["written"], 1);
     assert_eq!(target.ask("SELECT wide FROM types WHERE id = 7"), "70");

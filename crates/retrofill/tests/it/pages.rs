@@ -101,7 +101,7 @@ fn a_column_that_no_target_keeps_must_be_left_out() {
     let job = Job::new(SPEC);
     write(&job, "a.parquet", "2024-01-01", ("sums", "time"));
     for (list, told) in [
-        ("", ["column `tags` is of type List", "leave it out: `without: [tags]`"]),
+        ("", ["column `tags` is of type List", "leave them out: `without: [tags]`"]),
         ("tag", ["`without` names `tag`, which is no column", "did you mean `tags`?"]),
     ] {
         let spec = SPEC.replace("without: [tags]", &format!("without: [{list}]"));
