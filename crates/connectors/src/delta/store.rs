@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -14,21 +15,26 @@ use object_store::{
     MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
     PutResult, Result, UploadPart,
 };
+use tokio::sync::Semaphore;
 
 use super::durable::{Created, Durable, is_temporary};
 
 const STORE: &str = "retrofill";
+/// Requests that are served at once. A checkpoint asks for a hundred files in one moment; as many
+/// threads would then take turns with all the work of a load, and each would keep memory for it.
+const AT_ONCE: usize = 4;
 
 /// An object store whose root is the table, where a put that returned survives a power loss.
 #[derive(Debug, Clone)]
 pub(super) struct DurableStore {
     durable: Durable,
+    turns: Arc<Semaphore>,
 }
 
 impl DurableStore {
     /// Over this disk.
     pub(super) fn new(durable: Durable) -> Self {
-        DurableStore { durable }
+        DurableStore { durable, turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -36,7 +42,12 @@ impl DurableStore {
         work: impl FnOnce(&Durable) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let durable = self.durable.clone();
-        tokio::task::spawn_blocking(move || work(&durable))
+        let turn = self.turns.clone().acquire_owned().await;
+        let work = move || {
+            let _turn = turn;
+            work(&durable)
+        };
+        tokio::task::spawn_blocking(work)
             .await
             .map_err(|e| Error::Generic { store: STORE, source: Box::new(e) })?
     }
@@ -257,5 +268,34 @@ impl MultipartUpload for Upload {
     async fn abort(&mut self) -> Result<()> {
         self.bytes.clear();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::super::disk::RealDisk;
+    use super::*;
+
+    #[tokio::test]
+    async fn many_requests_take_few_threads() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DurableStore::new(Durable::new(Arc::new(RealDisk::new(dir.path().into()))));
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let request = |i: usize| {
+            let (now, most) = (now.clone(), most.clone());
+            store.blocking(move |_| {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(5));
+                now.fetch_sub(1, Ordering::SeqCst);
+                Ok(i)
+            })
+        };
+        let done = futures::future::try_join_all((0..64).map(request)).await.unwrap();
+        assert_eq!(done, (0..64).collect::<Vec<_>>());
+        let most = most.load(Ordering::SeqCst);
+        assert!((1..=AT_ONCE).contains(&most), "{most} at once");
     }
 }
