@@ -4,6 +4,7 @@
 //! one screen.
 
 mod load;
+mod stage;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::spec::Mode;
 use crate::survey::{FileStamp, Survey};
 
 pub use load::{CommitOutcome, Load, Look, Refused, RowPicker, RowSink};
+pub use stage::{Pulse, StageRequest};
 
 /// A column as a source or a table has it, before the plan gives it a role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,9 +147,9 @@ pub trait Source: Debug + Send + Sync {
 
     /// Called once per run before the first read: a source that cannot read one slice without
     /// reading far more than it (unordered, compressed) sorts itself into the state dir here.
-    /// Resumable; cleaned up by `unstage`.
-    async fn stage(&self, survey: &Survey, columns: &Columns, slices: &[Interval]) -> Result<()> {
-        let _ = (survey, columns, slices);
+    /// Resumable; cleaned up by `unstage`. Ends soon after the request's pulse gives an error.
+    async fn stage(&self, request: &StageRequest) -> Result<()> {
+        let _ = request;
         Ok(())
     }
 

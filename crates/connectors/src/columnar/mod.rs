@@ -31,10 +31,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::tz::TimeZone;
-use retrofill_core::columns::Columns;
-use retrofill_core::connector::{ReadRequest, Rows, Source, SurveyRequest};
+use retrofill_core::connector::{ReadRequest, Rows, Source, StageRequest, SurveyRequest};
 use retrofill_core::error::Result;
-use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
 use retrofill_core::survey::{FileStamp, Survey};
 
@@ -129,17 +127,15 @@ impl Source for ColumnarSource {
         blocking(move || shared.origin.find(&shared.settings.path).map(Some)).await
     }
 
-    async fn stage(&self, survey: &Survey, columns: &Columns, slices: &[Interval]) -> Result<()> {
+    async fn stage(&self, request: &StageRequest) -> Result<()> {
         let mut sorted = self.sorted.lock().await;
         *sorted = None;
-        if sorted::is_needed(&self.shared, survey, slices) {
-            let shared = Arc::clone(&self.shared);
-            let (survey, columns, slices) = (survey.clone(), columns.clone(), slices.to_vec());
+        if sorted::is_needed(&self.shared, &request.survey, &request.slices) {
+            let (shared, request) = (Arc::clone(&self.shared), request.clone());
             let build = move || {
-                let (state, run) = (&shared.state, shared.sizes.run);
-                let of = (&survey, &columns);
-                let make = Make { state, run, survey: of.0, columns: of.1, slices: &slices };
+                let make = Make { state: &shared.state, run: shared.sizes.run, request: &request };
                 sorted::build(&make, &shared.settings, |from, slices, take| {
+                    let of = (&*request.survey, &*request.columns);
                     sorted::pour(&shared, of, (from, slices), take)
                 })
             };

@@ -15,7 +15,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
 use jiff::Timestamp;
 use retrofill_core::columns::Columns;
-use retrofill_core::connector::{ReadRequest, Rows, SourceBatch};
+use retrofill_core::connector::{ReadRequest, Rows, SourceBatch, StageRequest};
 use retrofill_core::error::{Error, Result};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::Reject;
@@ -76,6 +76,9 @@ enum Progress {
         length: u64,
         /// Every row before this place is in the copy.
         next: u64,
+        /// Rows of the copy.
+        #[serde(default)]
+        rows: u64,
     },
 }
 
@@ -92,9 +95,7 @@ pub(crate) struct Make<'a> {
     pub(crate) state: &'a Path,
     /// Bytes that are sorted in memory at once.
     pub(crate) run: usize,
-    pub(crate) survey: &'a Survey,
-    pub(crate) columns: &'a Columns,
-    pub(crate) slices: &'a [Interval],
+    pub(crate) request: &'a StageRequest,
 }
 
 /// The slices of a copy, in order and without overlap.
@@ -138,9 +139,10 @@ pub(crate) fn build(
     settings: &impl Serialize,
     pour: impl FnOnce(u64, &Slices<'_>, &mut TakeRows<'_>) -> Result<()>,
 ) -> Result<Sorted> {
-    let slices = disjoint(make.slices);
+    let StageRequest { survey, columns, slices, pulse } = make.request;
+    let slices = disjoint(slices);
     let root = root(make.state);
-    let of = identity(make.survey, make.columns)?;
+    let of = identity(survey, columns)?;
     let name = serde_json::to_vec(&(&of, settings, &slices))
         .map_err(|e| Error::bug("cannot write an identity as JSON").because(e))?;
     let name = format!("{:032x}", xxh3_128(&name));
@@ -156,12 +158,15 @@ pub(crate) fn build(
         done
     } else {
         let mut copy = Copy::resume(&dir)?;
-        let mut run = Run::new(&make.columns.arrow_schema());
+        let mut run = Run::new(&columns.arrow_schema());
         let wanted = Slices::new(&slices);
+        let all = survey.blocks.iter().filter(|b| wanted.need(b)).map(|b| b.rows).sum();
         pour(copy.next, &wanted, &mut |end, placed| {
             if let Some(placed) = placed {
+                copy.rows += placed.rows.num_rows() as u64;
                 run.take(placed, |t| wanted.of(t).unwrap_or(0))?;
             }
+            pulse.beat(copy.rows, all)?;
             if run.size() >= make.run { copy.append(&mut run, end) } else { Ok(()) }
         })?;
         copy.append(&mut run, u64::MAX)?;
@@ -206,6 +211,7 @@ struct Copy<'a> {
     frames: Vec<Frame>,
     length: u64,
     next: u64,
+    rows: u64,
     runs: usize,
 }
 
@@ -217,12 +223,12 @@ impl<'a> Copy<'a> {
     /// Goes on behind the last run that is whole.
     fn resume(dir: &'a Path) -> Result<Self> {
         let path = dir.join(ROWS);
-        let (mut frames, mut length, mut next, mut runs) = (Vec::new(), 0, 0, 0);
-        while let Some(Progress::V1 { frames: more, length: l, next: n }) =
+        let (mut frames, mut length, mut next, mut rows, mut runs) = (Vec::new(), 0, 0, 0, 0);
+        while let Some(Progress::V1 { frames: more, length: l, next: n, rows: r }) =
             read_json(&run_path(dir, runs))
         {
             frames.extend(more);
-            (length, next, runs) = (l, n, runs + 1);
+            (length, next, rows, runs) = (l, n, r, runs + 1);
         }
         let open = || -> io::Result<File> {
             let mut options = OpenOptions::new();
@@ -232,7 +238,7 @@ impl<'a> Copy<'a> {
             Ok(file)
         };
         let file = open().map_err(|e| disk(&path, e))?;
-        Ok(Copy { dir, file, frames, length, next, runs })
+        Ok(Copy { dir, file, frames, length, next, rows, runs })
     }
 
     /// Writes a run; `next` is the place behind its last row.
@@ -246,7 +252,8 @@ impl<'a> Copy<'a> {
         };
         let mut frames = run.cut(&mut write)?;
         self.file.sync_data().map_err(|e| disk(&path, e))?;
-        let progress = Progress::V1 { frames: frames.clone(), length: self.length, next };
+        let (length, rows) = (self.length, self.rows);
+        let progress = Progress::V1 { frames: frames.clone(), length, next, rows };
         write_json(&run_path(self.dir, self.runs), &progress)?;
         self.runs += 1;
         self.frames.append(&mut frames);

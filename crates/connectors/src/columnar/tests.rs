@@ -24,6 +24,7 @@ use tokio::runtime::Runtime;
 
 use super::{ColumnarSettings, ColumnarSource, Format, Shared, Sizes};
 use crate::files::Schema;
+use crate::testkit::source_suite::to_stage;
 
 const HOUR: i64 = 3_600_000_000;
 /// 2020-01-01.
@@ -390,7 +391,7 @@ fn a_sorted_copy_goes_on_where_it_stopped() {
     let at = |h: i64| jiff::Timestamp::from_microsecond(START + h * HOUR).unwrap();
     let slices: Vec<_> =
         (0..500).map(|i| Interval::new(at(i * 10), at(i * 10 + 10)).unwrap()).collect();
-    wait(source.stage(&survey, &plan, &slices)).unwrap();
+    wait(source.stage(&to_stage(&survey, &plan, &slices))).unwrap();
     let copy = dir.path().join(".state/staging");
     let copy = std::fs::read_dir(&copy).unwrap().next().unwrap().unwrap().path();
     let runs = || {
@@ -419,7 +420,7 @@ fn a_sorted_copy_goes_on_where_it_stopped() {
         std::fs::remove_file(copy.join(format!("run-{run:05}.json"))).unwrap();
     }
     let again = tiny(dir.path());
-    wait(again.stage(&survey, &plan, &slices)).unwrap();
+    wait(again.stage(&to_stage(&survey, &plan, &slices))).unwrap();
     assert_eq!(runs(), all);
     assert_eq!(sum(&again), whole);
 

@@ -53,11 +53,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::tz::TimeZone;
-use retrofill_core::columns::Columns;
-use retrofill_core::connector::{ReadRequest, Rows, Source, SourceBatch, SurveyRequest};
+use retrofill_core::connector::{
+    ReadRequest, Rows, Source, SourceBatch, StageRequest, SurveyRequest,
+};
 use retrofill_core::error::{Error, Result};
 use retrofill_core::examine::{Remark, Wanted};
-use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
 use retrofill_core::survey::{FileStamp, Survey};
 
@@ -287,11 +287,11 @@ impl Source for FileSource {
         blocking(move || shared.origin.find(&shared.settings.path).map(Some)).await
     }
 
-    async fn stage(&self, survey: &Survey, columns: &Columns, slices: &[Interval]) -> Result<()> {
+    async fn stage(&self, request: &StageRequest) -> Result<()> {
         let mut staging = self.staging.lock().await;
         *staging = None;
-        if stage::is_needed(&self.shared, survey, slices) {
-            *staging = Some(self.build(survey, columns, slices.to_vec()).await?);
+        if stage::is_needed(&self.shared, &request.survey, &request.slices) {
+            *staging = Some(self.build(request.clone()).await?);
         }
         Ok(())
     }
@@ -328,15 +328,9 @@ impl Source for FileSource {
 }
 
 impl FileSource {
-    async fn build(
-        &self,
-        survey: &Survey,
-        columns: &Columns,
-        slices: Vec<Interval>,
-    ) -> Result<Arc<Staging>> {
+    async fn build(&self, request: StageRequest) -> Result<Arc<Staging>> {
         let shared = Arc::clone(&self.shared);
-        let (survey, columns) = (survey.clone(), columns.clone());
-        blocking(move || stage::build(&shared, &survey, &columns, &slices).map(Arc::new)).await
+        blocking(move || stage::build(&shared, &request).map(Arc::new)).await
     }
 
     /// The sorted copy, if this read can use it; it is made where there is no other way.
@@ -356,8 +350,9 @@ impl FileSource {
         if !any.await? {
             return Ok(None);
         }
-        let slices = stage::even_slices(&self.shared, survey);
-        *staging = Some(self.build(survey, &request.columns, slices).await?);
+        let (survey, columns) = (survey.clone(), request.columns.clone());
+        let slices = stage::even_slices(&self.shared, &survey);
+        *staging = Some(self.build(StageRequest::new(survey, columns, slices)).await?);
         Ok(staging.clone())
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use retrofill_core::columns::Columns;
+use retrofill_core::connector::{Pulse, StageRequest};
 use retrofill_core::error::{Error, Result};
 use retrofill_core::interval::Interval;
 use retrofill_core::survey::{Block, Survey};
@@ -108,6 +109,8 @@ enum Sorted {
 struct Job<'a> {
     shared: &'a Shared,
     survey: &'a Survey,
+    /// Told of the bytes that went through both passes.
+    pulse: &'a Pulse,
     slices: Vec<Interval>,
     /// For each slice its bucket.
     buckets: Vec<usize>,
@@ -115,12 +118,8 @@ struct Job<'a> {
 }
 
 /// Makes the copy, or finishes it, or finds it finished. Copies of other plans are removed.
-pub(super) fn build(
-    shared: &Shared,
-    survey: &Survey,
-    columns: &Columns,
-    slices: &[Interval],
-) -> Result<Staging> {
+pub(super) fn build(shared: &Shared, request: &StageRequest) -> Result<Staging> {
+    let StageRequest { survey, columns, slices, pulse } = request;
     let slices = disjoint(slices);
     let root = root(&shared.state);
     let names: Vec<_> = survey.source_columns().iter().map(|c| &c.name).collect();
@@ -144,7 +143,7 @@ pub(super) fn build(
         return Ok(staging);
     }
     let buckets = assign(survey, &slices, shared.sizes.bucket);
-    Job { shared, survey, slices, buckets, dir }.run(columns)
+    Job { shared, survey, pulse, slices, buckets, dir }.run(columns)
 }
 
 /// Groups neighbouring slices into buckets of about `size` bytes, by what the survey knows.
@@ -182,8 +181,10 @@ impl Job<'_> {
             done
         };
         let mut pieces = Vec::with_capacity(self.slices.len());
-        let mut first = 0;
+        let all: u64 = bytes.iter().sum();
+        let (mut first, mut sorted_bytes) = (0, 0);
         while first < self.slices.len() {
+            self.pulse.beat(all + sorted_bytes, 2 * all)?;
             let bucket = self.buckets[first];
             let count = self.buckets[first..].iter().take_while(|b| **b == bucket).count();
             let done = self.dir.join(format!("bucket-{bucket:04}.json"));
@@ -197,6 +198,7 @@ impl Job<'_> {
             // Gone already where an earlier try came this far.
             let _ = std::fs::remove_file(raw_path(&self.dir, bucket));
             pieces.extend(of_bucket);
+            sorted_bytes += bytes[first..first + count].iter().sum::<u64>();
             first += count;
         }
         let manifest = Manifest::V1 {
@@ -215,7 +217,10 @@ impl Job<'_> {
         let mut bytes = vec![0; self.slices.len()];
         let placer = Placer::new(self.shared, self.survey, columns)?;
         let Some(placer) = placer else { return Ok(Distributed::V1 { bytes, orders }) };
-        let mut blocks = self.survey.blocks.iter().filter(|b| !touched(b, &self.slices).is_empty());
+        let needed = |b: &&Block| !touched(b, &self.slices).is_empty();
+        let all: u64 = self.survey.blocks.iter().filter(needed).map(|b| b.length).sum();
+        let mut read = 0;
+        let mut blocks = self.survey.blocks.iter().filter(needed);
         let mut open: Option<(u32, Surveyed<'_>, Arc<Order>)> = None;
         let next = || {
             let Some(block) = blocks.next() else { return Ok(None) };
@@ -235,6 +240,8 @@ impl Job<'_> {
         };
         let mut raw = RawBuckets::create(&self.dir, self.buckets.last().map_or(0, |b| b + 1))?;
         ordered(next, work, |parsed| {
+            read += parsed.bytes.len() as u64;
+            self.pulse.beat(read, 2 * all)?;
             for (slice, start, end, _) in &parsed.records {
                 bytes[*slice as usize] += HEAD as u64 + u64::from(end - start);
             }

@@ -30,7 +30,7 @@ use jiff::tz::TimeZone;
 use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{
     Capabilities, FieldType, Known, Load, Manners, ReadRequest, Rows, SliceLoad, Source,
-    SourceBatch, SurveyRequest, Target,
+    SourceBatch, StageRequest, SurveyRequest, Target,
 };
 use retrofill_core::error::{Error, Result};
 use retrofill_core::examine::{Remark, Wanted};
@@ -210,7 +210,9 @@ impl Target for FolderTarget {
             let Ok(survey) = part.survey(time).await else { continue };
             self.with(|shared| shared.work().map(|_| ())).await?;
             let survey = part.completed(survey, columns)?;
-            part.source.stage(&survey, columns, slices).await?;
+            let columns = Arc::new(columns.clone());
+            let request = StageRequest::new(survey, columns, slices.to_vec());
+            part.source.stage(&request).await?;
         }
         Ok(())
     }

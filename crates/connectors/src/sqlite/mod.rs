@@ -21,11 +21,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use jiff::tz::TimeZone;
-use retrofill_core::columns::Columns;
-use retrofill_core::connector::{ReadRequest, Rows, Source, SurveyRequest};
+use retrofill_core::connector::{ReadRequest, Rows, Source, StageRequest, SurveyRequest};
 use retrofill_core::error::{Error, Result};
 use retrofill_core::examine::{Remark, Wanted};
-use retrofill_core::interval::Interval;
 use retrofill_core::reject::Place;
 use retrofill_core::survey::{FileStamp, Survey};
 use rusqlite::{Connection, OpenFlags};
@@ -150,13 +148,12 @@ impl Source for SqliteSource {
         blocking(move || Ok(Some(vec![shared.stamp()?]))).await
     }
 
-    async fn stage(&self, survey: &Survey, columns: &Columns, slices: &[Interval]) -> Result<()> {
+    async fn stage(&self, request: &StageRequest) -> Result<()> {
         let mut sorted = self.sorted.lock().await;
         *sorted = None;
-        if read::needs_sorting(&self.shared, survey, slices) {
-            let shared = Arc::clone(&self.shared);
-            let (survey, columns, slices) = (survey.clone(), columns.clone(), slices.to_vec());
-            let built = blocking(move || read::sort(&shared, &survey, &columns, &slices)).await?;
+        if read::needs_sorting(&self.shared, &request.survey, &request.slices) {
+            let (shared, request) = (Arc::clone(&self.shared), request.clone());
+            let built = blocking(move || read::sort(&shared, &request)).await?;
             *sorted = Some(Arc::new(built));
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 use retrofill_core::columns::Columns;
-use retrofill_core::connector::{FieldType, ReadRequest};
+use retrofill_core::connector::{FieldType, ReadRequest, StageRequest};
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::interval::Interval;
 use retrofill_core::reject::{Place, Reject};
@@ -30,15 +30,10 @@ pub(super) fn needs_sorting(shared: &Shared, survey: &Survey, slices: &[Interval
 }
 
 /// Sorts the rows into the state dir.
-pub(super) fn sort(
-    shared: &Shared,
-    survey: &Survey,
-    columns: &Columns,
-    slices: &[Interval],
-) -> Result<Sorted> {
-    let make = Make { state: &shared.state, run: shared.sizes.run, survey, columns, slices };
+pub(super) fn sort(shared: &Shared, request: &StageRequest) -> Result<Sorted> {
+    let make = Make { state: &shared.state, run: shared.sizes.run, request };
     sorted_copy(&make, &shared.settings, |from, slices, take| {
-        pour(shared, (survey, columns), (from, slices), take)
+        pour(shared, (&request.survey, &request.columns), (from, slices), take)
     })
 }
 

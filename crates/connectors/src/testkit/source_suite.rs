@@ -2,14 +2,14 @@
 //! at least three days, in several blocks, with lines that belong to no slice or without.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use retrofill_core::columns::{Column, Columns, Role};
-use retrofill_core::connector::{ReadRequest, Source, SurveyRequest};
+use retrofill_core::connector::{Pulse, ReadRequest, Source, StageRequest, SurveyRequest};
 use retrofill_core::digest::{Digest, Hasher};
-use retrofill_core::error::Kind;
+use retrofill_core::error::{Error, Kind};
 use retrofill_core::interval::Interval;
 use retrofill_core::survey::Survey;
 
@@ -97,6 +97,11 @@ pub(crate) async fn slices_add_up<K>(given: &Given<K>) {
     assert!(ordinals.windows(2).all(|w| w[0] < w[1]), "two rows share an ordinal");
 }
 
+/// Asks for a copy of these slices, with nobody waiting.
+pub(crate) fn to_stage(survey: &Survey, columns: &Columns, slices: &[Interval]) -> StageRequest {
+    StageRequest::new(Arc::new(survey.clone()), Arc::new(columns.clone()), slices.to_vec())
+}
+
 pub(crate) async fn staged_is_the_same<K>(given: &Given<K>) {
     let known = surveyed(given).await;
     let slices = pieces(all(&known.0), 7);
@@ -104,7 +109,21 @@ pub(crate) async fn staged_is_the_same<K>(given: &Given<K>) {
     for slice in &slices {
         direct.insert(*slice, read(given, &known, *slice).await);
     }
-    given.source.stage(&known.0, &known.1, &slices).await.expect("staged");
+    let asked = to_stage(&known.0, &known.1, &slices);
+    let refuse = |_, _| Err(Error::new(Kind::Stopped, "nobody waits"));
+    let unwanted = StageRequest { pulse: Pulse::new(refuse), ..asked.clone() };
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = told.clone();
+    let pulse = Pulse::new(move |done, all| {
+        tell.lock().expect("no panic").push((done, all));
+        Ok(())
+    });
+    // A source that sorts nothing tells nothing, and then cannot be stopped either.
+    let stopped = given.source.stage(&unwanted).await.map_err(|e| e.kind());
+    given.source.stage(&StageRequest { pulse, ..asked }).await.expect("staged");
+    let told = told.lock().expect("no panic").clone();
+    assert_eq!(stopped, if told.is_empty() { Ok(()) } else { Err(Kind::Stopped) });
+    assert!(told.is_sorted() && told.iter().all(|(done, all)| done <= all), "{told:?}");
     for slice in &slices {
         let (digest, mut ordinals, left_out) = read(given, &known, *slice).await;
         let (expected, mut wanted, wanted_out) = direct[slice].clone();

@@ -11,11 +11,10 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use retrofill_core::columns::{Column, Columns, Role};
 use retrofill_core::connector::{
-    FieldType, Pressure, ReadRequest, Rows, Source, SourceBatch, SurveyRequest,
+    FieldType, Pressure, ReadRequest, Rows, Source, SourceBatch, StageRequest, SurveyRequest,
 };
 use retrofill_core::error::{Error, Result};
 use retrofill_core::examine::{Remark, Wanted};
-use retrofill_core::interval::Interval;
 use retrofill_core::reject::{Place, Reject};
 use retrofill_core::spec::RowsSpec;
 use retrofill_core::survey::{FileStamp, Survey};
@@ -104,9 +103,10 @@ impl Source for Transformed {
         self.inner.stamps().await
     }
 
-    async fn stage(&self, survey: &Survey, columns: &Columns, slices: &[Interval]) -> Result<()> {
-        let loom = self.loom(survey, columns)?;
-        self.inner.stage(&own_part(survey), &loom.columns, slices).await
+    async fn stage(&self, request: &StageRequest) -> Result<()> {
+        let loom = self.loom(&request.survey, &request.columns)?;
+        let survey = Arc::new(own_part(&request.survey));
+        self.inner.stage(&StageRequest { survey, columns: loom.columns, ..request.clone() }).await
     }
 
     async fn unstage(&self) -> Result<()> {

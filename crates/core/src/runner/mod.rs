@@ -152,6 +152,8 @@ pub enum Happening {
         /// Slices that are done already.
         done: u64,
     },
+    /// The source sorts itself before the first slice is read: work done and in all.
+    Staging(u64, u64),
     /// Rows read from the source.
     Rows(u64),
     /// A slice reached this state.

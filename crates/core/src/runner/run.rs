@@ -11,8 +11,9 @@ use super::drive::{self, Driven, drive};
 use super::heal::Leave;
 use super::lease::Beat;
 use super::{Happening, Job, Options, Report, Shared, recover, wake};
+use crate::connector::{Pulse, StageRequest};
 use crate::env::spawn;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::id::SliceId;
 use crate::interval::Interval;
 use crate::ledger::{Event, EventV1, SliceEvent, SliceRecord, State};
@@ -71,9 +72,8 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
     let mut report = Report::default();
     if !todo.is_empty() {
         if loads {
-            let intervals: Vec<Interval> = job.plan.slices.iter().map(|s| s.interval).collect();
             prepared(shared, &todo).await?;
-            job.source.stage(&job.plan.survey, &job.plan.columns, &intervals).await?;
+            report.stopped = staged(shared).await?;
         }
         let holder = format!("{}/{}", job.holder.host, job.holder.pid);
         let unplaced = Some(job.plan.survey.unplaced);
@@ -167,6 +167,26 @@ async fn prepared(shared: &Shared, todo: &[SliceRecord]) -> Result<()> {
             }
             other => return other,
         }
+    }
+}
+
+/// Has the source made readable; tells what ended that before its time.
+async fn staged(shared: &Arc<Shared>) -> Result<Option<Error>> {
+    let plan = &shared.job.plan;
+    let at = Arc::clone(shared);
+    let request = StageRequest {
+        survey: plan.survey.clone(),
+        columns: plan.columns.clone(),
+        slices: plan.slices.iter().map(|s| s.interval).collect(),
+        pulse: Pulse::new(move |done, all| {
+            at.job.watch.on(&Happening::Staging(done, all));
+            at.go_on()?;
+            at.may_begin()
+        }),
+    };
+    match shared.job.source.stage(&request).await {
+        Err(e) if e.kind() == Kind::Stopped => Ok(Some(e)),
+        other => other.map(|()| None),
     }
 }
 

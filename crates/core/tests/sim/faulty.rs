@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
-use retrofill_core::columns::Columns;
-use retrofill_core::connector::{ReadRequest, Rows, Source, SourceBatch, SurveyRequest};
+use retrofill_core::connector::{
+    ReadRequest, Rows, Source, SourceBatch, StageRequest, SurveyRequest,
+};
 use retrofill_core::env::Scratch;
 use retrofill_core::error::Result;
 use retrofill_core::id::PlanId;
-use retrofill_core::interval::Interval;
 use retrofill_core::ledger::{Entry, Event, Holder, Journal, Lease, SliceRecord};
 use retrofill_core::memory::{MemoryJournal, MemorySource, MemoryTable};
 use retrofill_core::reject::Place;
@@ -67,9 +67,13 @@ impl Source for FaultySource {
         self.inner.survey(request).await
     }
 
-    async fn stage(&self, survey: &Survey, columns: &Columns, slices: &[Interval]) -> Result<()> {
-        let call = self.inner.stage(survey, columns, slices);
-        self.caller.around(Point::SourceStage, call).await
+    async fn stage(&self, request: &StageRequest) -> Result<()> {
+        let work = async {
+            request.pulse.beat(0, 1)?;
+            self.inner.stage(request).await
+        };
+        self.caller.around(Point::SourceStage, work).await?;
+        request.pulse.beat(1, 1)
     }
 
     async fn read(&self, request: &ReadRequest) -> Result<Rows> {

@@ -69,6 +69,8 @@ pub struct Progress {
 struct Counters {
     surveyed: AtomicU64,
     to_survey: AtomicU64,
+    staged: AtomicU64,
+    to_stage: AtomicU64,
     slices: AtomicU64,
     slices_done: AtomicU64,
     slices_troubled: AtomicU64,
@@ -106,6 +108,12 @@ impl Progress {
     pub fn survey(&self, done: u64, total: u64) {
         self.counters.to_survey.store(total, Relaxed);
         self.counters.surveyed.store(done, Relaxed);
+    }
+
+    /// The source has sorted so much of all it holds, in a measure of its own.
+    pub fn stage(&self, done: u64, total: u64) {
+        self.counters.to_stage.store(total, Relaxed);
+        self.counters.staged.store(done, Relaxed);
     }
 
     /// So many more rows were read.
@@ -154,6 +162,8 @@ impl Drop for Progress {
 struct Shown {
     surveyed: u64,
     to_survey: u64,
+    staged: u64,
+    to_stage: u64,
     slices: u64,
     slices_done: u64,
     slices_troubled: u64,
@@ -165,14 +175,16 @@ struct Shown {
 }
 
 impl Shown {
-    /// Whether slices are not yet known.
-    fn surveying(&self) -> bool {
-        self.slices == 0 || (self.rows_done == 0 && self.surveyed < self.to_survey)
-    }
-
-    fn percent_surveyed(&self) -> u64 {
-        let done = self.surveyed.min(self.to_survey).saturating_mul(100);
-        done.checked_div(self.to_survey).unwrap_or(0)
+    /// What the source does before the first slice, and how far it is; nothing once slices are
+    /// loaded.
+    fn before(&self) -> Option<Before> {
+        let surveying = self.rows_done == 0 && self.surveyed < self.to_survey;
+        let (doing, done, all) = match self.to_stage {
+            _ if self.slices > 0 && !surveying => return None,
+            0 => ("reading", self.surveyed, self.to_survey),
+            _ => ("sorting", self.staged, self.to_stage),
+        };
+        Some(Before { doing, done: done.min(all), all })
     }
 
     /// `13,742 rows/s, 25 s left (slow: ...)`.
@@ -193,8 +205,8 @@ impl Shown {
     }
 
     fn line(&self) -> String {
-        if self.surveying() {
-            return format!("reading the source: {} %", self.percent_surveyed());
+        if let Some(before) = self.before() {
+            return format!("{} the source: {} %", before.doing, before.percent());
         }
         let troubled = match self.slices_troubled {
             0 => String::new(),
@@ -208,6 +220,19 @@ impl Shown {
             grouped(self.rows.max(self.rows_done)),
             self.pace()
         )
+    }
+}
+
+/// Work of the source before the first slice.
+struct Before {
+    doing: &'static str,
+    done: u64,
+    all: u64,
+}
+
+impl Before {
+    fn percent(&self) -> u64 {
+        self.done.saturating_mul(100).checked_div(self.all).unwrap_or(0)
     }
 }
 
@@ -232,6 +257,8 @@ fn look(counters: &Counters, rate: &mut Rate) -> Shown {
     Shown {
         surveyed: counters.surveyed.load(Relaxed),
         to_survey: counters.to_survey.load(Relaxed),
+        staged: counters.staged.load(Relaxed),
+        to_stage: counters.to_stage.load(Relaxed),
         slices: counters.slices.load(Relaxed),
         slices_done: counters.slices_done.load(Relaxed),
         slices_troubled: counters.slices_troubled.load(Relaxed),
@@ -265,10 +292,10 @@ fn draw_bars(counters: &Counters, stop: &mpsc::Receiver<()>) {
     let mut rate = Rate::default();
     loop {
         let shown = look(counters, &mut rate);
-        if shown.surveying() {
+        if let Some(before) = shown.before() {
             slices.set_prefix("source");
-            set(&slices, shown.surveyed, shown.to_survey);
-            slices.set_message(format!("{} % read", shown.percent_surveyed()));
+            set(&slices, before.done, before.all);
+            slices.set_message(format!("{} it, {} %", before.doing, before.percent()));
         } else {
             slices.set_prefix("slices");
             set(&slices, shown.slices_done, shown.slices);
@@ -305,6 +332,9 @@ mod tests {
     fn a_line_says_it_all() {
         let surveying = Shown { surveyed: 5, to_survey: 8, ..Shown::default() };
         assert_eq!(surveying.line(), "reading the source: 62 %");
+        let sorting =
+            Shown { surveyed: 8, to_survey: 8, staged: 1, to_stage: 4, ..Shown::default() };
+        assert_eq!(sorting.line(), "sorting the source: 25 %");
         let mut shown = Shown {
             slices: 12,
             slices_done: 3,

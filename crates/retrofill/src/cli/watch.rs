@@ -41,6 +41,7 @@ impl Watch for Screen {
             Happening::Began { slices, rows, done } => {
                 self.progress.plan(slices + done, *rows, *done);
             }
+            Happening::Staging(done, all) => self.progress.stage(*done, *all),
             Happening::Rows(more) => self.progress.rows(*more),
             Happening::Slice(_, state, _) => self.progress.slice_done(*state),
             Happening::Searched(_) => self.progress.slice_done(State::Verified),

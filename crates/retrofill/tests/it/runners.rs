@@ -1,5 +1,6 @@
 //! Two runners on one plan, and runners that are told to stop.
 
+use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,27 @@ fn two_interrupts_roll_back_at_once() {
     runner.end().ended(130);
     assert!(start.elapsed() < Duration::from_secs(5), "rolling back took {:?}", start.elapsed());
     assert_eq!(job.count("loading"), 0, "{:?}", job.states());
+    finishes(&job);
+}
+
+/// Nothing is in hand yet, so there is nothing to finish: a source of terabytes sorts for hours.
+#[test]
+fn an_interrupt_ends_the_sorting_of_the_source() {
+    let metrics = Metrics { gzip: true, ..Metrics::new(ROWS, 44) };
+    let job = Job::metrics(&metrics, "");
+    let mut runner = job.start(&[], &[]);
+    let made = |name: &str| {
+        let copies = fs::read_dir(job.path(".retrofill/metrics/staging")).into_iter().flatten();
+        copies.flatten().any(|copy| copy.path().join(name).exists())
+    };
+    while !made("bucket-0000.raw") {
+        assert!(runner.is_running(), "nothing was sorted: {}", runner.stderr());
+        sleep(Duration::from_millis(2));
+    }
+    runner.signal(Signal::INT);
+    runner.end().ended(130);
+    assert!(!made("distributed.json"), "the whole source was read");
+    assert_eq!(job.states().keys().collect::<Vec<_>>(), ["planned"]);
     finishes(&job);
 }
 

@@ -59,7 +59,7 @@ fn direct_and_sorted_rows_agree() {
     let bound = |h: i64| (START + h * HOUR) / 1_000_000;
     let at = |h| jiff::Timestamp::from_second(bound(h)).unwrap();
     let slices: Vec<_> = (0..10).map(|h| Interval::new(at(h), at(h + 1)).unwrap()).collect();
-    wait(source.stage(&survey, &plan, &slices)).unwrap();
+    wait(source.stage(&to_stage(&survey, &plan, &slices))).unwrap();
     assert!(dir.path().join(".state/staging").exists());
     assert_eq!(rows(&wait(read(&source, &survey, &plan, always())).unwrap()), direct);
     let (place, text) = wait(source.locate(&survey, &[direct[15].0])).unwrap().remove(0);

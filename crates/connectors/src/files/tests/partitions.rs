@@ -7,6 +7,7 @@ use retrofill_core::interval::Interval;
 use retrofill_core::survey::Survey;
 
 use super::{FLOAT, FileSource, INTEGER, always, columns, open, read, rows, survey, tiny, wait};
+use crate::testkit::source_suite::to_stage;
 use crate::transform::Transform;
 
 /// Rows of three files, which share a pattern of times.
@@ -56,7 +57,7 @@ fn direct_sorted_and_first_rows_agree() {
     assert_eq!(direct[0].1[1..], ["1", "0,0", "1.5"]);
     assert_eq!(direct[25].1[1..], ["2", "1,5", "-2"]);
     assert_eq!(direct[59].1[1..], ["", "2,19", "x/y"]);
-    wait(source.stage(&held, &plan, &days())).unwrap();
+    wait(source.stage(&to_stage(&held, &plan, &days()))).unwrap();
     assert!(dir.path().join(".state/staging").exists());
     assert_eq!(all(&source, &held, &plan), direct);
     wait(source.unstage()).unwrap();
@@ -122,6 +123,6 @@ fn transforms_read_and_pass_them_on() {
     assert_eq!(direct.len(), 40);
     assert_eq!(direct[0].1[1..], ["1.5", "2", "0,0"]);
     assert_eq!(direct[39].1[1..], ["x/y", "", "2,19"]);
-    wait(source.stage(&held, &plan, &days())).unwrap();
+    wait(source.stage(&to_stage(&held, &plan, &days()))).unwrap();
     assert_eq!(all(&source, &held, &plan), direct);
 }

@@ -8,6 +8,7 @@ use retrofill_core::reject::Reject;
 use retrofill_core::survey::Survey;
 
 use super::{FileSource, Fixture, columns, gzip, read, rows, survey, tiny, wait, weather};
+use crate::testkit::source_suite::to_stage;
 
 /// Ten days, each row in another order, from another file; `v` of day 7 does not fit.
 fn shuffled() -> Vec<(String, Vec<u8>)> {
@@ -63,7 +64,7 @@ fn sorted_equals_direct() {
     assert_eq!(direct.iter().map(|(r, x)| r.len() + x.len()).sum::<usize>(), 900);
     assert!(!direct[6].1.is_empty());
     let plan = with_rejects(&survey);
-    wait(source.stage(&survey, &plan, &days())).unwrap();
+    wait(source.stage(&to_stage(&survey, &plan, &days()))).unwrap();
     // The files are not needed any more.
     std::fs::write(fixture.dir.path().join("0.csv"), "").unwrap();
     for (day, want) in days().iter().zip(&direct) {
@@ -86,7 +87,7 @@ fn in_order_nothing_is_sorted() {
     let survey = survey(&source, "time_hour").unwrap();
     let columns = columns(&survey, "time_hour");
     let year = Interval::parse("2013-01-01T00:00:00Z", "2014-01-01T00:00:00Z").unwrap();
-    wait(source.stage(&survey, &columns, &[year])).unwrap();
+    wait(source.stage(&to_stage(&survey, &columns, &[year]))).unwrap();
     assert!(!state.path().join(".state/staging").exists());
 }
 
@@ -98,7 +99,7 @@ fn a_copy_is_taken_up_where_it_was_left() {
     let plan = with_rejects(&survey);
     let want = all(&source, &survey, days()[3]).unwrap();
     std::fs::create_dir_all(staging(&fixture).join("of another plan")).unwrap();
-    wait(source.stage(&survey, &plan, &days())).unwrap();
+    wait(source.stage(&to_stage(&survey, &plan, &days()))).unwrap();
     let dirs: Vec<_> = std::fs::read_dir(staging(&fixture)).unwrap().collect();
     assert_eq!(dirs.len(), 1, "the copy of another plan stayed");
     let dir = dirs[0].as_ref().unwrap().path();
@@ -106,13 +107,13 @@ fn a_copy_is_taken_up_where_it_was_left() {
     std::fs::remove_file(dir.join("manifest.json")).unwrap();
     std::fs::write(fixture.dir.path().join("0.csv"), "").unwrap();
     let source = tiny(&fixture.source, 500);
-    wait(source.stage(&survey, &plan, &days())).unwrap();
+    wait(source.stage(&to_stage(&survey, &plan, &days()))).unwrap();
     assert_eq!(all(&source, &survey, days()[3]).unwrap(), want);
     // Stopped before pass 1 was done: it starts again, and sees the change.
     for name in ["manifest.json", "distributed.json"] {
         std::fs::remove_file(dir.join(name)).unwrap();
     }
-    let error = wait(source.stage(&survey, &plan, &days())).unwrap_err();
+    let error = wait(source.stage(&to_stage(&survey, &plan, &days()))).unwrap_err();
     assert_eq!(error.kind(), Kind::Stale);
 }
 
@@ -122,7 +123,7 @@ fn a_damaged_copy_is_not_believed() {
     let source = tiny(&fixture.source, 500);
     let survey = survey(&source, "t").unwrap();
     let want = all(&source, &survey, days()[0]).unwrap();
-    wait(source.stage(&survey, &with_rejects(&survey), &days())).unwrap();
+    wait(source.stage(&to_stage(&survey, &with_rejects(&survey), &days()))).unwrap();
     let dir = std::fs::read_dir(staging(&fixture)).unwrap().next().unwrap().unwrap().path();
     let bucket = dir.join("bucket-0000.sorted");
     let mut bytes = std::fs::read(&bucket).unwrap();
@@ -156,7 +157,7 @@ fn gzip_equals_plain() {
         got.sort_unstable();
         assert_eq!(all(&a, &a_survey, day).unwrap().0, got);
     }
-    wait(b.stage(&b_survey, &plan, &days())).unwrap();
+    wait(b.stage(&to_stage(&b_survey, &plan, &days()))).unwrap();
     for day in days() {
         assert_eq!(all(&a, &a_survey, day).unwrap().0, all(&b, &b_survey, day).unwrap().0);
     }

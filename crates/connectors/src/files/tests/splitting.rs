@@ -9,6 +9,7 @@ use retrofill_core::interval::Interval;
 
 use super::super::{CsvSettings, Encoding};
 use super::{Fixture, MICROS, gzip, open, read, rows, survey, tiny, wait};
+use crate::testkit::source_suite::to_stage;
 
 /// A line by the rules of the format, told one character at a time: its fields, or none where it
 /// is no record, and where the next line starts.
@@ -201,7 +202,7 @@ proptest! {
         }
         let slices = slices(days);
         if staged {
-            wait(Source::stage(&source, &survey, &plan(), &slices)).unwrap();
+            wait(Source::stage(&source, &to_stage(&survey, &plan(), &slices))).unwrap();
         }
         let mut got = BTreeMap::new();
         for slice in &slices {

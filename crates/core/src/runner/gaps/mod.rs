@@ -19,7 +19,7 @@ use self::stretch::{BYTES_PER_ROW, Refusals, Stretch};
 use super::{Happening, Stop, Watch};
 use crate::calendar::{Every, zone};
 use crate::columns::{Column, Columns};
-use crate::connector::{Source, Target};
+use crate::connector::{Pulse, Source, StageRequest, Target};
 use crate::digest::Hasher;
 use crate::env::{Env, compute};
 use crate::error::{Error, Kind, Result};
@@ -141,6 +141,28 @@ fn parts(slices: &[Planned], most: usize) -> Vec<(usize, Interval)> {
     parts
 }
 
+fn go_on(stop: &Stop) -> Result<()> {
+    if stop.is_asked() {
+        return Err(Error::new(Kind::Stopped, "stopped by request"));
+    }
+    Ok(())
+}
+
+impl Search {
+    fn staging(&self) -> StageRequest {
+        let (watch, stop) = (self.watch.clone(), self.stop.clone());
+        StageRequest {
+            survey: self.plan.survey.clone(),
+            columns: self.plan.columns.clone(),
+            slices: self.plan.slices.iter().map(|s| s.interval).collect(),
+            pulse: Pulse::new(move |done, all| {
+                watch.on(&Happening::Staging(done, all));
+                go_on(&stop)
+            }),
+        }
+    }
+}
+
 impl Searching {
     async fn new(search: Search) -> Result<Self> {
         let (plan, target) = (search.plan.clone(), &search.target);
@@ -148,8 +170,7 @@ impl Searching {
             None => target.untyped(&plan.survey.columns, &plan.spec.rows.time).await?,
             table => table,
         };
-        let intervals: Vec<_> = plan.slices.iter().map(|s| s.interval).collect();
-        search.source.stage(&plan.survey, &plan.columns, &intervals).await?;
+        search.source.stage(&search.staging()).await?;
         let scope = plan.spec.write.scope.as_ref();
         let scope = scope.map(|s| Within::new(s, &plan.columns)).transpose()?;
         let keyed = plan.spec.rows.key.is_some();
@@ -173,10 +194,7 @@ impl Searching {
     }
 
     fn go_on(&self) -> Result<()> {
-        if self.search.stop.is_asked() {
-            return Err(Error::new(Kind::Stopped, "stopped by request"));
-        }
-        Ok(())
+        go_on(&self.search.stop)
     }
 
     async fn all(&self) -> Result<Gaps> {
