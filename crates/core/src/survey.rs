@@ -40,6 +40,13 @@ pub struct Block {
     pub hash: String,
 }
 
+impl Block {
+    /// Whether it may hold rows of the interval.
+    pub fn reaches(&self, interval: &Interval) -> bool {
+        self.rows > 0 && self.min < interval.end() && interval.start() <= self.max
+    }
+}
+
 /// Everything the plan knows of the source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survey {
@@ -151,9 +158,6 @@ impl Survey {
     /// The blocks that may hold rows of the interval, with their index.
     pub fn overlapping(&self, interval: &Interval) -> impl Iterator<Item = (usize, &Block)> {
         let interval = *interval;
-        self.blocks
-            .iter()
-            .enumerate()
-            .filter(move |(_, b)| b.rows > 0 && b.min < interval.end() && interval.start() <= b.max)
+        self.blocks.iter().enumerate().filter(move |(_, b)| b.reaches(&interval))
     }
 }

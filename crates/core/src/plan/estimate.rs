@@ -41,6 +41,23 @@ pub(super) fn rows(survey: &Survey, intervals: &[Interval]) -> Vec<Estimate> {
         .collect()
 }
 
+/// Rows of one interval, by the same assumption.
+pub(crate) fn within<'a>(blocks: impl IntoIterator<Item = &'a Block>, interval: &Interval) -> u64 {
+    blocks.into_iter().map(|block| share(block, interval)).sum::<f64>().round() as u64
+}
+
+/// Nanoseconds from a block's first row to behind its last.
+fn length(block: &Block) -> f64 {
+    (nanos(block.max) - nanos(block.min) + 1) as f64
+}
+
+/// Rows of a block in an interval.
+fn share(block: &Block, interval: &Interval) -> f64 {
+    let from = nanos(interval.start()).max(nanos(block.min));
+    let to = nanos(interval.end()).min(nanos(block.max) + 1);
+    (to - from).max(0) as f64 / length(block) * block.rows as f64
+}
+
 fn spread(
     block: &Block,
     intervals: &[Interval],
@@ -53,18 +70,12 @@ fn spread(
     if first >= last {
         return;
     }
-    let length = (block.max.as_nanosecond() - block.min.as_nanosecond() + 1) as f64;
-    let share = |i: &Interval| {
-        let from = nanos(i.start()).max(nanos(block.min));
-        let to = nanos(i.end()).min(nanos(block.max) + 1);
-        (to - from).max(0) as f64 / length * block.rows as f64
-    };
-    exact[first] += share(&intervals[first]);
+    exact[first] += share(block, &intervals[first]);
     if last - 1 > first {
-        exact[last - 1] += share(&intervals[last - 1]);
+        exact[last - 1] += share(block, &intervals[last - 1]);
     }
     if last - first > 2 {
-        let density = block.rows as f64 / length;
+        let density = block.rows as f64 / length(block);
         slope[first + 1] += density;
         slope[last - 1] -= density;
         touched[first + 1] += 1;
@@ -110,6 +121,9 @@ mod tests {
         assert!(close(got.iter().map(|e| e.rows).sum(), 400 + 7 + 47), "{got:?}");
         assert_eq!(outside(&survey, &Interval::new(t(0), t(100)).unwrap()).0, 0);
         assert!(close(outside(&survey, &Interval::new(t(0), t(100)).unwrap()).1, 952));
+        for (interval, estimate) in intervals.iter().zip(&got) {
+            assert!(close(within(&survey.blocks, interval), estimate.rows), "{interval}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+pub(crate) use estimate::within;
 pub use freeze::{Frozen, Inputs, at_most, freeze};
 pub use resolve::resolve_columns;
 
@@ -232,6 +233,11 @@ impl Plan {
     /// Estimated rows by slice id.
     pub fn estimates(&self) -> BTreeMap<SliceId, u64> {
         self.slices.iter().map(|s| (s.id(), s.rows)).collect()
+    }
+
+    /// Estimated rows of any stretch of time.
+    pub fn estimate(&self, interval: &Interval) -> u64 {
+        estimate::within(self.survey.overlapping(interval).map(|(_, block)| block), interval)
     }
 
     /// Estimated rows of all slices.

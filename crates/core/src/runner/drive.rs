@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::attempt::{self, Attempt, Ended, request};
@@ -21,6 +22,10 @@ use crate::spec::Mode;
 /// Bytes of memory that one row of a slice in hand may take: held hashes and key prefixes.
 const BYTES_PER_ROW: u64 = 40;
 
+/// A slice that took too long is cut into about so many parts at most before the next is tried:
+/// whether it was too much or the target stood still cannot be told.
+const PARTS: u64 = 16;
+
 /// How often live rows may overtake one try before the slice counts as failed.
 const OVERTAKEN: u32 = 100;
 
@@ -31,6 +36,8 @@ pub(super) struct Driven {
     pub(super) counts: Counts,
     /// Its halves, where it was split.
     pub(super) halves: Option<[SliceRecord; 2]>,
+    /// The most rows of a half that is tried; one of more is halved at once.
+    pub(super) most: u64,
     /// What stops the whole run.
     pub(super) stops: Option<Error>,
 }
@@ -39,6 +46,12 @@ pub(super) struct Driven {
 struct Drive {
     shared: Arc<Shared>,
     record: SliceRecord,
+    /// Rows it may have.
+    estimate: u64,
+    /// See [`Driven`].
+    most: u64,
+    /// Rows that the last try has read.
+    read: u64,
     generation: u64,
     tries: u32,
     overloads: u32,
@@ -53,7 +66,8 @@ struct Drive {
 /// What to do after a failed try.
 enum Then {
     Again,
-    Split,
+    /// And why.
+    Split(String),
     End(SliceEvent, Option<Error>),
 }
 
@@ -74,11 +88,12 @@ pub(super) struct Before {
     pub(super) commits_of_others: Option<u64>,
 }
 
-/// Drives one slice. An error means that the journal cannot be written.
+/// Drives one slice of about so many rows, and of no more than `most`. An error means that the
+/// journal cannot be written.
 pub(super) async fn drive(
     shared: Arc<Shared>,
     record: SliceRecord,
-    estimate: u64,
+    (estimate, most): (u64, u64),
     before: Before,
 ) -> Result<Driven> {
     let generation = match record.state {
@@ -89,6 +104,9 @@ pub(super) async fn drive(
     let drive = Drive {
         shared,
         record,
+        estimate,
+        most,
+        read: 0,
         generation,
         tries: 0,
         overloads: 0,
@@ -98,8 +116,8 @@ pub(super) async fn drive(
         before,
         repeats: Repeats::default(),
     };
-    if drive.too_large(estimate) && drive.can_split() {
-        return drive.split().await;
+    if let Some(why) = drive.too_large().filter(|_| drive.can_split()) {
+        return drive.split(why).await;
     }
     drive.pace().await;
     match drive.shared.may_begin() {
@@ -109,8 +127,16 @@ pub(super) async fn drive(
 }
 
 impl Drive {
-    fn too_large(&self, estimate: u64) -> bool {
-        estimate.saturating_mul(BYTES_PER_ROW) > self.shared.share()
+    /// Why the slice is not even tried, where it is too large.
+    fn too_large(&self) -> Option<String> {
+        let too_much = if self.estimate > self.most {
+            "one transaction can take in its time"
+        } else if self.estimate.saturating_mul(BYTES_PER_ROW) > self.shared.share() {
+            "fit into its share of `limits.memory`"
+        } else {
+            return None;
+        };
+        Some(format!("it has about {} rows, more than {too_much}", self.estimate))
     }
 
     fn can_split(&self) -> bool {
@@ -150,7 +176,9 @@ impl Drive {
                 }
                 Ok(Ended::Repeats(_)) => return Err(Error::bug("repeats were left undecided")),
                 Ok(Ended::Overtaken) => self.after_overtaken(),
-                Ok(Ended::TooLarge) if self.can_split() => Then::Split,
+                Ok(Ended::TooLarge) if self.can_split() => {
+                    Then::Split("its rows do not fit into its share of `limits.memory`".into())
+                }
                 Ok(Ended::TooLarge) => {
                     self.bounded = false;
                     Then::Again
@@ -160,7 +188,7 @@ impl Drive {
             };
             match then {
                 Then::Again => back_off(&self.shared, self.tries).await,
-                Then::Split => return self.split().await,
+                Then::Split(why) => return self.split(why).await,
                 Then::End(event, stops) => {
                     self.journal(event, true).await?;
                     return Ok(self.driven(Counts::default(), stops));
@@ -175,10 +203,18 @@ impl Drive {
         let slice = self.load();
         loop {
             let share = if self.bounded { shared.share() } else { u64::MAX };
-            let attempt = Attempt::new(&shared, &slice, &self.repeats, &self.before, share);
+            let read = AtomicU64::new(0);
+            let attempt = Attempt::new(&shared, &slice, &self.repeats, &self.before, share, &read);
             // On the heap: a try holds the state of every phase.
-            let ended = Box::pin(attempt.run()).await?;
-            let Ended::Repeats(found) = ended else { return Ok(ended) };
+            let ended = Box::pin(attempt.run()).await;
+            self.read = read.into_inner();
+            if !matches!(ended, Ok(Ended::Committed(_) | Ended::Unknown(_))) {
+                shared.job.watch.on(&Happening::Unread(self.read));
+            }
+            let found = match ended? {
+                Ended::Repeats(found) => found,
+                ended => return Ok(ended),
+            };
             let plan = &shared.job.plan;
             let hasher = Hasher::new(&plan.columns, &plan.salt);
             let all: HashSet<_> = found.union(&self.repeats.prefixes).copied().collect();
@@ -270,8 +306,11 @@ impl Drive {
                     let again = self.overloads < 2 && !error.is_too_long();
                     let whole = again || self.before.leave.is_told();
                     if !whole && self.record.interval.halves().is_some() {
-                        self.note("halved", &error);
-                        return Then::Split;
+                        if error.is_too_long() {
+                            let half = self.estimate / 2;
+                            self.most = self.read.clamp(half.div_ceil(PARTS / 2), half).max(1);
+                        }
+                        return Then::Split(error.to_string());
                     }
                 }
                 if self.tries < retry.attempts {
@@ -292,13 +331,13 @@ impl Drive {
         self.shared.job.watch.on(&Happening::Note(note));
     }
 
-    async fn split(mut self) -> Result<Driven> {
+    async fn split(mut self, why: String) -> Result<Driven> {
         let Some((early, _)) = self.record.interval.halves() else {
             return Err(Error::bug("one time unit cannot be split"));
         };
         let halves = self.record.split(early.end())?;
         self.journal(SliceEvent::Split { at: early.end() }, true).await?;
-        self.shared.job.watch.on(&Happening::Halved(self.record.id.clone()));
+        self.shared.job.watch.on(&Happening::Halved(self.record.id.clone(), why));
         let mut driven = self.driven(Counts::default(), None);
         driven.halves = Some(halves);
         Ok(driven)
@@ -313,7 +352,7 @@ impl Drive {
     fn driven(self, counts: Counts, stops: Option<Error>) -> Driven {
         let what = Happening::Slice(self.record.id.clone(), self.record.state, counts);
         self.shared.job.watch.on(&what);
-        Driven { record: self.record, counts, halves: None, stops }
+        Driven { record: self.record, counts, halves: None, most: self.most, stops }
     }
 }
 

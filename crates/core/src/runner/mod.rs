@@ -156,12 +156,14 @@ pub enum Happening {
     Staging(u64, u64),
     /// Rows read from the source.
     Rows(u64),
+    /// So many of them by a try that came to nothing: they are read again.
+    Unread(u64),
     /// A slice reached this state.
     Slice(SliceId, State, Counts),
     /// A slice was looked through, and is left as it stands.
     Searched(SliceId),
-    /// A slice was halved: one more to do.
-    Halved(SliceId),
+    /// A slice was halved, and why: one more to do.
+    Halved(SliceId, String),
     /// Something that slows the run down or changes its course.
     Note(String),
 }

@@ -221,6 +221,9 @@ fn choose<'a>(
     Ok(todo)
 }
 
+/// Slices to do, each with the most rows that it may have to be tried.
+type Queue = VecDeque<(SliceRecord, u64)>;
+
 type Work = FuturesUnordered<BoxFuture<'static, Result<Result<Driven>>>>;
 
 async fn slices(
@@ -232,13 +235,17 @@ async fn slices(
     report: &mut Report,
 ) -> Result<()> {
     let job = &shared.job;
-    let mut estimates = job.plan.estimates();
+    let estimates = job.plan.estimates();
+    let estimate = |record: &SliceRecord| match estimates.get(&record.id) {
+        Some(rows) => *rows,
+        None => job.plan.estimate(&record.interval),
+    };
     let done = all.values().filter(|r| r.state.is_done()).count() as u64;
-    let rows = todo.iter().map(|r| estimate(&mut estimates, &r.id)).sum();
+    let rows = todo.iter().map(estimate).sum();
     job.watch.on(&Happening::Began { slices: todo.len() as u64, rows, done });
     let limits = &job.plan.spec.limits;
     let concurrency = limits.concurrency.unwrap_or(2).max(1);
-    let mut queue: VecDeque<_> = todo.into();
+    let mut queue: Queue = todo.into_iter().map(|record| (record, u64::MAX)).collect();
     let mut work: Work = FuturesUnordered::new();
     let mut lost = None;
     loop {
@@ -246,8 +253,8 @@ async fn slices(
             report.stopped = shared.may_begin().err();
         }
         while report.stopped.is_none() && lost.is_none() && work.len() < concurrency {
-            let Some(record) = queue.pop_front() else { break };
-            let rows = estimate(&mut estimates, &record.id);
+            let Some((record, most)) = queue.pop_front() else { break };
+            let rows = (estimate(&record), most);
             let before = drive::Before {
                 by: receipts.loaded_by(&record.id),
                 lost: receipts.lost(&record.id),
@@ -273,7 +280,7 @@ async fn slices(
 
 fn take(
     driven: Driven,
-    queue: &mut VecDeque<SliceRecord>,
+    queue: &mut Queue,
     all: &mut BTreeMap<SliceId, SliceRecord>,
     report: &mut Report,
 ) {
@@ -284,17 +291,7 @@ fn take(
     }
     for half in driven.halves.into_iter().flatten().rev() {
         all.insert(half.id.clone(), half.clone());
-        queue.push_front(half);
+        queue.push_front((half, driven.most));
     }
     all.insert(driven.record.id.clone(), driven.record);
-}
-
-/// Estimated rows of a slice; a half is taken for half of its parent.
-fn estimate(known: &mut BTreeMap<SliceId, u64>, id: &SliceId) -> u64 {
-    if let Some(rows) = known.get(id) {
-        return *rows;
-    }
-    let rows = id.parent().map_or(0, |parent| estimate(known, &parent).div_ceil(2));
-    known.insert(id.clone(), rows);
-    rows
 }

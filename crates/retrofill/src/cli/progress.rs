@@ -18,6 +18,9 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Time between two looks at the counters.
 const TICK: Duration = Duration::from_millis(200);
 
+/// What slowed a run down is told for so long, unless it is said again.
+const NOTE_FOR: Duration = Duration::from_secs(15);
+
 /// The rate is that of this stretch of time.
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -76,7 +79,8 @@ struct Counters {
     slices_troubled: AtomicU64,
     rows: AtomicU64,
     rows_done: AtomicU64,
-    note: Mutex<String>,
+    /// With the moment from which on it is no longer true.
+    note: Mutex<Option<(Instant, String)>>,
 }
 
 impl Progress {
@@ -121,6 +125,13 @@ impl Progress {
         self.counters.rows_done.fetch_add(more, Relaxed);
     }
 
+    /// So many rows that were read will be read again.
+    pub fn unread(&self, fewer: u64) {
+        let less = |rows: u64| Some(rows.saturating_sub(fewer));
+        // It always finds a number to put in its place.
+        let _ = self.counters.rows_done.fetch_update(Relaxed, Relaxed, less);
+    }
+
     /// A slice came to rest in this state. A halved slice is one slice more.
     pub fn slice_done(&self, state: State) {
         let counter = match state {
@@ -134,10 +145,10 @@ impl Progress {
         counter.fetch_add(1, Relaxed);
     }
 
-    /// Why it is slow, in a few words; empty when it no longer is.
+    /// Why it is slow, in a few words. It stands for some seconds.
     pub fn note(&self, text: &str) {
         let mut note = self.counters.note.lock().unwrap_or_else(PoisonError::into_inner);
-        text.clone_into(&mut note);
+        *note = Some((Instant::now() + NOTE_FOR, text.to_owned()));
     }
 
     /// Ends the display. Bars are taken away. Nothing is shown afterwards.
@@ -254,6 +265,8 @@ impl Rate {
 
 fn look(counters: &Counters, rate: &mut Rate) -> Shown {
     let rows_done = counters.rows_done.load(Relaxed);
+    let mut note = counters.note.lock().unwrap_or_else(PoisonError::into_inner);
+    note.take_if(|(until, _)| *until <= Instant::now());
     Shown {
         surveyed: counters.surveyed.load(Relaxed),
         to_survey: counters.to_survey.load(Relaxed),
@@ -265,7 +278,7 @@ fn look(counters: &Counters, rate: &mut Rate) -> Shown {
         rows: counters.rows.load(Relaxed),
         rows_done,
         rate: rate.at(Instant::now(), rows_done),
-        note: counters.note.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        note: note.as_ref().map(|(_, text)| text.clone()).unwrap_or_default(),
     }
 }
 
@@ -378,6 +391,8 @@ mod tests {
                 });
             }
         });
+        progress.rows(50);
+        progress.unread(50);
         progress.slice_done(State::Failed);
         progress.slice_done(State::Split);
         let shown = look(&progress.counters, &mut Rate::default());

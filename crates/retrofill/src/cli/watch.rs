@@ -29,6 +29,12 @@ impl Screen {
         ProgressFn(Arc::new(move |done, total| progress.survey(done, total)))
     }
 
+    /// Says what slows the run down.
+    fn say(&self, text: &str) {
+        self.progress.note(text);
+        self.output.note(text);
+    }
+
     /// Takes the bars away.
     pub(super) fn finish(&self) {
         self.progress.finish();
@@ -45,11 +51,9 @@ impl Watch for Screen {
             Happening::Rows(more) => self.progress.rows(*more),
             Happening::Slice(_, state, _) => self.progress.slice_done(*state),
             Happening::Searched(_) => self.progress.slice_done(State::Verified),
-            Happening::Halved(id) => self.output.note(&format!("slice {id} is halved")),
-            Happening::Note(text) => {
-                self.progress.note(text);
-                self.output.note(text);
-            }
+            Happening::Unread(fewer) => self.progress.unread(*fewer),
+            Happening::Halved(id, why) => self.say(&format!("slice {id} is halved: {why}")),
+            Happening::Note(text) => self.say(text),
         }
     }
 }

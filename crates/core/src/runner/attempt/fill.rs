@@ -1,6 +1,7 @@
 //! Deciding for every row of the source what becomes of it, and writing what is missing.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, BooleanArray};
 use arrow::compute::filter_record_batch;
@@ -150,6 +151,7 @@ impl Attempt<'_> {
             self.write(load, &hashed, &ordinals, &acts, act).await?;
         }
         self.exceptions.spill().await?;
+        self.read.fetch_add(read, Ordering::Relaxed);
         self.shared.job.watch.on(&Happening::Rows(read));
         Ok(())
     }

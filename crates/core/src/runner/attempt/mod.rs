@@ -6,6 +6,7 @@ mod prove;
 mod replace;
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
 
 use self::replace::Changes;
 use super::Shared;
@@ -54,6 +55,8 @@ pub(super) struct Attempt<'a> {
     again: bool,
     /// Bytes that held rows may take.
     share: u64,
+    /// Told how many rows were read, also where the try fails.
+    read: &'a AtomicU64,
     held: Held,
     copies: Copies,
     counts: Counts,
@@ -88,6 +91,7 @@ impl<'a> Attempt<'a> {
         repeats: &'a Repeats,
         before: &'a Before,
         share: u64,
+        read: &'a AtomicU64,
     ) -> Self {
         let plan = &shared.job.plan;
         Attempt {
@@ -99,6 +103,7 @@ impl<'a> Attempt<'a> {
             mode: plan.spec.write.mode,
             again: false,
             share,
+            read,
             held: Held::default(),
             copies: Copies::default(),
             counts: Counts::default(),

@@ -24,8 +24,9 @@ use crate::digest::Hasher;
 use crate::env::{Env, compute};
 use crate::error::{Error, Kind, Result};
 use crate::interval::Interval;
-use crate::plan::{Plan, Planned};
+use crate::plan::{Plan, Planned, within};
 use crate::scope::Within;
+use crate::survey::{Block, Survey};
 
 pub use self::series::{Hole, Missing, Series};
 
@@ -127,15 +128,22 @@ fn instant(time: i128) -> Result<Timestamp> {
 
 /// The slices in order, each in parts of no more rows than this, as far as estimates tell: what
 /// does not fit is not read before it is known. With each the slice's place.
-fn parts(slices: &[Planned], most: usize) -> Vec<(usize, Interval)> {
+fn parts(survey: &Survey, slices: &[Planned], most: usize) -> Vec<(usize, Interval)> {
     let mut parts = Vec::with_capacity(slices.len());
     for (i, slice) in slices.iter().enumerate() {
-        let mut todo = vec![(slice.interval, slice.rows)];
-        while let Some((interval, rows)) = todo.pop() {
-            match interval.halves().filter(|_| rows > most as u64) {
-                Some((early, late)) => todo.extend([(late, rows / 2), (early, rows / 2)]),
-                None => parts.push((i, interval)),
-            }
+        let mut todo = vec![(slice.interval, slice.rows, None)];
+        while let Some((interval, rows, blocks)) = todo.pop() {
+            let Some((early, late)) = interval.halves().filter(|_| rows > most as u64) else {
+                parts.push((i, interval));
+                continue;
+            };
+            let all = || survey.overlapping(&interval).map(|(_, block)| block).collect();
+            let blocks: Vec<&Block> = blocks.unwrap_or_else(all);
+            todo.extend([late, early].map(|half| {
+                let reach = |b: &&&Block| b.reaches(&half);
+                let blocks: Vec<&Block> = blocks.iter().filter(reach).copied().collect();
+                (half, within(blocks.iter().copied(), &half), Some(blocks))
+            }));
         }
     }
     parts
@@ -229,7 +237,8 @@ impl Searching {
     /// The cadence by the first rows; the whole decides in the end.
     async fn guess(&self) -> Result<Option<Every>> {
         let mut fold = Fold::new(None);
-        let parts = parts(&self.search.plan.slices, GUESSED_ROWS.min(self.most()));
+        let plan = &self.search.plan;
+        let parts = parts(&plan.survey, &plan.slices, GUESSED_ROWS.min(self.most()));
         for (_, interval) in parts.into_iter().take(GUESSED) {
             (fold, _) = self.part(fold, interval, None).await?;
             let tally = fold.tally();
@@ -249,7 +258,8 @@ impl Searching {
         self.search.watch.on(&Happening::Began { slices, rows, done: 0 });
         let mut found = vec![0; plan.slices.len()];
         // A row that both sides have takes its place twice.
-        let parts = parts(&plan.slices, self.most() / (1 + usize::from(self.there)));
+        let most = self.most() / (1 + usize::from(self.there));
+        let parts = parts(&plan.survey, &plan.slices, most);
         let last: Vec<bool> = parts
             .iter()
             .enumerate()

@@ -417,8 +417,15 @@ fn a_slice_that_does_not_fit_is_read_in_parts_and_once() {
         let t = |s| Timestamp::from_second(s).unwrap();
         Planned { interval: Interval::new(t(from), t(to)).unwrap(), rows }
     };
-    let slices = [slice(0, 8, 10), slice(8, 16, 41), slice(16, 24, 0)];
-    let parts = super::parts(&slices, 10);
+    let block = |min, max, rows| {
+        let t = |s| Timestamp::from_second(s).unwrap();
+        let (min, max) = (t(min), t(max) - jiff::SignedDuration::from_nanos(1));
+        Block { file: 0, offset: 0, length: 0, line: 1, rows, min, max, hash: String::new() }
+    };
+    let survey = |blocks| Survey { blocks, ..Survey::default() };
+    let slices = [slice(0, 8, 10), slice(8, 16, 40), slice(16, 24, 0)];
+    let even = survey(vec![block(0, 8, 10), block(8, 12, 20), block(12, 16, 20)]);
+    let parts = super::parts(&even, &slices, 10);
     let of = |i: usize| parts.iter().filter(|p| p.0 == i).map(|p| p.1).collect::<Vec<_>>();
     assert_eq!(of(0), [slices[0].interval]);
     assert_eq!(of(2), [slices[2].interval]);
@@ -426,8 +433,15 @@ fn a_slice_that_does_not_fit_is_read_in_parts_and_once() {
     let cut: Vec<_> = of(1).iter().map(seconds).collect();
     assert_eq!(cut, [(8, 10), (10, 12), (12, 14), (14, 16)]);
     assert!(parts.is_sorted_by_key(|p| p.1.start()));
+    // All rows lie in an eighth of the time: only that is cut.
+    let uneven = survey(vec![block(13, 14, 40)]);
+    let parts = super::parts(&uneven, &slices[1..2], 10);
+    let ends: Vec<_> = parts.iter().map(|p| p.1.end().as_millisecond()).collect();
+    assert_eq!(ends, [12_000, 13_000, 13_250, 13_500, 13_750, 14_000, 16_000]);
     // No time is cut finer than it can be.
     let end = Timestamp::from_microsecond(2).unwrap();
     let dense = Interval::new(Timestamp::UNIX_EPOCH, end).unwrap();
-    assert_eq!(super::parts(&[Planned { interval: dense, rows: 1_000 }], 1).len(), 2);
+    let crowd = Block { max: Timestamp::UNIX_EPOCH, ..block(0, 1, 1_000) };
+    let slice = Planned { interval: dense, rows: 1_000 };
+    assert_eq!(super::parts(&survey(vec![crowd]), &[slice], 1).len(), 2);
 }
