@@ -145,6 +145,12 @@ pub trait Source: Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Whether it is made of files that are written once, and at most added to: one that is
+    /// shorter, other or gone later was damaged, unless somebody says otherwise.
+    fn is_of_files(&self) -> bool {
+        false
+    }
+
     /// Called once per run before the first read: a source that cannot read one slice without
     /// reading far more than it (unordered, compressed) sorts itself into the state dir here.
     /// Resumable; cleaned up by `unstage`. Ends soon after the request's pulse gives an error.

@@ -228,11 +228,25 @@ pub struct Retry {
     pub max_backoff: Duration,
 }
 
-/// What is kept for later proofs.
+/// What to do with slices whose files were changed, cut or removed since they were planned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChangedSource {
+    /// They are not loaded: a damaged source must never look like a small one.
+    #[default]
+    Stale,
+    /// The plan is made anew by what is there now.
+    Replan,
+}
+
+/// What is kept for later proofs, and what is believed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifySpec {
     /// Keep 16 bytes a row beside each receipt, so that every single row can be told to be ours.
     pub manifest: bool,
+    /// See [`ChangedSource`].
+    #[serde(default)]
+    pub changed_source: ChangedSource,
 }
 
 impl VerifySpec {

@@ -1,7 +1,10 @@
 //! From what the user names on the command line to something that can run: connectors, state
 //! dir, journal and frozen plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod earlier;
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,16 +15,17 @@ use retrofill_core::columns::Columns;
 use retrofill_core::connector::{ProgressFn, Source, SurveyRequest, Target};
 use retrofill_core::env::{Env, Scratch};
 use retrofill_core::error::{Error, Kind, Result};
-use retrofill_core::id::hex;
+use retrofill_core::id::{PlanId, hex};
 use retrofill_core::interval::Interval;
-use retrofill_core::ledger::{Event, EventV1, Journal as _, State};
+use retrofill_core::ledger::State;
 use retrofill_core::plan::{Frozen, Inputs, Plan, freeze, resolve_columns};
-use retrofill_core::receipt::ReceiptV1;
 use retrofill_core::reject::Exception;
 use retrofill_core::runner::{self, Stop, Watch};
-use retrofill_core::spec::Spec;
+use retrofill_core::spec::{ChangedSource, Spec};
 use retrofill_core::survey::Survey;
 
+use self::earlier::{earlier_cuts, known_salt};
+use crate::changes::{Changes, retyped};
 use crate::config::{Loaded, SQL};
 use crate::env::TokioEnv;
 use crate::ledger::{PlanRow, SqliteJournal, holder};
@@ -51,16 +55,19 @@ pub struct Job {
 }
 
 /// How a run came by its plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// Made just now.
     Fresh,
     /// Frozen earlier; goes on.
     Resumed,
-    /// The source covers another range than it did: a new plan, which takes over what is proven.
-    Grown,
+    /// The source covers another range than it did, or has other columns, which are named: a new
+    /// plan, which takes over what is proven.
+    Grown(Changes, Vec<String>),
     /// Files of the source have changed within the same slices.
-    Changed,
+    Changed(Changes),
+    /// Frozen earlier; files of the source were damaged since, and what they held is not loaded.
+    Damaged(Changes),
 }
 
 impl Job {
@@ -148,12 +155,28 @@ impl Job {
         self.state_dir.join("ledger.db")
     }
 
-    /// The plan that the ledger took in last, by a look that stays cheap for large plans.
-    pub async fn newest(&self) -> Result<(Arc<SqliteJournal>, PlanRow)> {
+    /// The plan that is meant: the one that was named, else the job's own, else the one that the
+    /// ledger took in last.
+    pub async fn meant(&self, named: Option<&PlanId>) -> Result<(Arc<SqliteJournal>, PlanRow)> {
         let journal = self.journal_read_only()?;
-        let plans = journal.plans().await?;
-        let newest = plans.into_iter().max_by_key(|p| p.frozen_at);
-        Ok((journal, newest.ok_or_else(|| self.never())?))
+        let mut plans = journal.plans().await?;
+        plans.sort_by_key(|p| p.frozen_at);
+        let own = self.frozen_id();
+        let mut wanted = [named, own.as_ref()].into_iter().flatten();
+        let place = |id: &PlanId| plans.iter().position(|p| p.plan == *id);
+        let at = wanted.find_map(place).or(plans.len().checked_sub(1));
+        let row = at.map(|at| plans.swap_remove(at)).ok_or_else(|| self.never())?;
+        Ok((journal, row))
+    }
+
+    /// The id of the frozen plan by the first bytes of its file: it is large, and this is asked
+    /// for again and again.
+    fn frozen_id(&self) -> Option<PlanId> {
+        let mut head = String::new();
+        let file = std::fs::File::open(self.state_dir.join(PLAN_FILE)).ok()?;
+        file.take(256).read_to_string(&mut head).ok()?;
+        let (_, id) = head.split_once("\"id\":\"")?;
+        Some(PlanId::new(id.split_once('"')?.0.to_owned()))
     }
 
     fn never(&self) -> Error {
@@ -196,13 +219,22 @@ impl Job {
             .hint("finish it with the old spec, or drop it with `--replan`"));
         }
         let frozen = frozen.with(&self.spec);
-        if !has_changed(parts.source.as_ref(), parts.env.now(), &frozen).await? {
+        let source = parts.source.as_ref();
+        let changes = Changes::since(&frozen, source, parts.env.now()).await?;
+        let believed = frozen.spec.verify.changed_source == ChangedSource::Replan;
+        let damaged = source.is_of_files() && changes.loses_rows() && !believed && !finished;
+        if damaged || changes.is_none() {
             write_unplaced(parts.env.scratch().as_ref(), &frozen).await?;
-            return Ok(Some((frozen, Origin::Resumed)));
+            let origin = if damaged { Origin::Damaged(changes) } else { Origin::Resumed };
+            return Ok(Some((frozen, origin)));
         }
         let fresh = self.fresh(parts, progress).await?;
         Ok(fresh.map(|(plan, _)| {
-            let origin = if plan.id == frozen.id { Origin::Changed } else { Origin::Grown };
+            let origin = if plan.id == frozen.id {
+                Origin::Changed(changes)
+            } else {
+                Origin::Grown(changes, retyped(&frozen, &plan))
+            };
             (plan, origin)
         }))
     }
@@ -313,7 +345,7 @@ impl Job {
         let now = Timestamp::now();
         let fits = |plan: &Plan| plan.spec_hash == hex(&self.spec.hash());
         if let Some(frozen) = self.frozen()?.filter(fits)
-            && !has_changed(source, now, &frozen).await?
+            && Changes::since(&frozen, source, now).await?.is_none()
         {
             return Ok(Some(frozen.with(&self.spec)));
         }
@@ -327,56 +359,6 @@ impl Job {
         }
         Ok(Some(plan))
     }
-}
-
-/// Whether a survey would find other files, or rows that have settled meanwhile.
-async fn has_changed(source: &dyn Source, now: Timestamp, plan: &Plan) -> Result<bool> {
-    let end = plan.range.end();
-    let settled = now.checked_sub(plan.spec.range.settle).ok();
-    let open = plan.later > 0 && plan.spec.range.to.is_none_or(|to| to > end);
-    if open && settled.is_some_and(|s| s.as_second() > end.as_second()) {
-        return Ok(true);
-    }
-    let now = source.stamps().await?;
-    Ok(now.is_some_and(|now| now != plan.survey.files))
-}
-
-/// The salt under which this very plan was begun before: in the ledger, or, where that is lost, in
-/// the target's receipts.
-async fn known_salt(
-    journal: Option<&SqliteJournal>,
-    target: &dyn Target,
-    plan: &Plan,
-) -> Result<Option<[u8; 16]>> {
-    let entries = match journal {
-        Some(journal) => journal.read(&plan.id, 0).await?,
-        None => Vec::new(),
-    };
-    for entry in entries {
-        let Event::V1(event) = entry.event;
-        if let EventV1::PlanFrozen { salt, .. } = event {
-            return Ok(Some(salt));
-        }
-    }
-    let found = target.receipts(&plan.range).await?.found;
-    let of = |wanted: &dyn Fn(&ReceiptV1) -> bool| {
-        found.iter().map(|f| f.receipt.latest()).find(|r| wanted(r)).map(|r| r.salt)
-    };
-    Ok(of(&|r| r.plan == plan.id).or_else(|| of(&|r| r.spec_hash == plan.spec_hash)))
-}
-
-/// Where earlier plans of the same spec cut between the plan's own boundaries.
-async fn earlier_cuts(target: &dyn Target, plan: &Plan) -> Result<Vec<Timestamp>> {
-    let found = target.receipts(&plan.range).await?.found;
-    let earlier = |r: &&ReceiptV1| r.plan != plan.id && r.spec_hash == plan.spec_hash;
-    let ends = |r: &ReceiptV1| [r.interval.start(), r.interval.end()];
-    let receipts = found.iter().map(|f| f.receipt.latest());
-    let mut cuts: BTreeSet<_> = receipts.filter(earlier).flat_map(ends).collect();
-    for slice in &plan.slices {
-        cuts.remove(&slice.interval.start());
-        cuts.remove(&slice.interval.end());
-    }
-    Ok(cuts.into_iter().collect())
 }
 
 /// Lines that belong to no slice are listed beside the rejects of the slices.

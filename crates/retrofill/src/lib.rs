@@ -1,6 +1,7 @@
 //! What the `retrofill` binary is made of: the spec, the commands and what they print, the
 //! ledger and everything else that needs the outside world.
 
+pub mod changes;
 pub mod claim;
 pub mod cli;
 pub mod config;

@@ -31,6 +31,10 @@ pub(crate) fn column(array: &ArrayRef, to: ColumnType, zone: &TimeZone) -> Resul
         _ => (Arc::clone(array), Bad::new()),
     };
     let wanted = to.arrow();
+    if *array.data_type() == DataType::Null {
+        // It has no bitmap that says so.
+        return Ok((new_null_array(&wanted, array.len()), bad));
+    }
     if *array.data_type() == wanted {
         return Ok((array, bad));
     }
@@ -155,4 +159,21 @@ pub(super) fn texts(array: &ArrayRef) -> Result<StringArray> {
     let text = cast_with_options(array, &DataType::Utf8, &options)
         .map_err(|e| Error::bug("a column has no text").because(e))?;
     Ok(text.as_string::<i32>().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::NullArray;
+
+    use super::*;
+
+    #[test]
+    fn a_column_of_nothing_is_null_in_every_type() {
+        let nothing: ArrayRef = Arc::new(NullArray::new(3));
+        for to in [ColumnType::Text, ColumnType::Integer { bits: 64 }, ColumnType::Date] {
+            let (out, bad) = column(&nothing, to, &TimeZone::UTC).unwrap();
+            assert_eq!((out.len(), out.null_count(), bad.len()), (3, 3, 0), "{to:?}");
+            assert_eq!(*out.data_type(), to.arrow());
+        }
+    }
 }

@@ -127,6 +127,10 @@ impl Source for ColumnarSource {
         blocking(move || shared.origin.find(&shared.settings.path).map(Some)).await
     }
 
+    fn is_of_files(&self) -> bool {
+        true
+    }
+
     async fn stage(&self, request: &StageRequest) -> Result<()> {
         let mut sorted = self.sorted.lock().await;
         *sorted = None;

@@ -42,8 +42,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{
-    Capabilities, FieldType, Known, Load, ReadRequest, Rows, SliceLoad, Source, SurveyRequest,
-    Target,
+    Capabilities, FieldType, Known, Load, Manners, ReadRequest, Rows, SliceLoad, Source,
+    SurveyRequest, Target,
 };
 use retrofill_core::error::{Error, Result};
 use retrofill_core::examine::{Remark, Wanted};
@@ -52,7 +52,7 @@ use retrofill_core::interval::Interval;
 use retrofill_core::receipt::Receipt;
 use retrofill_core::reject::Place;
 use retrofill_core::spec::Mode;
-use retrofill_core::survey::Survey;
+use retrofill_core::survey::{FileStamp, Survey};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
@@ -217,6 +217,10 @@ impl Source for DeltaTarget {
         self.with(move |shared| examine::examine(shared, &wanted)).await
     }
 
+    async fn stamps(&self) -> Result<Option<Vec<FileStamp>>> {
+        self.with(|shared| source::stamps(shared)).await.map(Some)
+    }
+
     async fn read(&self, request: &ReadRequest) -> Result<Rows> {
         let request = request.clone();
         self.with(move |shared| source::read(shared, &request)).await
@@ -247,6 +251,16 @@ impl Target for DeltaTarget {
 
     fn keeps(&self, ty: ColumnType) -> Result<ColumnType> {
         schema::keeps(ty)
+    }
+
+    async fn accepts(&self, columns: &Columns, _mode: Mode, _manners: Manners) -> Result<()> {
+        let columns = columns.clone();
+        self.with(move |shared| match shared.log.newest(|_| ())? {
+            Some(()) => Ok(()),
+            // What cannot be created is told before the first row.
+            None => schema::new_schema(&columns).map(|_| ()),
+        })
+        .await
     }
 
     async fn prepare(&self, columns: &Columns) -> Result<()> {

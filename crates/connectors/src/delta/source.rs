@@ -31,6 +31,16 @@ fn hash(file: &DataFile) -> String {
     hex(&xxh3_128(format!("{}\0{}", file.path, file.size).as_bytes()).to_be_bytes())
 }
 
+fn stamp(file: &DataFile) -> FileStamp {
+    FileStamp { path: file.path.to_string(), size: file.size, stamp: hash(file) }
+}
+
+/// The newest version's files. Blocks.
+pub(super) fn stamps(shared: &Shared) -> Result<Vec<FileStamp>> {
+    let files = shared.log.newest(|state| state.all())?.unwrap_or_default();
+    Ok(files.iter().map(|file| stamp(file)).collect())
+}
+
 /// The newest version's files with their rows and time ranges. Blocks.
 pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey> {
     let (fields, files, version) = shared
@@ -54,11 +64,7 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
     for file in &files {
         let seen = look(shared, file, time)?;
         let index = survey.files.len() as u32;
-        survey.files.push(FileStamp {
-            path: file.path.to_string(),
-            size: file.size,
-            stamp: hash(file),
-        });
+        survey.files.push(stamp(file));
         survey.bytes += file.size;
         survey.unplaced += seen.nulls;
         if let Some((min, max)) = seen.range {

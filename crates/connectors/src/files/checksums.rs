@@ -142,7 +142,8 @@ fn of_file<D: Digest>(origin: &Origin, file: &FileStamp) -> Result<String> {
     }
 }
 
-/// `SUM  NAME`, `SUM *NAME` or `ALGORITHM (NAME) = SUM`, one a line.
+/// `SUM  NAME`, `SUM *NAME` or `ALGORITHM (NAME) = SUM`, one a line. Behind a backslash at the
+/// line's start the name is escaped.
 fn parse(text: &str, list: &str) -> Result<BTreeMap<String, Sum>> {
     let mut sums = BTreeMap::new();
     for (number, line) in text.lines().enumerate() {
@@ -155,7 +156,7 @@ fn parse(text: &str, list: &str) -> Result<BTreeMap<String, Sum>> {
             return Err(Error::config(what)
                 .hint("write the list with `sha256sum`, `sha512sum` or `md5sum`"));
         };
-        if sums.insert(name.to_owned(), sum.clone()).is_some_and(|old| old != sum) {
+        if sums.insert(name.clone(), sum.clone()).is_some_and(|old| old != sum) {
             let what = format!("`{list}` line {}: `{name}` has two checksums", number + 1);
             return Err(Error::config(what).hint("leave the old one out"));
         }
@@ -166,7 +167,28 @@ fn parse(text: &str, list: &str) -> Result<BTreeMap<String, Sum>> {
     Ok(sums)
 }
 
-fn entry(line: &str) -> Option<(&str, Sum)> {
+fn entry(line: &str) -> Option<(String, Sum)> {
+    let Some(escaped) = line.strip_prefix('\\') else {
+        return unescaped(line).map(|(name, sum)| (name.to_owned(), sum));
+    };
+    let (name, sum) = unescaped(escaped)?;
+    let mut letters = name.chars();
+    let mut whole = String::new();
+    while let Some(letter) = letters.next() {
+        whole.push(match letter {
+            '\\' => match letters.next()? {
+                'n' => '\n',
+                'r' => '\r',
+                '\\' => '\\',
+                _ => return None,
+            },
+            other => other,
+        });
+    }
+    Some((whole, sum))
+}
+
+fn unescaped(line: &str) -> Option<(&str, Sum)> {
     if let Some((head, digits)) = line.rsplit_once(") = ")
         && let Some((_, name)) = head.split_once(" (")
     {
@@ -225,6 +247,15 @@ mod tests {
              {MD5}  other/three.csv\n"
         ))
         .unwrap();
+    }
+
+    #[test]
+    fn names_are_escaped_as_the_tools_do() {
+        let name = |line: &str| entry(line).map(|(name, _)| name);
+        assert_eq!(name(&format!("\\{MD5}  a\\\\b\\nc.csv")).as_deref(), Some("a\\b\nc.csv"));
+        assert_eq!(name(&format!("\\MD5 (a\\\\b) = {MD5}")).as_deref(), Some("a\\b"));
+        assert_eq!(name(&format!("{MD5}  a\\nb.csv")).as_deref(), Some("a\\nb.csv"));
+        assert_eq!(name(&format!("\\{MD5}  a\\qb.csv")), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use retrofill_core::error::{Error, Result};
 use retrofill_core::survey::FileStamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use super::Shared;
@@ -195,6 +196,13 @@ impl Header {
     }
 }
 
+/// Whether the first line is a JSON object, as no header of CSV is.
+fn begins_with_an_object(bytes: &[u8]) -> bool {
+    let text = bytes.trim_ascii_start();
+    let line = text.split(|b| *b == b'\n').next().unwrap_or_default();
+    line.starts_with(b"{") && serde_json::from_slice::<Map<String, Value>>(line).is_ok()
+}
+
 impl Shared {
     /// Opens a file and reads its header; the chunks then start behind it.
     pub(super) fn open_file(
@@ -258,6 +266,10 @@ impl Shared {
         path: &str,
     ) -> Result<Option<Header>> {
         let first = if bytes.starts_with(MARK) { MARK.len() } else { 0 };
+        if begins_with_an_object(&bytes[first..]) {
+            let hint = "read it as `{ ndjson: { path: ... } }`; its keys are the columns";
+            return Err(Error::config(format!("`{path}` is NDJSON, not CSV")).hint(hint));
+        }
         let (mut at, mut line) = (first, 1);
         let mut fields: Vec<Field> = Vec::new();
         loop {

@@ -287,6 +287,10 @@ impl Source for FileSource {
         blocking(move || shared.origin.find(&shared.settings.path).map(Some)).await
     }
 
+    fn is_of_files(&self) -> bool {
+        true
+    }
+
     async fn stage(&self, request: &StageRequest) -> Result<()> {
         let mut staging = self.staging.lock().await;
         *staging = None;

@@ -44,7 +44,13 @@ pub(super) fn local(base: &Path, pattern: &str) -> Result<Vec<FileStamp>> {
     }) {
         let entry = match entry {
             Ok(entry) => entry,
-            Err(e) if e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound) => continue,
+            Err(e) if e.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound) => {
+                let name = e.path().and_then(|path| path.strip_prefix(&root).ok());
+                if let Some(name) = name.map(|inside| fixed.join(inside)) {
+                    refuse_broken(base, &name, pattern, &matcher)?;
+                }
+                continue;
+            }
             Err(e) => {
                 let what = format!("cannot look for `{pattern}` in `{}`", root.display());
                 return Err(Error::config(what).because(e));
@@ -67,6 +73,18 @@ pub(super) fn local(base: &Path, pattern: &str) -> Result<Vec<FileStamp>> {
             ));
     }
     names.into_iter().map(|name| stamp(base, name)).collect()
+}
+
+/// A link to nowhere is a file that is missing, or a disk that is not mounted; what was merely
+/// removed meanwhile is none.
+fn refuse_broken(base: &Path, name: &Path, pattern: &str, matcher: &GlobMatcher) -> Result<()> {
+    let deep = pattern.contains("**") || Path::new(pattern).iter().count() > name.iter().count();
+    let meant = matcher.is_match(name) || (deep && name.extension().is_none());
+    if !meant || !base.join(name).is_symlink() {
+        return Ok(());
+    }
+    let what = format!("`{}` is a link to what is not there", name.display());
+    Err(Error::config(what).hint("is a disk not mounted? a narrower pattern leaves it out"))
 }
 
 /// What tells whether a path fits a pattern.
@@ -287,6 +305,25 @@ mod tests {
         assert_eq!(names(dir.path(), "d/[x].csv"), ["d/[x].csv"]);
         let absolute = format!("{}/d/e/*.csv", dir.path().display());
         assert_eq!(names(Path::new("/"), &absolute).len(), 1);
+    }
+
+    #[test]
+    fn a_link_to_nowhere_is_a_missing_file() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("d/e")).unwrap();
+        std::fs::write(dir.path().join("d/1.csv"), "t\n").unwrap();
+        let link = |name: &str| std::os::unix::fs::symlink("/nowhere", dir.path().join(name));
+        link("d/latest.log").unwrap();
+        assert_eq!(names(dir.path(), "d/**/*.csv"), ["d/1.csv"]);
+        let refused = |pattern: &str| local(dir.path(), pattern).unwrap_err().to_string();
+        link("d/2.csv").unwrap();
+        assert!(refused("d/*.csv").contains("`d/2.csv` is a link"), "{}", refused("d/*.csv"));
+        std::fs::remove_file(dir.path().join("d/2.csv")).unwrap();
+        link("d/e/2019").unwrap();
+        assert_eq!(names(dir.path(), "d/*.csv"), ["d/1.csv"]);
+        for pattern in ["d/**/*.csv", "d/e/*/*.csv"] {
+            assert!(refused(pattern).contains("`d/e/2019` is a link"), "{}", refused(pattern));
+        }
     }
 
     #[test]

@@ -173,7 +173,8 @@ fn assign(survey: &Survey, slices: &[Interval], size: u64) -> Vec<usize> {
 impl Job<'_> {
     fn run(self, columns: &Columns) -> Result<Staging> {
         let marker = self.dir.join("distributed.json");
-        let Distributed::V1 { bytes, orders } = if let Some(done) = read_json(&marker) {
+        let earlier = read_json(&marker).filter(|_| self.is_resumable());
+        let Distributed::V1 { bytes, orders } = if let Some(done) = earlier {
             done
         } else {
             let done = self.distribute(columns)?;
@@ -187,7 +188,7 @@ impl Job<'_> {
             self.pulse.beat(all + sorted_bytes, 2 * all)?;
             let bucket = self.buckets[first];
             let count = self.buckets[first..].iter().take_while(|b| **b == bucket).count();
-            let done = self.dir.join(format!("bucket-{bucket:04}.json"));
+            let done = self.marker(bucket);
             let Sorted::V1 { pieces: of_bucket } = if let Some(sorted) = read_json(&done) {
                 sorted
             } else {
@@ -209,6 +210,21 @@ impl Job<'_> {
             orders,
         };
         Staging::create(&self.dir, manifest)
+    }
+
+    /// Whether what pass 1 made of each bucket is there, or what pass 2 made of that.
+    fn is_resumable(&self) -> bool {
+        let mut buckets = self.buckets.clone();
+        buckets.dedup();
+        buckets.iter().all(|bucket| {
+            raw_path(&self.dir, *bucket).exists()
+                || read_json::<Sorted>(&self.marker(*bucket)).is_some()
+        })
+    }
+
+    /// Written once a bucket is sorted.
+    fn marker(&self, bucket: usize) -> PathBuf {
+        self.dir.join(format!("bucket-{bucket:04}.json"))
     }
 
     /// Pass 1.

@@ -230,9 +230,12 @@ fn pass<T: Send>(
     mut tell: impl FnMut(),
 ) -> Result<Vec<Seen>> {
     let mut seen = vec![Seen::default(); look.inferred.len()];
+    // By the files before the one that is looked at.
+    let mut settled = seen.clone();
     let (mut file, mut line, mut kept) = (usize::MAX, 0, 0);
     let collect = |mut found: Findings| {
         if found.file != file {
+            settled.clone_from(&seen);
             file = found.file;
             line = look.files[file].header.line;
         }
@@ -247,8 +250,18 @@ fn pass<T: Send>(
             survey.bytes += block.length;
         }
         survey.blocks.append(&mut found.blocks);
-        for (all, one) in seen.iter_mut().zip(&found.seen) {
+        for (i, (all, one)) in seen.iter_mut().zip(&found.seen).enumerate() {
             all.merge(*one);
+            if look.inferred[i] && settled[i].turned_into(*all) {
+                let (name, path) = (&look.names[i], &look.files[file].stamp.path);
+                let ty = |seen: Seen| seen.column_type().common_name();
+                survey.notes.push(format!(
+                    "`{name}` is {} because of `{path}`: in the files before it is {}",
+                    ty(*all),
+                    ty(settled[i])
+                ));
+                settled[i] = *all;
+            }
         }
         survey.time_unit = survey.time_unit.max(found.unit);
         survey.unplaced += found.unplaced;

@@ -56,6 +56,14 @@ impl Seen {
         self.0 |= other.0;
     }
 
+    /// Whether values of another kind have come in: numbers became text and the like.
+    pub(super) fn turned_into(self, all: Seen) -> bool {
+        let is_number =
+            |ty: ColumnType| matches!(ty, ColumnType::Integer { .. } | ColumnType::Float { .. });
+        let (before, after) = (self.column_type(), all.column_type());
+        self.0 & !Self::NULL != 0 && before != after && !(is_number(before) && is_number(after))
+    }
+
     /// Whether there was a NULL.
     pub(super) fn nullable(self) -> bool {
         self.0 & Self::NULL != 0

@@ -85,15 +85,21 @@ impl Packing {
     }
 }
 
-/// Formats that are no text and not read here.
-fn foreign(first: &[u8]) -> Option<&'static str> {
-    match first {
-        [b'P', b'K', 3, 4, ..] => Some("a ZIP archive or a spreadsheet"),
-        [b'P', b'A', b'R', b'1', ..] => Some("a Parquet file"),
-        [b'7', b'z', 0xbc, 0xaf, ..] => Some("a 7z archive"),
-        [0x04, 0x22, 0x4d, 0x18, ..] => Some("LZ4 data"),
-        _ => None,
-    }
+/// Formats that are no text, with the connector that reads them, if there is one.
+fn foreign(first: &[u8]) -> Option<(&'static str, Option<&'static str>)> {
+    Some(match first {
+        [b'P', b'K', 3, 4, ..] => ("a ZIP archive or a spreadsheet", None),
+        [b'P', b'A', b'R', b'1', ..] => ("a Parquet file", Some("parquet")),
+        [b'A', b'R', b'R', b'O', b'W', b'1', ..] => ("an Arrow IPC file", Some("arrow")),
+        [b'O', b'b', b'j', 1, ..] => ("an Avro file", Some("avro")),
+        [b'S', b'Q', b'L', b'i', b't', b'e', b' ', b'f', ..] => {
+            ("an SQLite database", Some("sqlite"))
+        }
+        [b'O', b'R', b'C', ..] => ("an ORC file", None),
+        [b'7', b'z', 0xbc, 0xaf, ..] => ("a 7z archive", None),
+        [0x04, 0x22, 0x4d, 0x18, ..] => ("LZ4 data", None),
+        _ => return None,
+    })
 }
 
 /// Checks that a file's first bytes say what its name (or the setting) says.
@@ -109,7 +115,8 @@ pub(super) fn check_magic(
         return Ok(Ok(()));
     }
     let auto = compression == Compression::Auto;
-    let what = match (named, found.map(Packing::name).or(foreign(&first))) {
+    let other = foreign(&first);
+    let what = match (named, found.map(Packing::name).or(other.map(|(name, _)| name))) {
         (Some(named), found) => {
             let ending =
                 if auto { format!("ends in `.{}` but ", named.ending()) } else { String::new() };
@@ -124,13 +131,14 @@ pub(super) fn check_magic(
     let hint = match found {
         Some(packing) if auto => format!("set `compression: {}`", packing.name()),
         Some(packing) => format!("leave `compression` out, or set it to `{}`", packing.name()),
-        None if foreign(&first).is_some() => {
-            if first.starts_with(b"PAR1") {
-                "read it as `{ parquet: { path: ... } }`; types and columns are known then".into()
-            } else {
-                "CSV is read plain, or packed with gzip, zstd, bzip2 or xz".into()
+        None if let Some((_, reader)) = other => match reader {
+            Some(key) => {
+                format!(
+                    "read it as `{{ {key}: {{ path: ... }} }}`; types and columns are known then"
+                )
             }
-        }
+            None => "CSV is read plain, or packed with gzip, zstd, bzip2 or xz".into(),
+        },
         None if auto => "set `compression: none`".into(),
         None => "leave `compression` out, or set it to `none`".into(),
     };

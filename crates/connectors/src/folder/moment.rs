@@ -18,7 +18,7 @@ const DAY: i64 = 86_400;
 pub(super) enum Times {
     /// RFC 3339 in UTC.
     Zoned,
-    /// Date and time in this zone; the date alone where `days` and it is midnight.
+    /// Date and time in this zone; the date alone where `days`.
     Local { zone: TimeZone, days: bool },
     /// A number of these units since 1970.
     Epoch(Precision),
@@ -55,12 +55,21 @@ impl Times {
             }
             Times::Epoch(unit) => {
                 let number = t.whole(*unit).ok_or("is finer than the numbers of the folder")?;
+                let from = out.len();
                 let _ = write!(out, "{number}");
+                // Who reads the file alone has nothing else to go by.
+                let read = Form::guess([&out[from..]].into_iter());
+                if number != 0 && read != Some(Form::Epoch(*unit)) {
+                    return Err("is a number by whose size another unit would be read".into());
+                }
                 Ok(())
             }
             Times::Local { zone, days } => {
                 let seconds = local(t, zone)?;
-                if *days && seconds.rem_euclid(DAY) == 0 && t.nanos == 0 {
+                if *days {
+                    if seconds.rem_euclid(DAY) != 0 || t.nanos != 0 {
+                        return Err("is no whole day, as all times of the folder are".into());
+                    }
                     return date(seconds.div_euclid(DAY), out);
                 }
                 civil(seconds, t.nanos, b' ', out)
@@ -163,9 +172,12 @@ mod tests {
         assert!(written(&local, "2013-10-27T00:30:00Z").unwrap_err().contains("is two times"));
         let days = Times::Local { zone: berlin, days: true };
         assert_eq!(written(&days, "2013-06-30T22:00:00Z").unwrap(), "2013-07-01");
-        assert_eq!(written(&days, "2013-06-30T22:00:01Z").unwrap(), "2013-07-01 00:00:01");
+        assert!(written(&days, "2013-06-30T22:00:01Z").unwrap_err().contains("no whole day"));
         let millis = Times::Epoch(Precision::Millisecond);
-        assert_eq!(written(&millis, "1969-12-31T23:59:59.999Z").unwrap(), "-1");
+        assert_eq!(written(&millis, "2013-01-01T00:00:00.25Z").unwrap(), "1356998400250");
+        assert!(written(&millis, "1970-01-01T00:00:01Z").unwrap_err().contains("another unit"));
+        let seconds = Times::Epoch(Precision::Second);
+        assert_eq!(written(&seconds, "1969-12-31T23:59:59Z").unwrap(), "-1");
         assert!(written(&millis, "1970-01-01T00:00:00.0001Z").is_err());
     }
 }

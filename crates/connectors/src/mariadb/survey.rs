@@ -132,7 +132,7 @@ async fn lost(shared: &Shared, conn: &mut Conn, sight: &Sight, time: &str) -> Re
         };
         let texts = values.iter().skip(1).map(|v| text(v).unwrap_or_default());
         Reject {
-            place: Place { file: shared.settings.table.clone(), line: None, offset: u64::MAX },
+            place: Place { file: shared.settings.table.clone(), line: None, offset: 0 },
             column: Some(time.to_owned()),
             reason,
             text: texts.collect::<Vec<_>>().join(","),

@@ -103,6 +103,10 @@ impl Source for Transformed {
         self.inner.stamps().await
     }
 
+    fn is_of_files(&self) -> bool {
+        self.inner.is_of_files()
+    }
+
     async fn stage(&self, request: &StageRequest) -> Result<()> {
         let loom = self.loom(&request.survey, &request.columns)?;
         let survey = Arc::new(own_part(&request.survey));

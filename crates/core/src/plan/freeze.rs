@@ -19,6 +19,10 @@ use crate::survey::Survey;
 /// With `every: auto`, no slice should hold more rows than this.
 const AUTO_ROWS: u64 = 1_000_000;
 
+/// A slice of so many times fewer rows than the fullest one is next to empty: a single wrong time
+/// far away stretches the block that it stands in over thousands of such slices.
+const SPARSE: u64 = 10_000;
+
 /// The sizes that `every: auto` chooses from.
 const LADDER: [Every; 12] = [
     Every::Years(1),
@@ -238,7 +242,7 @@ fn auto(
         let intervals = every.slices(&range, zone)?;
         let rows = estimate::rows(survey, &intervals);
         let most = rows.iter().map(|e| e.rows).max().unwrap_or(0);
-        chosen = Some((every, range, merged(intervals, &rows)?));
+        chosen = Some((every, range, merged(intervals, &rows, most / SPARSE)?));
         if most <= AUTO_ROWS {
             break;
         }
@@ -248,15 +252,54 @@ fn auto(
     })
 }
 
-fn merged(intervals: Vec<Interval>, estimates: &[Estimate]) -> Result<Vec<Interval>> {
-    let mut out: Vec<(Interval, bool)> = Vec::new();
+/// Neighbouring intervals of no more than `few` rows become one, apart from those that no block
+/// reaches: these become one as well.
+fn merged(intervals: Vec<Interval>, estimates: &[Estimate], few: u64) -> Result<Vec<Interval>> {
+    #[derive(PartialEq)]
+    enum Kind {
+        Empty,
+        Sparse,
+        Full,
+    }
+    let mut out: Vec<(Interval, Kind, u64)> = Vec::new();
     for (interval, estimate) in intervals.into_iter().zip(estimates) {
+        let kind = match estimate {
+            Estimate { reached: false, .. } => Kind::Empty,
+            Estimate { rows, .. } if few > 0 && *rows <= few => Kind::Sparse,
+            _ => Kind::Full,
+        };
         match out.last_mut() {
-            Some((last, true)) if !estimate.reached => {
+            Some((last, of, rows))
+                if *of == kind && kind != Kind::Full && *rows + estimate.rows <= AUTO_ROWS =>
+            {
                 *last = Interval::new(last.start(), interval.end())?;
+                *rows += estimate.rows;
             }
-            _ => out.push((interval, !estimate.reached)),
+            _ => out.push((interval, kind, estimate.rows)),
         }
     }
-    Ok(out.into_iter().map(|(interval, _)| interval).collect())
+    Ok(out.into_iter().map(|(interval, ..)| interval).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn next_to_empty_slices_become_one() {
+        let t = |s: i64| Timestamp::from_second(s).unwrap();
+        let intervals: Vec<_> = (0..9).map(|i| Interval::new(t(i), t(i + 1)).unwrap()).collect();
+        let estimate = |rows| Estimate { rows, reached: rows > 0 };
+        let rows = [1, 0, 0, 7, 90, 90, 900_000, 80, 91].map(estimate);
+        let ends = |few| {
+            let merged = merged(intervals.clone(), &rows, few).unwrap();
+            merged.iter().map(|i| i.end().as_second()).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(90), [1, 3, 6, 7, 8, 9]);
+        assert_eq!(ends(0), [1, 3, 4, 5, 6, 7, 8, 9]);
+        // Together they stay below what a slice should hold.
+        let many = [400_000; 9].map(estimate);
+        let merged = merged(intervals.clone(), &many, 400_000).unwrap();
+        assert_eq!(merged.len(), 5);
+    }
 }

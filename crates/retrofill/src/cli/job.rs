@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use retrofill_core::error::{Error, Kind};
@@ -10,6 +11,7 @@ use retrofill_core::plan::Plan;
 
 use super::output::Failure;
 use crate::config::{self, JobSource, Loaded};
+use crate::ledger::{PlanRow, SqliteJournal};
 
 /// What a command works on.
 #[derive(Debug)]
@@ -21,6 +23,11 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// What the ledger knows of the plan that is meant.
+    pub async fn meant(&self) -> Result<(Arc<SqliteJournal>, PlanRow), Error> {
+        self.job.meant(self.plan.as_ref().map(|plan| &plan.id)).await
+    }
+
     /// The plan that was run: the one named, else the one of the state directory.
     pub fn run_plan(&self, hint: &str) -> Result<Plan, Failure> {
         let named = self.plan.clone().map_or_else(|| self.job.frozen(), |plan| Ok(Some(plan)));

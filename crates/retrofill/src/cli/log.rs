@@ -23,7 +23,7 @@ pub struct LogArgs {
 /// Prints the journal, one entry a line, with the chain checked.
 pub async fn execute(ctx: &Context, args: &LogArgs) -> Result<Exit, Failure> {
     let opened = args.job.open(ctx.state_dir.as_deref())?;
-    let (journal, row) = opened.job.newest().await?;
+    let (journal, row) = opened.meant().await?;
     for entry in journal.read(&row.plan, 0).await? {
         match ctx.output.format {
             Format::Json => ctx.output.json(&entry),

@@ -24,6 +24,7 @@ use super::output::Failure;
 use super::output::{Format, grouped};
 use super::summary::{count, extent};
 use super::watch::Screen;
+use super::work::tell;
 use crate::job::Parts;
 use crate::ledger::{Summary, holder};
 
@@ -57,6 +58,16 @@ pub struct PlanArgs {
         default_value_t
     )]
     pub survey: Extent,
+    /// Drop the unfinished plan and plan anew. Slices that are proven stay so where the new plan
+    /// has them too.
+    #[arg(
+        long,
+        env = "RETROFILL_REPLAN",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
+    pub replan: bool,
     /// Whether the exit code tells of outstanding work.
     #[command(flatten)]
     pub detailed: Detailed,
@@ -86,8 +97,11 @@ pub async fn execute(ctx: &Context, args: &PlanArgs) -> Result<Exit, Failure> {
     let planned = if opened.plan.is_some() {
         opened.plan
     } else {
-        let made = opened.job.plan(&parts, false, Some(screen.survey())).await?;
-        made.map(|(plan, _)| plan)
+        let made = opened.job.plan(&parts, args.replan, Some(screen.survey())).await?;
+        made.map(|(plan, origin)| {
+            tell(ctx.output, &origin, &plan);
+            plan
+        })
     };
     screen.finish();
     let Some(plan) = planned else {
@@ -163,6 +177,12 @@ async fn only_gaps(ctx: &Context, args: &PlanArgs, opened: Opened) -> Result<Exi
 
 pub(super) fn write(args: &PlanArgs, plan: &Plan) -> Result<(), Failure> {
     let Some(out) = &args.out else { return Ok(()) };
+    if let Ok(held) = std::fs::read(out)
+        && serde_json::from_slice::<PlanFile>(&held).is_err()
+    {
+        let what = format!("`{}` is there and is no plan; nothing was written", out.display());
+        return Err(Error::config(what).hint("name another file").into());
+    }
     std::fs::write(out, plan.to_json()?).map_err(|e| {
         Error::config(format!("{} cannot be written", out.display())).because(e).into()
     })

@@ -137,7 +137,7 @@ async fn each(
     take: impl FnMut(Option<&SliceId>, Exception) -> Result<()>,
 ) -> Result<u64, Failure> {
     let opened = job.open(ctx.state_dir.as_deref())?;
-    let (journal, row) = opened.job.newest().await?;
+    let (journal, row) = opened.meant().await?;
     let mut records = journal.slices(&row.plan).await?;
     records.sort_by_key(|r| r.interval.start());
     let env = opened.job.env()?;
@@ -241,15 +241,39 @@ fn record(text: &str) -> String {
     out
 }
 
+/// The first line of an export as a table.
+const HEADER: &[u8] = b"slice,file,line,byte,column,reason,record\n";
+
+/// Lets what an earlier export wrote be written over, and nothing else: the source lies about here.
+fn check_out(path: &Path, form: Form) -> Result<()> {
+    let held =
+        if path == Path::new("-") { Vec::new() } else { std::fs::read(path).unwrap_or_default() };
+    let ours = match form {
+        Form::Csv => held.starts_with(HEADER),
+        Form::Jsonl => {
+            let line = held.split(|b| *b == b'\n').next().unwrap_or_default();
+            let first = serde_json::from_slice::<Value>(line).unwrap_or_default();
+            ["slice", "place", "reason"].iter().all(|key| first.get(key).is_some())
+        }
+        Form::Raw => false,
+    };
+    if held.is_empty() || ours {
+        return Ok(());
+    }
+    let what = format!("`{}` is there and is no such list; nothing was written", path.display());
+    Err(Error::config(what).hint("name another file, or remove that one"))
+}
+
 async fn export(ctx: &Context, args: &ExportArgs) -> Result<Exit, Failure> {
     let ending = args.out.extension().and_then(|e| e.to_str());
     let form = args.format.unwrap_or(match ending {
         Some("jsonl" | "json" | "ndjson") => Form::Jsonl,
         _ => Form::Csv,
     });
+    check_out(&args.out, form)?;
     let mut bytes = Vec::new();
     if form == Form::Csv {
-        bytes.extend_from_slice(b"slice,file,line,byte,column,reason,record\n");
+        bytes.extend_from_slice(HEADER);
     }
     let mut rows = 0;
     let counted = each(ctx, &args.job, |slice, exception| {

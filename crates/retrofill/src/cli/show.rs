@@ -32,7 +32,7 @@ pub struct ShowArgs {
 pub async fn execute(ctx: &Context, args: &ShowArgs) -> Result<Exit, Failure> {
     let opened = JobArg { text: args.job.clone(), given: args.given.clone() }
         .open(ctx.state_dir.as_deref())?;
-    let (journal, row) = opened.job.newest().await?;
+    let (journal, row) = opened.meant().await?;
     let family = format!("{}.", args.slice);
     let mine = |id: &SliceId| id.as_str() == args.slice || id.as_str().starts_with(&family);
     let records: Vec<_> =

@@ -44,7 +44,7 @@ pub async fn execute(ctx: &Context, args: &StatusArgs) -> Result<Exit, Failure> 
     let opened = args.job.open(ctx.state_dir.as_deref())?;
     let mut seen = false;
     loop {
-        let (journal, row) = opened.job.newest().await?;
+        let (journal, row) = opened.meant().await?;
         let standing = journal.summary(&row.plan).await?;
         let mut standing = standing.ok_or_else(|| Error::bug("the ledger lost the plan"))?;
         let nowhere = left_out(&opened.job, &row)?;

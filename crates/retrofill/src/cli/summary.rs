@@ -109,6 +109,9 @@ pub struct Summary {
     pub rows: Counts,
     /// Where the rows of the whole plan went.
     pub plan_rows: Counts,
+    /// Rows of the source that lie before or after the plan's range: none of them is in `read`.
+    /// An estimate until every slice is done.
+    pub outside: u64,
     /// Digest of all rows of the plan as read back, hex; none before the first proven slice.
     pub digest: Option<String>,
     /// End of the run of done slices from the start of the plan.
@@ -160,6 +163,11 @@ impl Summary {
         let _ =
             writeln!(out, "  {}   {}   {}", self.standing(), self.moved(), seconds(self.seconds));
         let _ = writeln!(out, "  {}", conservation(&self.rows));
+        if self.outside > 0 {
+            let about = if self.slices.done() == self.slices.total { "" } else { "about " };
+            let rows = count(self.outside, "row");
+            let _ = writeln!(out, "  {about}{rows} of the source lie outside of the range");
+        }
         if let Some(digest) = &self.digest {
             let _ = write!(out, "  proven by reading back: digest {}...", short(digest));
             match (self.verified_through, self.verified_back_to) {
@@ -252,13 +260,14 @@ impl Summary {
 
 impl Serialize for Summary {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut line = to.serialize_struct("Summary", 14)?;
+        let mut line = to.serialize_struct("Summary", 15)?;
         line.serialize_field("v", &1)?;
         line.serialize_field("plan", &self.plan)?;
         line.serialize_field("status", &self.status)?;
         line.serialize_field("slices", &self.slices)?;
         line.serialize_field("rows", &self.rows)?;
         line.serialize_field("plan_rows", &self.plan_rows)?;
+        line.serialize_field("outside", &self.outside)?;
         line.serialize_field("digest", &self.digest)?;
         line.serialize_field("verified_through", &self.verified_through)?;
         line.serialize_field("verified_back_to", &self.verified_back_to)?;
@@ -341,6 +350,7 @@ mod tests {
             whole: true,
             rows: counts,
             plan_rows: counts,
+            outside: 0,
             digest: Some("7c1e00112233445566778899aabbccdd".into()),
             verified_through: Some("2014-01-01T00:00:00Z".parse().unwrap()),
             verified_back_to: Some("2013-01-01T00:00:00Z".parse().unwrap()),

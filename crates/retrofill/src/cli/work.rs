@@ -14,7 +14,7 @@ use super::Context;
 use super::consent;
 use super::exit::{Exit, Facts, decide};
 use super::job::Opened;
-use super::output::{Failure, Format};
+use super::output::{Failure, Format, Output};
 use super::summary::{SliceCounts, Summary};
 use super::watch::Screen;
 use crate::job::{Job, Origin, Parts};
@@ -63,6 +63,30 @@ pub(super) async fn prospect(ctx: &Context, opened: Opened) -> Result<Prospect, 
     Ok(Prospect { look, screen, plan })
 }
 
+/// Says what became of the source since it was planned.
+pub(super) fn tell(output: Output, origin: &Origin, plan: &Plan) {
+    match origin {
+        Origin::Grown(changes, retyped) => {
+            let what = if changes.loses_rows() { "changed" } else { "grown" };
+            output.note(&format!(
+                "the source has {what} ({changes}): planned anew over {}; proven slices are kept",
+                plan.range
+            ));
+            for name in retyped {
+                output.note(&format!("`{name}` has another type than it was planned with"));
+            }
+        }
+        Origin::Changed(changes) => output.note(&format!(
+            "the source has changed ({changes}): slices whose blocks differ are loaded again"
+        )),
+        Origin::Damaged(changes) => output.note(&format!(
+            "the source has changed since it was planned ({changes}): slices whose blocks differ \
+             are not loaded; `run --replan` takes it as it is now"
+        )),
+        Origin::Fresh | Origin::Resumed => {}
+    }
+}
+
 /// Plans where needed and runs the slices that the options choose. None where the source is
 /// empty and the spec allows it. `options` is made once the plan is known.
 pub(super) async fn work(
@@ -82,16 +106,7 @@ pub(super) async fn work(
         screen.finish();
         return Ok(None);
     };
-    match origin {
-        Origin::Grown => ctx.output.note(&format!(
-            "the source has grown: planned anew over {}; proven slices are kept",
-            plan.range
-        )),
-        Origin::Changed => {
-            ctx.output.note("the source has changed: slices whose blocks differ are loaded again");
-        }
-        Origin::Fresh | Origin::Resumed => {}
-    }
+    tell(ctx.output, &origin, &plan);
     let plan = Arc::new(plan);
     let mut options = options(&plan)?;
     // What was altered is not added to, nor is anything loaded by what it says.
@@ -118,7 +133,7 @@ pub(super) async fn work(
     let standing = standing.ok_or_else(|| Error::bug("the ledger does not know the plan"))?;
     let mut summary = sum_up(&plan, &standing, began.elapsed().as_secs_f64());
     summary.rows = report.rows;
-    if matches!(origin, Origin::Fresh | Origin::Grown) {
+    if matches!(origin, Origin::Fresh | Origin::Grown(..)) {
         summary.rows.read += plan.survey.unplaced + plan.survey.filtered;
         summary.rows.rejected += plan.survey.unplaced;
         summary.rows.filtered += plan.survey.filtered;
@@ -170,6 +185,7 @@ pub(super) fn sum_up(plan: &Plan, standing: &ledger::Summary, seconds: f64) -> S
         interval: plan.range,
         whole: plan.is_whole(),
         rows: Counts::default(),
+        outside: outside(plan, &slices, &plan_rows),
         plan_rows,
         digest: (slices.done() > 0).then(|| format!("{:032x}", standing.digest)),
         verified_through: standing.verified_through,
@@ -184,6 +200,19 @@ pub(super) fn sum_up(plan: &Plan, standing: &ledger::Summary, seconds: f64) -> S
     }
 }
 
+/// Rows of the source outside of the plan's range.
+fn outside(plan: &Plan, slices: &SliceCounts, rows: &Counts) -> u64 {
+    if slices.done() < slices.total || !plan.is_whole() {
+        return plan.earlier + plan.later;
+    }
+    surveyed(plan).saturating_sub(rows.read)
+}
+
+/// All rows of the source that the survey saw.
+fn surveyed(plan: &Plan) -> u64 {
+    plan.survey.rows + plan.survey.unplaced + plan.survey.filtered
+}
+
 pub(super) fn facts(
     plan: &Plan,
     options: &Options,
@@ -193,14 +222,13 @@ pub(super) fn facts(
 ) -> Facts {
     let chosen = |state: State| report.slices.iter().any(|s| s.state == state && options.means(s));
     let stopped = report.stopped.as_ref().map(Error::kind);
-    let surveyed = plan.survey.rows + plan.survey.unplaced + plan.survey.filtered;
     Facts {
         interrupted: signal == Some(130),
         terminated: signal == Some(143),
         held: stopped == Some(Kind::Fenced),
         config: matches!(stopped, Some(Kind::Config | Kind::Bug)),
         mismatched: chosen(State::Mismatched),
-        rejects: plan.spec.rejects.exceeded(summary.plan_rows.rejected, surveyed),
+        rejects: plan.spec.rejects.exceeded(summary.plan_rows.rejected, surveyed(plan)),
         failed: chosen(State::Failed) || chosen(State::Stale) || chosen(State::Unknown),
         stopped: stopped == Some(Kind::Stopped),
     }
@@ -239,8 +267,9 @@ pub(super) fn finish_empty(
     let (rows, slices) = (Counts::default(), SliceCounts::default());
     let line = serde_json::json!({
         "v": 1, "plan": null, "status": slices.status(), "slices": slices, "rows": rows,
-        "plan_rows": rows, "digest": null, "verified_through": null, "verified_back_to": null,
-        "seconds": 0.0, "rows_per_second": 0, "exit": exit.code(), "report": null,
+        "plan_rows": rows, "outside": 0, "digest": null, "verified_through": null,
+        "verified_back_to": null, "seconds": 0.0, "rows_per_second": 0,
+        "exit": exit.code(), "report": null,
     });
     write_line(&line.to_string(), file)?;
     match ctx.output.format {

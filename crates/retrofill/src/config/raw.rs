@@ -269,6 +269,17 @@ choice! {
     }
 }
 
+choice! {
+    /// What to do with slices whose files were changed since they were planned.
+    pub(super) enum RawChangedSource {
+        /// They are not loaded, and end in exit code 1: a damaged source must never look like a
+        /// small one.
+        Stale = "stale",
+        /// The plan is made anew by what is there now.
+        Replan = "replan",
+    }
+}
+
 section! {
     /// What the run may use.
     pub(super) struct RawLimits needs [] {
@@ -324,6 +335,10 @@ section! {
         /// Default: false.
         #[schemars(extend("default" = false))]
         pub(super) manifest: bool,
+        /// Files of a source that are shorter, other or gone since they were planned and not yet
+        /// loaded. Files that are new or longer are always planned anew. Default: stale.
+        #[schemars(extend("default" = "stale"))]
+        pub(super) changed_source: RawChangedSource,
     }
 }
 

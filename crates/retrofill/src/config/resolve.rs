@@ -6,15 +6,16 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use retrofill_core::calendar::zone;
 use retrofill_core::spec::{
-    Limits, LiveWriters, Lock, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec, RejectsCap,
-    Retry, RowsSpec, Scope, Spec, VerifySpec, WriteSpec,
+    ChangedSource, Limits, LiveWriters, Lock, Mode, OnDuplicate, OnEmptySource, Order, RangeSpec,
+    RejectsCap, Retry, RowsSpec, Scope, Spec, VerifySpec, WriteSpec,
 };
 
 use super::endpoint::{source, target};
 use super::problem::Problem;
 use super::raw::{
-    RawLimits, RawLiveWriters, RawLock, RawMode, RawOnDuplicate, RawOnEmptySource, RawOrder,
-    RawRange, RawRetry, RawRows, RawScope, RawSpec, RawWrite,
+    RawChangedSource, RawLimits, RawLiveWriters, RawLock, RawMode, RawOnDuplicate,
+    RawOnEmptySource, RawOrder, RawRange, RawRetry, RawRows, RawScope, RawSpec, RawVerify,
+    RawWrite,
 };
 use super::read::Field;
 use super::transform::transform;
@@ -68,10 +69,19 @@ pub(super) fn resolve(
         limits: limits?,
         retry: retry?,
         rejects: cap.unwrap_or(RejectsCap::Rows(0)),
-        verify: VerifySpec {
-            manifest: raw.verify.get().and_then(|v| v.manifest.get()).copied().unwrap_or(false),
-        },
+        verify: verify(raw.verify.get()),
     })
+}
+
+fn verify(raw: Option<&RawVerify>) -> VerifySpec {
+    let changed = raw.and_then(|v| v.changed_source.get());
+    VerifySpec {
+        manifest: raw.and_then(|v| v.manifest.get()).copied().unwrap_or(false),
+        changed_source: match changed {
+            Some(RawChangedSource::Replan) => ChangedSource::Replan,
+            Some(RawChangedSource::Stale) | None => ChangedSource::Stale,
+        },
+    }
 }
 
 /// Resolves a section that may be left out.

@@ -243,6 +243,36 @@ fn rows_without_a_key_are_missing_one_by_one() {
     assert!(ran.stderr.contains("`--only-gaps` belongs to mode fill-missing, not append"));
 }
 
+/// What a plan of some slices leaves out is neither filled nor missing, and it is not the job's
+/// plan.
+#[test]
+fn a_plan_of_gaps_says_nothing_about_the_rest() {
+    let hourly = SMALL.replace("1d", "1h");
+    let job = Job::new(&format!("{hourly}rows: {{ time: t, key: [k] }}\n"));
+    let write = |minutes: Vec<u32>| {
+        fs::write(job.path("data/a.csv"), format!("t,k,v\n{}", rows("a", minutes))).unwrap();
+    };
+    write((0..600).filter(|m| !(130..140).contains(m) && !(400..405).contains(m)).collect());
+    job.run().ended(0);
+    write((0..600).collect());
+    job.call("plan", &[]).ended(0);
+    job.call("plan", &["--only-gaps", "-o", "g.json"]).ended(0);
+    let of_gaps = |command: &str| -> Ran {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_retrofill"));
+        program.args([command, "g.json", "--output", "json"]).current_dir(job.dir.path());
+        program.output().unwrap().into()
+    };
+    assert_eq!(of_gaps("run").ended(0).json()["slices"]["total"], 2);
+    let found = of_gaps("gaps").ended(0).json();
+    assert_eq!((&found["fillable"]["rows"], &found["absent"]), (&0.into(), &json!([])));
+    assert_eq!(of_gaps("status").ended(0).json()["total"], 2);
+    assert_eq!(job.call("status", &["--output", "json"]).ended(0).json()["total"], 10);
+    // Nothing that is no plan is written over.
+    let ran = job.call("plan", &["-o", "data/a.csv"]).ended(2);
+    assert!(ran.stderr.contains("is no plan"), "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(job.path("data/a.csv")).unwrap().lines().count(), 601);
+}
+
 /// A source that must be sorted to be read leaves nothing behind either.
 #[test]
 fn a_packed_source_is_sorted_aside() {

@@ -98,4 +98,14 @@ fn what_a_spreadsheet_would_run_is_defused() {
     for line in bad {
         assert!(table.contains(&format!("\"'{line}\"")), "{line} in {table}");
     }
+    // What an export wrote is written over by the next, and nothing else.
+    for out in ["bad.csv", "bad.jsonl", "bad.jsonl"] {
+        rejects(&job, "export", &["-o", out]).ended(0);
+    }
+    for own in ["backfill.yaml", "data/a.csv"] {
+        let before = fs::read(job.path(own)).unwrap();
+        let said = rejects(&job, "export", &["-o", own]).ended(2).stderr;
+        assert!(said.contains("is no such list"), "{said}");
+        assert_eq!(fs::read(job.path(own)).unwrap(), before);
+    }
 }

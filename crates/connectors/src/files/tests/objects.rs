@@ -122,3 +122,18 @@ fn a_list_over_many_lines_is_no_ndjson() {
     let error = surveyed(&fixture).unwrap_err();
     assert!(error.to_string().contains("no line of `a.ndjson` is a JSON object"), "{error}");
 }
+
+/// A number that becomes a text in a later file is told with that file; one that becomes another
+/// number, or nothing, is not.
+#[test]
+fn a_column_that_turns_into_another_type_names_the_file() {
+    let files = [
+        ("a.ndjson", "{\"t\":\"2020-01-01\",\"v\":1,\"w\":1,\"x\":null}\n"),
+        ("b.ndjson", "{\"t\":\"2020-01-02\",\"v\":null,\"w\":1.5,\"x\":\"y\"}\n"),
+        ("c.ndjson", "{\"t\":\"2020-01-03\",\"v\":\"n/a\",\"w\":2,\"x\":\"z\"}\n"),
+        ("d.ndjson", "{\"t\":\"2020-01-04\",\"v\":\"n/a\",\"w\":2,\"x\":\"z\"}\n"),
+    ];
+    let survey = surveyed(&source(&files, |_| ())).unwrap();
+    let turned: Vec<_> = survey.notes.iter().filter(|n| n.contains("because")).collect();
+    assert_eq!(turned, ["`v` is text because of `c.ndjson`: in the files before it is integer"]);
+}

@@ -103,6 +103,11 @@ fn a_copy_is_taken_up_where_it_was_left() {
     let dirs: Vec<_> = std::fs::read_dir(staging(&fixture)).unwrap().collect();
     assert_eq!(dirs.len(), 1, "the copy of another plan stayed");
     let dir = dirs[0].as_ref().unwrap().path();
+    // A list of pass 2 that cannot be read, when what it was made of is gone: all is made anew.
+    std::fs::remove_file(dir.join("manifest.json")).unwrap();
+    std::fs::write(dir.join("bucket-0000.json"), "{").unwrap();
+    wait(source.stage(&to_stage(&survey, &plan, &days()))).unwrap();
+    assert_eq!(all(&source, &survey, days()[3]).unwrap(), want);
     // Stopped before the manifest, with the raw buckets gone: what is finished is used again.
     std::fs::remove_file(dir.join("manifest.json")).unwrap();
     std::fs::write(fixture.dir.path().join("0.csv"), "").unwrap();

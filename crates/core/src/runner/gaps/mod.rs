@@ -270,8 +270,13 @@ impl Searching {
             Ok::<_, Error>((part, last, stretch))
         });
         let mut looked = std::pin::pin!(looked.buffered(self.at_once()));
+        let mut end = plan.range.start();
         while let Some(next) = looked.next().await {
             let ((slice, interval), last, stretch) = next?;
+            if interval.start() > end {
+                fold.skip_to(interval.start());
+            }
+            end = interval.end();
             let rows;
             (fold, rows) = self.part(fold, interval, stretch).await?;
             found[slice] += rows;

@@ -92,6 +92,8 @@ struct Open {
     fillable: bool,
     /// One absent bucket lies before it.
     after_one: bool,
+    /// What comes next does not follow it.
+    is_over: bool,
 }
 
 #[derive(Debug, Default)]
@@ -126,6 +128,8 @@ pub(super) struct Fold {
     series: HashMap<u128, One>,
     room: usize,
     signs: Signs,
+    /// Whatever lies between a point before this and one from it on was not looked at.
+    since: i128,
     /// Rows of the source that would be refused.
     pub(super) refused: u64,
     /// Keys whose unequal rows fail their slices.
@@ -140,14 +144,20 @@ impl Fold {
             series: HashMap::new(),
             room: MOST_HOLES,
             signs: Signs::default(),
+            since: i128::MIN,
             refused: 0,
             failing: 0,
         }
     }
 
+    /// Nothing between what was taken and this time is looked at.
+    pub(super) fn skip_to(&mut self, time: Timestamp) {
+        self.since = time.as_nanosecond();
+    }
+
     /// Takes a stretch that lies after all that were taken. Gives how many rows are fillable.
     pub(super) fn take(&mut self, stretch: Stretch) -> Result<u64> {
-        let Fold { grid, series, room, signs, .. } = self;
+        let Fold { grid, series, room, signs, since, .. } = self;
         self.refused += stretch.refused;
         self.failing += stretch.failing;
         let mut names = stretch.names;
@@ -160,6 +170,7 @@ impl Fold {
             });
             for point in of_one {
                 fillable += point.missing;
+                one.break_off(*since);
                 one.take(point, grid.as_ref(), room, signs)?;
             }
         }
@@ -233,14 +244,15 @@ impl One {
         room: &mut usize,
         signs: &mut Signs,
     ) -> Result<()> {
-        if let Some(last) = self.last.replace(point.time) {
+        let last = self.last.replace(point.time);
+        if let Some(last) = last.filter(|_| self.open.as_ref().is_none_or(|open| !open.is_over)) {
             self.differences.add(point.time - last);
         }
         self.fillable.rows += point.missing;
         signs.points += 1;
         let Some((every, zone)) = grid else { return Ok(()) };
         let time = instant(point.time)?;
-        match &mut self.open {
+        match self.open.as_mut().filter(|open| !open.is_over) {
             Some(open) if time < open.bucket.end => {
                 open.points += 1;
                 signs.torn += u64::from(std::mem::take(&mut open.after_one));
@@ -256,13 +268,20 @@ impl One {
         Ok(())
     }
 
+    /// What was taken before this time is not followed by what comes now.
+    fn break_off(&mut self, since: i128) {
+        if let Some(open) = self.open.as_mut().filter(|_| self.last.is_some_and(|t| t < since)) {
+            open.is_over = true;
+        }
+    }
+
     /// Goes on to another bucket.
     fn enter(&mut self, bucket: Bucket, room: &mut usize, signs: &mut Signs) {
         self.start.get_or_insert(bucket.start);
         self.buckets += 1;
         signs.buckets += 1;
         let mut after_one = false;
-        if let Some(before) = &self.open {
+        if let Some(before) = self.open.as_ref().filter(|open| !open.is_over) {
             let (first, last) = (before.bucket.number + 1, bucket.number - 1);
             // A day that a zone left out has a number and no time.
             if first <= last
@@ -275,7 +294,7 @@ impl One {
                 after_one = one && before.points == 1;
             }
         }
-        self.open = Some(Open { bucket, points: 1, fillable: false, after_one });
+        self.open = Some(Open { bucket, points: 1, fillable: false, after_one, is_over: false });
     }
 
     fn finish(self) -> Result<Series> {
@@ -319,5 +338,23 @@ mod tests {
         assert_eq!(fold.take(Stretch { points, ..Stretch::default() }).unwrap(), 3);
         let series = fold.finish().unwrap();
         assert_eq!((series[0].buckets, series[0].absent.buckets), (3, 0));
+    }
+
+    #[test]
+    fn what_was_not_looked_at_is_no_hole() {
+        let minute = |m: i64| Timestamp::from_second(m * 60).unwrap();
+        let mut fold = Fold::new(Some((Every::Seconds(60), TimeZone::UTC)));
+        let mut take = |minutes: [i64; 2], since: Option<i64>| {
+            if let Some(since) = since {
+                fold.skip_to(minute(since));
+            }
+            let point = |m| Point { series: 0, time: minute(m).as_nanosecond(), missing: 0 };
+            let points = minutes.map(point).to_vec();
+            fold.take(Stretch { points, ..Stretch::default() }).unwrap();
+        };
+        take([0, 2], None);
+        take([100, 102], Some(100));
+        let series = fold.finish().unwrap();
+        assert_eq!((series[0].buckets, series[0].absent.buckets), (4, 2));
     }
 }

@@ -28,6 +28,8 @@ cases! {
         .loads(between("2020-01-01,\u{1f9ca}\u{fe0f},2"));
     field_of_a_megabyte: Case::csv(long(1 << 20)).loads(long(1 << 20));
     line_beyond_16_mib: Case::csv(long(16 << 20)).loads(AROUND);
+    objects_in_a_file_of_csv: Case::csv("{\"t\":\"2020-01-01\",\"site\":\"a\",\"v\":1}\n");
+    avro_in_a_file_of_csv: Case::csv("Obj\u{1}\u{4}\u{14}avro.codec");
     null_key: Case::csv(between("2020-01-01,,2")).loads(AROUND);
     null_time: Case::csv(between(",b,2\nNA,b,2")).with("null: [NA]").loads(AROUND);
 }

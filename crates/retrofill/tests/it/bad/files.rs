@@ -10,6 +10,7 @@ cases! {
     only_blank_lines: Case::csv("\n\r\n\n");
     header_only: Case::csv("t,site,v\n");
     header_without_end: Case::csv("t,\"site,v\n2020-01-01,a,1\n");
+    names_that_differ_in_case: Case::csv("t,site,Site,v\n2020-01-01,a,b,1\n");
     path_with_spaces: Case::nothing()
         .file("two words, and more.csv", "t,site,v\n2020-01-01,a,1\n")
         .with("path: \"data/two words, and more.csv\"")
