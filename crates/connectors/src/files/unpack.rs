@@ -95,7 +95,6 @@ fn foreign(first: &[u8]) -> Option<(&'static str, Option<&'static str>)> {
         [b'S', b'Q', b'L', b'i', b't', b'e', b' ', b'f', ..] => {
             ("an SQLite database", Some("sqlite"))
         }
-        [b'O', b'R', b'C', ..] => ("an ORC file", None),
         [b'7', b'z', 0xbc, 0xaf, ..] => ("a 7z archive", None),
         [0x04, 0x22, 0x4d, 0x18, ..] => ("LZ4 data", None),
         _ => return None,
