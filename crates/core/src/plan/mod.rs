@@ -17,6 +17,7 @@ pub use resolve::resolve_columns;
 
 use crate::calendar::Every;
 use crate::columns::Columns;
+use crate::connector::{Pulse, StageRequest};
 use crate::digest::Hasher;
 use crate::error::{Error, Result};
 use crate::id::{PlanId, SliceId, as_hex, hex};
@@ -233,6 +234,13 @@ impl Plan {
     /// Estimated rows by slice id.
     pub fn estimates(&self) -> BTreeMap<SliceId, u64> {
         self.slices.iter().map(|s| (s.id(), s.rows)).collect()
+    }
+
+    /// What its source is to make readable, with somebody to tell.
+    pub fn staging(&self, pulse: Pulse) -> StageRequest {
+        let slices = self.slices.iter().map(|s| s.interval).collect();
+        let (survey, columns) = (self.survey.clone(), self.columns.clone());
+        StageRequest { survey, columns, slices, pulse }
     }
 
     /// Estimated rows of any stretch of time.

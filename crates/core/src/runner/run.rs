@@ -11,7 +11,7 @@ use super::drive::{self, Driven, drive};
 use super::heal::Leave;
 use super::lease::Beat;
 use super::{Happening, Job, Options, Report, Shared, recover, wake};
-use crate::connector::{Pulse, StageRequest};
+use crate::connector::Pulse;
 use crate::env::spawn;
 use crate::error::{Error, Kind, Result};
 use crate::id::SliceId;
@@ -172,18 +172,12 @@ async fn prepared(shared: &Shared, todo: &[SliceRecord]) -> Result<()> {
 
 /// Has the source made readable; tells what ended that before its time.
 async fn staged(shared: &Arc<Shared>) -> Result<Option<Error>> {
-    let plan = &shared.job.plan;
     let at = Arc::clone(shared);
-    let request = StageRequest {
-        survey: plan.survey.clone(),
-        columns: plan.columns.clone(),
-        slices: plan.slices.iter().map(|s| s.interval).collect(),
-        pulse: Pulse::new(move |done, all| {
-            at.job.watch.on(&Happening::Staging(done, all));
-            at.go_on()?;
-            at.may_begin()
-        }),
-    };
+    let request = shared.job.plan.staging(Pulse::new(move |done, all| {
+        at.job.watch.on(&Happening::Staging(done, all));
+        at.go_on()?;
+        at.may_begin()
+    }));
     match shared.job.source.stage(&request).await {
         Err(e) if e.kind() == Kind::Stopped => Ok(Some(e)),
         other => other.map(|()| None),

@@ -27,6 +27,21 @@ impl Detailed {
     }
 }
 
+/// For commands that plan where they need to.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Replan {
+    /// Plan anew where an unfinished plan and its spec or source no longer fit. What is proven and
+    /// planned again stays proven.
+    #[arg(
+        long,
+        env = "RETROFILL_REPLAN",
+        hide_env = true,
+        value_parser = FalseyValueParser::new(),
+        action = ArgAction::SetTrue
+    )]
+    pub replan: bool,
+}
+
 /// For commands that end with a summary.
 #[derive(Debug, Clone, Args)]
 pub struct SummaryFile {

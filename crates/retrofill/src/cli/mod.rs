@@ -293,7 +293,7 @@ mod tests {
         let Command::Run(args) = cli.command else { panic!("not run") };
         assert_eq!(args.job.text, "a.yaml");
         assert_eq!(args.select, [run::Selected::Failed, run::Selected::Stale]);
-        assert!(args.replan && !args.again && args.from.is_some());
+        assert!(args.replan.replan && !args.again && args.from.is_some());
         let cli = Cli::try_parse_from(["retrofill", "status"]).unwrap();
         let Command::Status(args) = cli.command else { panic!("not status") };
         assert_eq!(args.job.text, "./backfill.yaml");

@@ -17,7 +17,7 @@ use retrofill_core::spec::{Mode, WriteSpec};
 use super::Context;
 use super::estimate;
 use super::exit::Exit;
-use super::flags::Detailed;
+use super::flags::{Detailed, Replan};
 use super::gaps::{Searched, search};
 use super::job::{JobArg, Opened};
 use super::output::Failure;
@@ -58,16 +58,9 @@ pub struct PlanArgs {
         default_value_t
     )]
     pub survey: Extent,
-    /// Drop the unfinished plan and plan anew. Slices that are proven stay so where the new plan
-    /// has them too.
-    #[arg(
-        long,
-        env = "RETROFILL_REPLAN",
-        hide_env = true,
-        value_parser = FalseyValueParser::new(),
-        action = ArgAction::SetTrue
-    )]
-    pub replan: bool,
+    /// Whether to drop an unfinished plan.
+    #[command(flatten)]
+    pub replan: Replan,
     /// Whether the exit code tells of outstanding work.
     #[command(flatten)]
     pub detailed: Detailed,
@@ -97,7 +90,7 @@ pub async fn execute(ctx: &Context, args: &PlanArgs) -> Result<Exit, Failure> {
     let planned = if opened.plan.is_some() {
         opened.plan
     } else {
-        let made = opened.job.plan(&parts, args.replan, Some(screen.survey())).await?;
+        let made = opened.job.plan(&parts, args.replan.replan, Some(screen.survey())).await?;
         made.map(|(plan, origin)| {
             tell(ctx.output, &origin, &plan);
             plan

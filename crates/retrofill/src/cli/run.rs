@@ -17,7 +17,7 @@ use retrofill_core::spec::Mode;
 use super::Context;
 use super::after;
 use super::exit::Exit;
-use super::flags::SummaryFile;
+use super::flags::{Replan, SummaryFile};
 use super::job::{JobArg, Opened};
 use super::output::Failure;
 use super::tell;
@@ -59,15 +59,9 @@ pub struct RunArgs {
         value_delimiter = ','
     )]
     pub select: Vec<Selected>,
-    /// Plan anew where an unfinished plan and the spec no longer fit.
-    #[arg(
-        long,
-        env = "RETROFILL_REPLAN",
-        hide_env = true,
-        value_parser = FalseyValueParser::new(),
-        action = ArgAction::SetTrue
-    )]
-    pub replan: bool,
+    /// Whether to drop an unfinished plan.
+    #[command(flatten)]
+    pub replan: Replan,
     /// Append although rows of this stretch of time were appended before.
     #[arg(
         long,
@@ -136,7 +130,7 @@ pub enum Selected {
 pub async fn execute(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
     let opened = args.job.open(ctx.state_dir.as_deref())?;
     let overwrite = args.overwrite_changed;
-    let may = May { replan: args.replan, yes: args.yes, overwrite };
+    let may = May { replan: args.replan.replan, yes: args.yes, overwrite };
     let ending = Ending { summary_file: args.summary_file.path(), skip_if_done: args.skip_if_done };
     load(ctx, opened, may, ending, |plan| options(plan, args)).await
 }

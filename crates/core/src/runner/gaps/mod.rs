@@ -159,15 +159,10 @@ fn go_on(stop: &Stop) -> Result<()> {
 impl Search {
     fn staging(&self) -> StageRequest {
         let (watch, stop) = (self.watch.clone(), self.stop.clone());
-        StageRequest {
-            survey: self.plan.survey.clone(),
-            columns: self.plan.columns.clone(),
-            slices: self.plan.slices.iter().map(|s| s.interval).collect(),
-            pulse: Pulse::new(move |done, all| {
-                watch.on(&Happening::Staging(done, all));
-                go_on(&stop)
-            }),
-        }
+        self.plan.staging(Pulse::new(move |done, all| {
+            watch.on(&Happening::Staging(done, all));
+            go_on(&stop)
+        }))
     }
 }
 
