@@ -52,20 +52,10 @@ pub struct SurveyRequest {
     /// are rejects when the slice is read.
     pub types: Vec<FieldType>,
     /// Told now and then how far the survey is: bytes done, bytes in all.
-    pub progress: Option<ProgressFn>,
+    pub pulse: Pulse,
     /// A first look: parts of the bytes, and what they tell of the rest. The answer says so in
     /// [`Survey::sampled`]; a source that knows all it holds without such a look answers as ever.
     pub sample: bool,
-}
-
-/// Called with work done and work in all.
-#[derive(Clone)]
-pub struct ProgressFn(pub Arc<dyn Fn(u64, u64) + Send + Sync>);
-
-impl Debug for ProgressFn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ProgressFn")
-    }
 }
 
 /// What one read asks for.

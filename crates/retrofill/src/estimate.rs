@@ -1,7 +1,7 @@
 //! What a first look at a source tells of the plan that would be made.
 
 use jiff::Timestamp;
-use retrofill_core::connector::{ProgressFn, Source, SurveyRequest, Target};
+use retrofill_core::connector::{Pulse, Source, SurveyRequest, Target};
 use retrofill_core::error::Result;
 use retrofill_core::plan::Plan;
 use retrofill_core::survey::Sampled;
@@ -15,9 +15,9 @@ impl Job {
         &self,
         source: &dyn Source,
         target: &dyn Target,
-        progress: Option<ProgressFn>,
+        pulse: Pulse,
     ) -> Result<Option<Plan>> {
-        let way = SurveyRequest { progress, sample: true, ..SurveyRequest::default() };
+        let way = SurveyRequest { pulse, sample: true, ..SurveyRequest::default() };
         let drafted = self.draft(source, target, Timestamp::now(), way).await?;
         let Some(mut plan) = drafted else { return Ok(None) };
         let mut survey = plan.survey.as_ref().clone();

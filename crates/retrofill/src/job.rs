@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use retrofill_connectors::{open_source, open_target};
 use retrofill_core::after::After;
 use retrofill_core::columns::Columns;
-use retrofill_core::connector::{ProgressFn, Source, SurveyRequest, Target};
+use retrofill_core::connector::{Pulse, Source, SurveyRequest, Target};
 use retrofill_core::env::{Env, Scratch};
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::id::{PlanId, hex};
@@ -201,16 +201,16 @@ impl Job {
         &self,
         parts: &Parts,
         replan: bool,
-        progress: Option<ProgressFn>,
+        pulse: Pulse,
     ) -> Result<Option<(Plan, Origin)>> {
         let frozen = self.frozen()?.filter(|_| !replan);
         let Some(frozen) = frozen else {
-            return self.fresh(parts, progress).await;
+            return self.fresh(parts, pulse).await;
         };
         let finished = self.is_finished(parts, &frozen).await?;
         if frozen.spec_hash != hex(&self.spec.hash()) {
             if finished {
-                return self.fresh(parts, progress).await;
+                return self.fresh(parts, pulse).await;
             }
             return Err(Error::new(
                 Kind::Fenced,
@@ -228,7 +228,7 @@ impl Job {
             let origin = if damaged { Origin::Damaged(changes) } else { Origin::Resumed };
             return Ok(Some((frozen, origin)));
         }
-        let fresh = self.fresh(parts, progress).await?;
+        let fresh = self.fresh(parts, pulse).await?;
         Ok(fresh.map(|(plan, _)| {
             let origin = if plan.id == frozen.id {
                 Origin::Changed(changes)
@@ -278,13 +278,9 @@ impl Job {
     }
 
     /// Surveys the source and freezes a plan.
-    async fn fresh(
-        &self,
-        parts: &Parts,
-        progress: Option<ProgressFn>,
-    ) -> Result<Option<(Plan, Origin)>> {
+    async fn fresh(&self, parts: &Parts, pulse: Pulse) -> Result<Option<(Plan, Origin)>> {
         let (source, target) = (parts.source.as_ref(), parts.target.as_ref());
-        let way = SurveyRequest { progress, ..SurveyRequest::default() };
+        let way = SurveyRequest { pulse, ..SurveyRequest::default() };
         let drafted = self.draft(source, target, parts.env.now(), way).await?;
         let Some(mut plan) = drafted else { return Ok(None) };
         let used = |i: &Interval| plan.survey.overlapping(i).next().is_some();
@@ -340,7 +336,7 @@ impl Job {
         &self,
         source: &dyn Source,
         target: &dyn Target,
-        progress: Option<ProgressFn>,
+        pulse: Pulse,
     ) -> Result<Option<Plan>> {
         let now = Timestamp::now();
         let fits = |plan: &Plan| plan.spec_hash == hex(&self.spec.hash());
@@ -349,7 +345,7 @@ impl Job {
         {
             return Ok(Some(frozen.with(&self.spec)));
         }
-        let way = SurveyRequest { progress, ..SurveyRequest::default() };
+        let way = SurveyRequest { pulse, ..SurveyRequest::default() };
         let Some(mut plan) = self.draft(source, target, now, way).await? else {
             return Ok(None);
         };

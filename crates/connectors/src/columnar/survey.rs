@@ -158,9 +158,7 @@ fn pass(
         survey.unplaced += found.unplaced;
         let room = KEPT_ROWS - survey.unplaced_rejects.len();
         survey.unplaced_rejects.extend(found.rejects.into_iter().take(room));
-        if let Some(progress) = &request.progress {
-            (progress.0)(done.min(total), total);
-        }
+        request.pulse.beat(done.min(total), total)?;
         Ok(())
     };
     let at = |(file, at): (Arc<Numbered>, usize)| match glance {

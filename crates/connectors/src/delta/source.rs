@@ -80,9 +80,7 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
                 hash: hash(file),
             });
         }
-        if let Some(progress) = &request.progress {
-            (progress.0)(survey.bytes, total);
-        }
+        request.pulse.beat(survey.bytes, total)?;
     }
     Ok(survey)
 }

@@ -184,11 +184,7 @@ fn pass_all(
 ) -> Result<Vec<Seen>> {
     let done = Arc::new(AtomicU64::new(0));
     let mut all = AllChunks { look, next: 0, open: None, done: Arc::clone(&done) };
-    let tell = || {
-        if let Some(progress) = &request.progress {
-            (progress.0)(done.load(Ordering::Relaxed).min(total), total);
-        }
-    };
+    let tell = || request.pulse.beat(done.load(Ordering::Relaxed).min(total), total);
     pass(look, survey, || all.next(), |(file, chunk)| Ok(look.at(file, chunk)), tell)
 }
 
@@ -208,9 +204,7 @@ fn pass_some(
     let mut done = 0;
     let tell = || {
         done += 1;
-        if let Some(progress) = &request.progress {
-            (progress.0)(done, total);
-        }
+        request.pulse.beat(done, total)
     };
     let work = |(i, piece)| {
         let SurveyedFile { stamp, header, .. } = &look.files[i];
@@ -227,7 +221,7 @@ fn pass<T: Send>(
     survey: &mut Survey,
     next: impl FnMut() -> Result<Option<T>> + Send,
     work: impl Fn(T) -> Result<Findings> + Sync,
-    mut tell: impl FnMut(),
+    mut tell: impl FnMut() -> Result<()>,
 ) -> Result<Vec<Seen>> {
     let mut seen = vec![Seen::default(); look.inferred.len()];
     // By the files before the one that is looked at.
@@ -273,8 +267,7 @@ fn pass<T: Send>(
             }
         }
         line += found.lines;
-        tell();
-        Ok(())
+        tell()
     };
     ordered(next, work, collect)?;
     Ok(seen)

@@ -15,7 +15,7 @@ use arrow::datatypes::{Float64Type, Int64Type};
 use futures::TryStreamExt as _;
 use retrofill_core::columns::{Column, ColumnType, Columns, Precision, Role};
 use retrofill_core::connector::{
-    FieldType, ProgressFn, ReadRequest, Source as _, SourceBatch, SurveyRequest,
+    FieldType, Pulse, ReadRequest, Source as _, SourceBatch, SurveyRequest,
 };
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::interval::Interval;
@@ -343,7 +343,7 @@ fn the_types_of_the_target_win() {
     let second = ColumnType::Instant { unit: Precision::Second };
     let given = |name: &str, ty| FieldType { name: name.into(), ty, nullable: true };
     let types = vec![given("T", second), given("v", ColumnType::Integer { bits: 8 })];
-    let request = SurveyRequest { time: "t".into(), types, progress: None, sample: false };
+    let request = SurveyRequest { time: "t".into(), types, ..SurveyRequest::default() };
     let survey = wait(fixture.source.survey(&request)).unwrap();
     let types: Vec<_> = survey.columns.iter().map(|c| c.ty).collect();
     assert_eq!(types, [second, ColumnType::Integer { bits: 8 }, ColumnType::Text]);
@@ -423,9 +423,11 @@ fn progress_reaches_the_end() {
     let state = tempfile::tempdir().unwrap();
     let last = Arc::new(std::sync::Mutex::new((0, 0)));
     let told = Arc::clone(&last);
-    let progress = ProgressFn(Arc::new(move |done, all| *told.lock().unwrap() = (done, all)));
-    let request =
-        SurveyRequest { time: "time_hour".into(), progress: Some(progress), ..Default::default() };
+    let pulse = Pulse::new(move |done, all| {
+        *told.lock().unwrap() = (done, all);
+        Ok(())
+    });
+    let request = SurveyRequest { time: "time_hour".into(), pulse, ..Default::default() };
     let survey = wait(weather(state.path()).survey(&request)).unwrap();
     let total = survey.files.iter().map(|f| f.size).sum();
     assert_eq!(*last.lock().unwrap(), (total, total));

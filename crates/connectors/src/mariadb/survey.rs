@@ -49,9 +49,7 @@ pub(super) async fn survey(shared: &Shared, request: &SurveyRequest) -> Result<S
     shared.end(conn).await;
     let stamp = settled.unwrap_or_else(|| content(survey.rows + unplaced, sum + rest));
     survey.files.push(named(shared, stamp));
-    if let Some(progress) = &request.progress {
-        (progress.0)(1, 1);
-    }
+    request.pulse.beat(1, 1)?;
     Ok(survey)
 }
 

@@ -170,9 +170,7 @@ fn pass(
         survey.bytes += chunk.bytes;
         survey.blocks.push(block);
         first += chunk.places.len() as u64;
-        if let Some(progress) = &request.progress {
-            (progress.0)(survey.bytes.min(size), size);
-        }
+        request.pulse.beat(survey.bytes.min(size), size)?;
         let Some(next) = last.checked_add(1) else { return Ok(found) };
         from = next;
     }

@@ -26,7 +26,7 @@ pub(super) async fn execute(
     let job = opened.job;
     let screen = Screen::new(ctx.output);
     let (source, target) = (job.source()?, job.target()?);
-    let made = job.estimate(source.as_ref(), target.as_ref(), Some(screen.survey())).await;
+    let made = job.estimate(source.as_ref(), target.as_ref(), screen.survey()).await;
     screen.finish();
     let Some(plan) = made? else {
         empty(ctx, &job.spec.name);

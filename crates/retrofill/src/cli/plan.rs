@@ -90,7 +90,7 @@ pub async fn execute(ctx: &Context, args: &PlanArgs) -> Result<Exit, Failure> {
     let planned = if opened.plan.is_some() {
         opened.plan
     } else {
-        let made = opened.job.plan(&parts, args.replan.replan, Some(screen.survey())).await?;
+        let made = opened.job.plan(&parts, args.replan.replan, screen.survey()).await?;
         made.map(|(plan, origin)| {
             tell(ctx.output, &origin, &plan);
             plan

@@ -66,7 +66,7 @@ pub async fn execute(ctx: &Context, args: &PreviewArgs) -> Result<Exit, Failure>
 
 async fn look(job: &Job, most: usize, screen: &Screen) -> Result<Preview> {
     let (source, target) = (job.source()?, job.target()?);
-    let way = SurveyRequest { progress: Some(screen.survey()), ..SurveyRequest::default() };
+    let way = SurveyRequest { pulse: screen.survey(), ..SurveyRequest::default() };
     let looked = job.look(source.as_ref(), target.as_ref(), way).await?;
     let (mut survey, columns, mut notes) = looked;
     notes.splice(0..0, std::mem::take(&mut survey.notes));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use retrofill_core::connector::ProgressFn;
+use retrofill_core::connector::Pulse;
 use retrofill_core::ledger::State;
 use retrofill_core::runner::{Happening, Watch};
 
@@ -24,9 +24,12 @@ impl Screen {
     }
 
     /// Shows how far the survey is.
-    pub(super) fn survey(&self) -> ProgressFn {
+    pub(super) fn survey(&self) -> Pulse {
         let progress = self.progress.clone();
-        ProgressFn(Arc::new(move |done, total| progress.survey(done, total)))
+        Pulse::new(move |done, total| {
+            progress.survey(done, total);
+            Ok(())
+        })
     }
 
     /// Says what slows the run down.

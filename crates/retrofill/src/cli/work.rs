@@ -58,7 +58,7 @@ pub(super) async fn prospect(ctx: &Context, opened: Opened) -> Result<Prospect, 
     let (source, target) = (look.source.as_ref(), look.target.as_ref());
     let plan = match opened.plan {
         Some(plan) => Some(check_pinned(&opened.job, plan)?),
-        None => opened.job.prospect(source, target, Some(screen.survey())).await?,
+        None => opened.job.prospect(source, target, screen.survey()).await?,
     };
     Ok(Prospect { look, screen, plan })
 }
@@ -100,7 +100,7 @@ pub(super) async fn work(
     let parts = Parts::open(&opened.job)?;
     let planned = match opened.plan {
         Some(plan) => Some((check_pinned(&opened.job, plan)?, Origin::Resumed)),
-        None => opened.job.plan(&parts, may.replan, Some(screen.survey())).await?,
+        None => opened.job.plan(&parts, may.replan, screen.survey()).await?,
     };
     let Some((plan, origin)) = planned else {
         screen.finish();

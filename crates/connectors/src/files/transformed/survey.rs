@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use retrofill_core::columns::{ColumnType, Precision};
-use retrofill_core::connector::{FieldType, ProgressFn, SurveyRequest};
+use retrofill_core::connector::{FieldType, Pulse, SurveyRequest};
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::reject::{Place, Reject};
 use retrofill_core::survey::{Block, Survey, TimeUnitSeen};
@@ -43,7 +43,7 @@ pub(in super::super) fn survey(
         time: request.time.clone(),
         // The target's types are those of what the transform gives, not of what it reads.
         types: Vec::new(),
-        progress: half(request, 0),
+        pulse: half(request, 0),
         sample: request.sample,
     };
     let mut survey = first.pass(shared, &quiet)?;
@@ -56,7 +56,7 @@ pub(in super::super) fn survey(
     let time_type = loom.time_type(&mut survey.notes)?;
     let fine = fine(&loom, request);
     let mut sieve = Sieve { loom: &loom, fine: &fine, seen: None };
-    let units = sieve.place_all(&mut survey, half(request, 1).as_ref())?;
+    let units = sieve.place_all(&mut survey, &half(request, 1))?;
     if let Time::Computed(..) = &loom.time {
         survey.time_unit = match time_type {
             ColumnType::Date => Some(TimeUnitSeen::Day),
@@ -68,9 +68,9 @@ pub(in super::super) fn survey(
 }
 
 /// Told of one of two halves of the work.
-fn half(request: &SurveyRequest, which: u64) -> Option<ProgressFn> {
-    let ProgressFn(tell) = request.progress.clone()?;
-    Some(ProgressFn(Arc::new(move |done, all| tell(which * all + done, 2 * all))))
+fn half(request: &SurveyRequest, which: u64) -> Pulse {
+    let pulse = request.pulse.clone();
+    Pulse::new(move |done, all| pulse.beat(which * all + done, 2 * all))
 }
 
 /// Expressions that give times so fine that a target may not keep them: how fine the values are
@@ -208,7 +208,7 @@ impl Sieve<'_> {
     fn place_all(
         &mut self,
         survey: &mut Survey,
-        progress: Option<&ProgressFn>,
+        pulse: &Pulse,
     ) -> Result<Vec<Option<TimeUnitSeen>>> {
         let all: Vec<usize> = (0..survey.blocks.len()).collect();
         let mut found: Vec<Sifted> = Vec::with_capacity(all.len());
@@ -217,9 +217,7 @@ impl Sieve<'_> {
         let mut rejects = Vec::new();
         self.sift(survey, &all, |mut sifted| {
             done += survey.blocks[sifted.block].length;
-            if let Some(ProgressFn(tell)) = progress {
-                tell(done, survey.bytes.max(done));
-            }
+            pulse.beat(done, survey.bytes.max(done))?;
             for (all, one) in units.iter_mut().zip(&sifted.units) {
                 *all = (*all).max(*one);
             }
@@ -229,13 +227,17 @@ impl Sieve<'_> {
             }
             sifted.rejects = Vec::new();
             found.push(sifted);
+            Ok(())
         })?;
         let stays = found.iter().fold(Stretch::default(), |all, one| all.and(one.stays));
         self.seen = stays.range;
         let again: Vec<usize> =
             found.iter().filter(|f| self.is_split(f)).map(|f| f.block).collect();
         let mut anew = Vec::with_capacity(again.len());
-        self.sift(survey, &again, |sifted| anew.push(sifted))?;
+        self.sift(survey, &again, |sifted| {
+            anew.push(sifted);
+            Ok(())
+        })?;
         for sifted in anew {
             let Sifted { block, stays, left_out, nowhere, .. } = sifted;
             let known = &mut found[block];
@@ -270,7 +272,12 @@ impl Sieve<'_> {
     }
 
     /// Looks at some blocks, on all cores, and tells of each in their order.
-    fn sift(&self, survey: &Survey, blocks: &[usize], mut done: impl FnMut(Sifted)) -> Result<()> {
+    fn sift(
+        &self,
+        survey: &Survey,
+        blocks: &[usize],
+        done: impl FnMut(Sifted) -> Result<()>,
+    ) -> Result<()> {
         let shared = self.loom.shared;
         let mut open: Option<(u32, Surveyed<'_>, Arc<Order>)> = None;
         let mut blocks = blocks.iter();
@@ -291,11 +298,7 @@ impl Sieve<'_> {
             let path = &survey.files[block.file as usize].path;
             self.block(index, block, path, &bytes, &order)
         };
-        let collect = |sifted| {
-            done(sifted);
-            Ok(())
-        };
-        ordered(next, work, collect).map_err(|e| match e.kind() {
+        ordered(next, work, done).map_err(|e| match e.kind() {
             // There is no plan yet that could be stale.
             Kind::Stale => Error::unavailable(e.message()).hint("it changes while it is read"),
             _ => e,

@@ -44,9 +44,7 @@ pub(super) async fn survey(inner: &Inner, request: &SurveyRequest) -> Result<Sur
     }
     survey.files.push(stamp);
     shared.server.roll_back(client).await;
-    if let Some(progress) = &request.progress {
-        (progress.0)(survey.bytes, survey.bytes);
-    }
+    request.pulse.beat(survey.bytes, survey.bytes)?;
     Ok(survey)
 }
 
