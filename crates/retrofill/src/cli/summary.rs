@@ -248,6 +248,9 @@ impl Summary {
             Exit::Mismatched => "Next: retrofill verify | show | run --select mismatched",
             Exit::Rejects => "Next: see rejects/ in the state directory, or raise rejects.max",
             Exit::Done => "Next: retrofill gaps | verify | run (safe to repeat)",
+            _ if self.slices.stale > 0 => {
+                "Next: retrofill log | run | run --replan (takes the source as it is now)"
+            }
             _ => "Next: retrofill status | log | run (continues where it stopped)",
         }
     }

@@ -49,6 +49,27 @@ fn late_and_later_rows_are_loaded_and_kept() {
     }
 }
 
+/// Rows outside of the range are counted, exactly once all is done; `plan` drops a plan that no
+/// longer fits, and only when it is told to.
+#[test]
+fn what_a_range_leaves_out_is_counted_and_a_plan_can_be_dropped() {
+    let job = job("rows: { time: t, key: [site] }");
+    fs::write(job.path("data/a.csv"), rows(&[1, 3, 5, 9, 9 + 19], "a")).unwrap();
+    let spec = |range: &str| {
+        let text = fs::read_to_string(job.path("backfill.yaml")).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with("range:"));
+        let text = lines.chain([range]).fold(String::new(), |all, line| all + line + "\n");
+        fs::write(job.path("backfill.yaml"), text).unwrap();
+    };
+    job.call("plan", &[]).ended(0);
+    spec("range: { every: 1d, from: 2020-01-03, to: 2020-01-09 }");
+    assert!(job.call("plan", &[]).ended(5).stderr.contains("`--replan`"));
+    job.call("plan", &["--replan"]).ended(0);
+    let last = job.run().ended(0).json();
+    assert_eq!((&last["rows"]["written"], &last["outside"]), (&2.into(), &3.into()));
+    job.holds(&rows(&[3, 5], "a"));
+}
+
 /// A table that others write to tells of it, too.
 #[test]
 fn a_delta_source_that_grew_is_noticed() {
