@@ -56,6 +56,7 @@ pub(super) async fn begin(shared: &Arc<Shared>, slice: &SliceLoad) -> Result<Box
                     shared.server.roll_back(client).await;
                     continue;
                 }
+                shared.quiet().take(&claim.snapshot);
                 let moving = gives_way.then(|| yielding::moving(shared, slice)).transpose()?;
                 let parts = (shared.clone(), slice.clone(), table);
                 let claim = (claim.claimed, claim.xid);
@@ -119,7 +120,8 @@ fn claim(shared: &Shared, slice: &SliceLoad, table: &Table) -> Result<String> {
          (relation, plan, slice, generation, table_name, from_time, to_time) \
          VALUES ({}, {plan}, {id}, {}, {}, {}, {}) ON CONFLICT DO NOTHING RETURNING 1;\
          SELECT pg_catalog.pg_try_advisory_xact_lock({key}), pg_catalog.pg_current_xact_id(), \
-         pg_catalog.set_config('lock_timeout', '{}', true), {others};{}",
+         pg_catalog.set_config('lock_timeout', '{}', true), {others}, \
+         pg_catalog.pg_current_snapshot();{}",
         ddl::RECEIPTS,
         table.oid,
         slice.generation,
@@ -158,6 +160,8 @@ struct Claim {
     /// No other plan appends to the table.
     alone: bool,
     xid: String,
+    /// Which other transactions it does not see.
+    snapshot: String,
     /// Object id and definition of the table now.
     table: Option<(u32, String)>,
 }
@@ -174,6 +178,7 @@ impl Claim {
             locked: fact(0)? == "t",
             alone: fact(3)? == "t",
             xid: fact(1)?.to_owned(),
+            snapshot: fact(4)?.to_owned(),
             table,
         })
     }

@@ -1,24 +1,17 @@
 //! Reading by binary COPY.
 
 use futures::StreamExt as _;
-use jiff::Timestamp;
 use retrofill_core::columns::Columns;
 use retrofill_core::connector::RowSink;
 use retrofill_core::error::{Error, Kind as ErrorKind, Result};
-use retrofill_core::id::PlanId;
 use retrofill_core::interval::Interval;
 use tokio_postgres::Client;
 
-use super::Shared;
 use super::catalog::Table;
 use super::connect::Server;
 use super::decode::{Decoded, Decoder};
 use super::kind::{Base, Kind};
 use super::sql::{TableName, ident, idents, instant_literal};
-use super::unindexed::micros;
-
-/// So many doubled keys are told.
-const TOLD: usize = 10_000;
 
 /// The plan's columns in a table: how each travels.
 pub(super) fn kinds(table: &Table, columns: &Columns) -> Result<Vec<Kind>> {
@@ -51,35 +44,6 @@ pub(super) fn within(table: &Table, time: &str, interval: &Interval) -> Result<S
         instant_literal(from, zoned),
         instant_literal(to, zoned)
     ))
-}
-
-impl Shared {
-    /// Times of keys that stand in the table more than once, at most some. Rows that this plan
-    /// wrote double none of each other: each load was proven to be of different keys.
-    pub(super) async fn doubled(
-        &self,
-        plan: &PlanId,
-        columns: &Columns,
-        within_: &Interval,
-    ) -> Result<Vec<Timestamp>> {
-        let table = self.known_table().await?;
-        let time = &columns.time().name;
-        let condition = within(&table, time, within_)?;
-        if !self.has_others(plan, &condition).await? {
-            return Ok(Vec::new());
-        }
-        let key = idents(columns.iter().take(columns.key_width()).map(|c| c.name.as_str()))?;
-        let (name, time) = (self.name.sql()?, ident(time)?);
-        let sql = format!(
-            "SELECT {} FROM {name} WHERE {condition} GROUP BY {key} \
-             HAVING pg_catalog.count(*) > 1 ORDER BY 1 LIMIT {TOLD}",
-            micros(&time)
-        );
-        let answer = self.server.ask(&sql, &format!("cannot recount {}", self.name)).await?;
-        let read = |text: &str| Timestamp::from_microsecond(text.parse().ok()?).ok();
-        let times = answer.into_iter().flatten().map(|row| read(row.first()?.as_deref()?));
-        times.collect::<Option<_>>().ok_or_else(|| Error::bug("a time came in another form"))
-    }
 }
 
 /// The statement that reads the plan's columns of these rows.

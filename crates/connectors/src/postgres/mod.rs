@@ -22,6 +22,7 @@ mod grant;
 mod kind;
 mod load;
 mod numeric;
+mod others;
 mod partitions;
 mod prepare;
 mod read;
@@ -64,6 +65,7 @@ use retrofill_core::survey::Survey;
 
 use self::catalog::Table;
 use self::connect::Server;
+use self::others::Quiet;
 use self::receipts::Lost;
 use self::unindexed::Occupied;
 
@@ -101,6 +103,8 @@ struct Shared {
     careful: Mutex<HashSet<(PlanId, String)>>,
     /// Where the table has rows, where nobody else writes.
     occupied: tokio::sync::Mutex<Option<Occupied>>,
+    /// What loads have seen of other transactions.
+    quiet: Mutex<Quiet>,
     patience: Duration,
 }
 
@@ -129,6 +133,7 @@ impl Shared {
             no_temporary: AtomicBool::new(false),
             careful: Mutex::default(),
             occupied: tokio::sync::Mutex::default(),
+            quiet: Mutex::default(),
             patience: PATIENCE,
         })
     }

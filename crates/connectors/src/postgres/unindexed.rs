@@ -9,15 +9,13 @@
 use jiff::Timestamp;
 use retrofill_core::connector::{RowSink, SliceLoad};
 use retrofill_core::error::{Error, Result};
-use retrofill_core::id::PlanId;
 use retrofill_core::interval::Interval;
 use retrofill_core::spec::Mode;
 use tokio_postgres::Client;
 
 use super::catalog::Table;
-use super::ddl::RECEIPTS;
 use super::load::PostgresLoad;
-use super::sql::{ident, literal};
+use super::sql::ident;
 use super::{Shared, session};
 
 /// Where rows are that this process has not put in, and where it has.
@@ -85,31 +83,6 @@ impl Shared {
         let row = answer.first().and_then(|rows| rows.first());
         let at = |i: usize| instant(row.and_then(|row| row.get(i)?.as_deref()));
         Ok(at(0)?.zip(at(1)?))
-    }
-
-    /// Whether the table may hold rows that no load of this plan wrote, within this condition. The
-    /// transaction that wrote a row wrote its slice's receipt too.
-    pub(super) async fn has_others(&self, plan: &PlanId, condition: &str) -> Result<bool> {
-        let table = self.known_table().await?;
-        let what = format!("cannot recount {}", self.name);
-        let ours = format!(
-            "SELECT r.xmin FROM {RECEIPTS} r WHERE r.relation = {} AND r.plan = {}",
-            table.oid,
-            literal(plan.as_str())?
-        );
-        let ours = self.server.ask(&ours, &what).await?;
-        let ours: Vec<_> =
-            ours.into_iter().flatten().filter_map(|row| row.into_iter().next()?).collect();
-        let list = format!("'{{{}}}'::pg_catalog.xid[]", ours.join(","));
-        let other = match ours.len() {
-            // Compared one by one: quicker than a look into a hash table.
-            0..=16 => format!("xmin <> ALL ({list})"),
-            _ => format!("xmin NOT IN (SELECT pg_catalog.unnest({list}))"),
-        };
-        // A sum over all, for which the server takes more than one process.
-        let name = self.name.sql()?;
-        let sql = format!("SELECT pg_catalog.bool_or({other}) FROM {name} WHERE {condition}");
-        Ok(self.server.text(&sql, &what).await?.is_some_and(|text| text == "t"))
     }
 }
 
