@@ -28,6 +28,15 @@ pub struct Wanted {
     pub write: WriteSpec,
     /// What follows loads.
     pub after: Vec<After>,
+    /// Columns that a transform reads, beside those above.
+    pub reads: Vec<String>,
+}
+
+impl Wanted {
+    /// The columns that must be there beside the time.
+    pub fn named(&self) -> impl Iterator<Item = &String> {
+        self.rows.key.iter().chain(&self.rows.compare).flatten().chain(&self.reads)
+    }
 }
 
 /// How much a finding matters.
@@ -108,6 +117,7 @@ pub fn table(wanted: &Wanted, columns: &[FieldType]) -> Vec<Remark> {
     for (what, names) in [
         ("key column", wanted.rows.key.iter().flatten().collect()),
         ("compared column", wanted.rows.compare.iter().flatten().collect()),
+        ("column", wanted.reads.iter().collect()),
         ("scope column", scope),
     ] {
         let lacks = |name: &&String| find(columns, name).is_none();
@@ -162,6 +172,7 @@ mod tests {
                 lock: None,
             },
             after: Vec::new(),
+            reads: Vec::new(),
         };
         let instant = ColumnType::Instant { unit: Precision::Microsecond };
         let mut columns = vec![field("ts", instant), field("meter", ColumnType::Text)];

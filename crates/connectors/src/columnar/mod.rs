@@ -33,6 +33,7 @@ use async_trait::async_trait;
 use jiff::tz::TimeZone;
 use retrofill_core::connector::{ReadRequest, Rows, Source, StageRequest, SurveyRequest};
 use retrofill_core::error::Result;
+use retrofill_core::examine::{Remark, Wanted};
 use retrofill_core::reject::Place;
 use retrofill_core::survey::{FileStamp, Survey};
 
@@ -45,7 +46,7 @@ pub(crate) use sorted::{Make, Slices, Sorted, TakeRows, build as sorted_copy};
 pub(crate) use times::spelt_column;
 
 use crate::files::sorted_copy::{SortedCopy, blocking};
-use crate::files::{Clock, Form, GivenTypes, Origin, trusted, zone};
+use crate::files::{Clock, Form, GivenTypes, Origin, remarks, trusted, zone};
 use times::Times;
 
 /// Such files, read as one table.
@@ -118,6 +119,16 @@ impl Source for ColumnarSource {
             let survey = || survey::survey(&shared, &request);
             let list = settings.checksums.as_deref();
             trusted(origin, &settings.path, list, request.sample, survey)
+        })
+        .await
+    }
+
+    async fn examine(&self, wanted: &Wanted) -> Result<Vec<Remark>> {
+        let (shared, wanted) = (Arc::clone(&self.shared), wanted.clone());
+        blocking(move || {
+            let (origin, settings) = (&shared.origin, &shared.settings);
+            let from = (origin, settings.path.as_str(), settings.checksums.as_deref());
+            remarks(survey::heads(&shared, &wanted.rows.time), from, &wanted)
         })
         .await
     }

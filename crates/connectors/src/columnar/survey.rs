@@ -18,7 +18,7 @@ use super::glance::{Glance, Known};
 use super::opened::Opened;
 use super::table::{Table, order};
 use super::times::{Times, guess, is_typed};
-use crate::files::{Form, Moment, ordered};
+use crate::files::{Form, Heads, Moment, ordered};
 
 /// Unplaced rows that are listed; all are counted.
 const KEPT_ROWS: usize = 10_000;
@@ -79,6 +79,18 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
     };
     survey.columns = table.columns.iter().enumerate().map(column).collect();
     Ok(survey)
+}
+
+/// What the footers tell, and the first times where those are spelt.
+pub(super) fn heads(shared: &Shared, time: &str) -> Result<Heads> {
+    let table = Table::open(shared, time)?;
+    let names = table.names().into_iter().map(str::to_owned).collect();
+    let typed = is_typed(table.columns[table.time].1);
+    let time = form(shared, &table).map(|form| match form {
+        None if typed => Some("times by its type".to_owned()),
+        form => form.map(|form| form.name().to_owned()),
+    });
+    Ok(Heads { files: table.files, names, given: None, time })
 }
 
 fn notes(shared: &Shared, table: &Table, form: Option<Form>) -> Vec<String> {

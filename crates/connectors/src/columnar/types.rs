@@ -6,6 +6,9 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use retrofill_core::columns::{ColumnType, Precision};
 use retrofill_core::error::{Error, Result};
 
+/// How Arrow marks a field of UUIDs.
+pub(super) const UUID: (&str, &str) = ("ARROW:extension:name", "arrow.uuid");
+
 /// What a column of a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Natural {
@@ -29,7 +32,18 @@ const fn float(bits: u8) -> Natural {
 
 impl Natural {
     /// None where no target keeps such values.
-    pub(super) fn of(ty: &DataType) -> Option<Natural> {
+    pub(super) fn of_field(field: &Field) -> Option<Natural> {
+        let is_uuid = [UUID, ("logicalType", "uuid")]
+            .iter()
+            .any(|(key, value)| field.metadata().get(*key).is_some_and(|v| v == value));
+        match field.data_type() {
+            // What Arrow and Avro mark so is 16 bytes in memory.
+            DataType::FixedSizeBinary(16) if is_uuid => Some(Natural::Plain(ColumnType::Uuid)),
+            ty => Natural::of(ty),
+        }
+    }
+
+    fn of(ty: &DataType) -> Option<Natural> {
         Some(match ty {
             DataType::Null => Natural::Nothing,
             DataType::Boolean => Natural::Plain(ColumnType::Bool),
@@ -64,10 +78,12 @@ impl Natural {
 
     /// The type that holds every value of both; none where that would change what a value is.
     pub(super) fn with(self, other: Natural) -> Option<Natural> {
-        use ColumnType::{Decimal, Float, Integer};
+        use ColumnType::{Bytes, Decimal, Float, Integer, Uuid};
         Some(match (self, other) {
             (a, b) if a == b => a,
             (Natural::Nothing, any) | (any, Natural::Nothing) => any,
+            (Natural::Plain(Bytes), Natural::Plain(Uuid))
+            | (Natural::Plain(Uuid), Natural::Plain(Bytes)) => Natural::Plain(Bytes),
             (Natural::Stamp(a), Natural::Stamp(b)) => Natural::Stamp(a.max(b)),
             (Natural::Plain(Integer { bits: a }), Natural::Plain(Integer { bits: b })) => {
                 integer(a.max(b))
@@ -123,7 +139,7 @@ pub(super) fn merge(files: &[(&str, &Arc<Field>)], given: bool) -> Result<Natura
     let mut merged: Option<(&str, Natural)> = None;
     for (path, field) in files {
         let name = field.name();
-        let Some(natural) = Natural::of(field.data_type()) else {
+        let Some(natural) = Natural::of_field(field) else {
             return Err(Error::bug(format!("column `{name}` of `{path}` is kept nowhere")));
         };
         merged =

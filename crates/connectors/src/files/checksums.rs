@@ -27,15 +27,15 @@ enum Kind {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Sum {
+pub(super) struct Sum {
     kind: Kind,
     hex: String,
 }
 
-/// Checks every file of the pattern against the list, whose path starts where theirs do; names in
-/// it are relative to the list itself. An error of kind `Config` names the first file that is
-/// altered, not listed, or listed and not there. Gives the files as they were then.
-pub(crate) fn check(origin: &Origin, pattern: &str, list: &str) -> Result<Vec<FileStamp>> {
+/// The files of the pattern with their sums in the list, whose path starts where theirs do; names
+/// in it are relative to the list itself. An error of kind `Config` names the first file that is
+/// not listed, or listed and not there.
+pub(super) fn listed(origin: &Origin, pattern: &str, list: &str) -> Result<Vec<(FileStamp, Sum)>> {
     let text = origin.list(list)?;
     let sums = parse(&text, list)?;
     let root = origin.root();
@@ -53,18 +53,25 @@ pub(crate) fn check(origin: &Origin, pattern: &str, list: &str) -> Result<Vec<Fi
         let what = format!("`{root}{}` is listed in `{list}` and not there", name.display());
         return Err(Error::config(what).hint("get it from where the others came from"));
     }
-    let mut left = files.iter();
-    let next = || {
-        let Some(file) = left.next() else { return Ok(None) };
+    let sum = |file: FileStamp| {
         let Some(sum) = sums.get(&inside(&file.path)) else {
             let what = format!("`{}` is not listed in `{list}`", file.path);
             return Err(Error::config(what)
                 .hint("narrow the pattern to leave it out, or add its checksum to the list"));
         };
-        Ok(Some((file, sum)))
+        Ok((file, sum.clone()))
     };
+    files.into_iter().map(sum).collect()
+}
+
+/// Checks every file of the pattern against the list. An error of kind `Config` names the first
+/// file that is not as it says. Gives the files as they were then.
+fn check(origin: &Origin, pattern: &str, list: &str) -> Result<Vec<FileStamp>> {
+    let all = listed(origin, pattern, list)?;
+    let mut left = all.iter();
+    let next = || Ok(left.next());
     ordered(next, |(file, sum)| compare(origin, file, sum, list), |()| Ok(()))?;
-    Ok(files)
+    Ok(all.into_iter().map(|(file, _)| file).collect())
 }
 
 /// Surveys files that must be those of the list, where there is one, from before the survey to

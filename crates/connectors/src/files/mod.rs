@@ -21,6 +21,7 @@ mod first;
 mod form;
 mod given;
 mod guess;
+mod gzip;
 mod header;
 mod iso;
 mod json;
@@ -68,6 +69,7 @@ pub use settings::{Compression, CsvSettings, Encoding, NdjsonSettings, Schema};
 // What other sources of files need too.
 pub(crate) use checksums::trusted;
 pub(crate) use course::{Course, disorder};
+pub(crate) use examine::{Heads, remarks};
 pub(crate) use given::{GivenTypes, zone};
 pub(crate) use names::{check_without, list, nearest, unkept};
 pub(crate) use open::{stale, unreadable};

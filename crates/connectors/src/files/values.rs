@@ -9,7 +9,7 @@ use arrow::array::types::{
 };
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Decimal128Array, FixedSizeBinaryBuilder,
-    LargeStringBuilder, PrimitiveArray, PrimitiveBuilder, StringBuilder, TimestampMicrosecondArray,
+    LargeStringBuilder, PrimitiveArray, PrimitiveBuilder, StringArray, TimestampMicrosecondArray,
     TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
 };
 use retrofill_core::columns::{ColumnType, Precision};
@@ -47,7 +47,8 @@ enum Values {
     Float32(PrimitiveBuilder<Float32Type>),
     Float64(PrimitiveBuilder<Float64Type>),
     Decimal(PrimitiveBuilder<Decimal128Type>),
-    Text(StringBuilder),
+    /// Parts of lines that are UTF-8: asked again at the end, of the whole column at once.
+    Text(BinaryBuilder),
     Bytes(BinaryBuilder),
     Date(PrimitiveBuilder<Date32Type>),
     Time(PrimitiveBuilder<Time64MicrosecondType>),
@@ -85,7 +86,7 @@ impl Column {
             }
             ColumnType::Float { .. } => Values::Float64(PrimitiveBuilder::with_capacity(rows)),
             ColumnType::Decimal { .. } => Values::Decimal(PrimitiveBuilder::with_capacity(rows)),
-            ColumnType::Text => Values::Text(StringBuilder::with_capacity(rows, rows * 8)),
+            ColumnType::Text => Values::Text(BinaryBuilder::with_capacity(rows, rows * 8)),
             ColumnType::Bytes => Values::Bytes(BinaryBuilder::with_capacity(rows, rows * 8)),
             ColumnType::Date => Values::Date(PrimitiveBuilder::with_capacity(rows)),
             ColumnType::Time => Values::Time(PrimitiveBuilder::with_capacity(rows)),
@@ -144,10 +145,7 @@ impl Column {
             (Values::Decimal(b), _) => {
                 numbers(comma, b, cells, refuse, |v| decimal(v, 38, 0));
             }
-            (Values::Text(b), _) => cells.each(|row, value| {
-                let text = |v| std::str::from_utf8(v).map_err(|_| "is not UTF-8".into());
-                b.append_option(kept(row, value.map(text), refuse));
-            }),
+            (Values::Text(b), _) => cells.each(|_, value| b.append_option(value)),
             (Values::Bytes(b), _) => cells.each(|row, value| {
                 b.append_option(kept(row, value.map(bytes), refuse));
             }),
@@ -185,7 +183,10 @@ impl Column {
             Values::Float32(b) => Arc::new(b.finish()),
             Values::Float64(b) => Arc::new(b.finish()),
             Values::Decimal(b) => Arc::new(decimals(b.finish(), self.ty)?),
-            Values::Text(b) => Arc::new(b.finish()),
+            Values::Text(b) => {
+                let texts = StringArray::try_from_binary(b.finish());
+                Arc::new(texts.map_err(|e| Error::bug("a text is not UTF-8").because(e))?)
+            }
             Values::Bytes(b) => Arc::new(b.finish()),
             Values::Date(b) => Arc::new(b.finish()),
             Values::Time(b) => Arc::new(b.finish()),

@@ -124,7 +124,11 @@ impl Source for FolderTarget {
     }
 
     async fn examine(&self, wanted: &Wanted) -> Result<Vec<Remark>> {
-        examine::examine(&self.shared, wanted).await
+        let mut remarks = examine::examine(&self.shared, wanted).await?;
+        if let Err(e) = self.check_mode(wanted.write.mode) {
+            remarks.push(Remark::refused("mode", &e));
+        }
+        Ok(remarks)
     }
 
     async fn read(&self, request: &ReadRequest) -> Result<Rows> {

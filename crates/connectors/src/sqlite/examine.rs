@@ -35,7 +35,7 @@ fn looked(shared: &Shared, wanted: &Wanted) -> Result<Vec<Remark>> {
         Ok(None) => Remark::warning("time column", format!("`{time}` holds nothing but NULL")),
         Err(e) => Remark::refused("time column", &e),
     });
-    for name in wanted.rows.key.iter().chain(&wanted.rows.compare).flatten() {
+    for name in wanted.named() {
         if table.column(name).is_none() {
             remarks.push(Remark::error("columns", format!("the table has no column `{name}`")));
         }

@@ -32,6 +32,11 @@ macro_rules! conformance {
             async fn a_change_after_the_survey_is_stale() {
                 suite::a_change_is_stale(&$open()).await;
             }
+
+            #[tokio::test]
+            async fn what_is_not_there_is_found() {
+                suite::what_is_not_there_is_found(&$open()).await;
+            }
         }
     };
     (target: $open:expr) => {

@@ -10,7 +10,9 @@ use retrofill_core::columns::{Column, Columns, Role};
 use retrofill_core::connector::{Pulse, ReadRequest, Source, StageRequest, SurveyRequest};
 use retrofill_core::digest::{Digest, Hasher};
 use retrofill_core::error::{Error, Kind};
+use retrofill_core::examine::{End, Verdict, Wanted};
 use retrofill_core::interval::Interval;
+use retrofill_core::spec::{Mode, OnDuplicate, OnEmptySource, RowsSpec, WriteSpec};
 use retrofill_core::survey::Survey;
 
 const SALT: [u8; 16] = [3; 16];
@@ -165,4 +167,43 @@ pub(crate) async fn a_change_is_stale<K>(given: &Given<K>) {
         },
     };
     assert_eq!(error.kind(), Kind::Stale, "{error}");
+}
+
+/// To read these columns.
+pub(crate) fn wanted(time: &str, key: &str) -> Wanted {
+    Wanted {
+        end: End::Source,
+        rows: RowsSpec {
+            time: time.into(),
+            key: Some(vec![key.into()]),
+            compare: None,
+            on_duplicate: OnDuplicate::Reject,
+        },
+        write: WriteSpec {
+            mode: Mode::FillMissing,
+            on_empty_source: OnEmptySource::Fail,
+            scope: None,
+            min_keep: None,
+            live_writers: None,
+            lock: None,
+        },
+        after: Vec::new(),
+        reads: Vec::new(),
+    }
+}
+
+pub(crate) async fn what_is_not_there_is_found<K>(given: &Given<K>) {
+    let (_, columns) = surveyed(given).await;
+    let last = columns.iter().last().expect("there are columns").name.clone();
+    let wrong = async |time: &str, key: &str| {
+        let remarks = given.source.examine(&wanted(time, key)).await.expect("can be looked at");
+        assert!(!remarks.is_empty());
+        let errors = remarks.into_iter().filter(|r| r.verdict == Verdict::Error);
+        errors.map(|r| r.found).collect::<Vec<_>>()
+    };
+    assert_eq!(wrong(given.time, &last).await, [""; 0]);
+    for (time, key) in [("nowhere", last.as_str()), (given.time, "nowhere")] {
+        let found = wrong(time, key).await;
+        assert!(found.iter().any(|found| found.contains("`nowhere`")), "{found:?}");
+    }
 }

@@ -109,6 +109,11 @@ impl Transform {
         names.collect()
     }
 
+    /// The columns of the source that its text names.
+    pub(super) fn reads(&self) -> Vec<String> {
+        self.parsed.columns.iter().map(|ident| ident.value.clone()).collect()
+    }
+
     /// The column of the source that the output `name` passes on, as far as the text alone tells:
     /// a source can be asked for it before its columns are known.
     pub(super) fn passed_on(&self, name: &str) -> Option<String> {

@@ -150,9 +150,16 @@ impl Source for Transformed {
             Ok(time) => time,
             Err(e) => return Ok(vec![Remark::error("transform", e.to_string())]),
         };
-        // The other columns are those that the transform gives.
         let rows = RowsSpec { time, key: None, compare: None, ..wanted.rows.clone() };
-        self.inner.examine(&Wanted { rows, ..wanted.clone() }).await
+        let own = Wanted { rows, reads: self.transform.reads(), ..wanted.clone() };
+        let mut remarks = self.inner.examine(&own).await?;
+        // The other columns are those that the transform gives.
+        let names = self.transform.names();
+        let lacks = |name: &&String| names.as_ref().is_some_and(|n| !n.contains(&name.as_str()));
+        remarks.extend(wanted.named().filter(lacks).map(|name| {
+            Remark::error("transform", format!("the transform gives no column `{name}`"))
+        }));
+        Ok(remarks)
     }
 
     async fn grants(&self, role: Option<&str>, wanted: &Wanted) -> Result<Vec<String>> {

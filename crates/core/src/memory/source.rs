@@ -13,6 +13,7 @@ use super::value::{Row, time_of, to_batch};
 use crate::columns::{ColumnType, Columns, Precision};
 use crate::connector::{FieldType, ReadRequest, Rows, Source, SourceBatch, SurveyRequest};
 use crate::error::{Error, Kind, Result};
+use crate::examine::{self, Remark, Wanted};
 use crate::planted::{self, Bug};
 use crate::reject::{Place, Reject};
 use crate::survey::{Block, FileStamp, Survey, TimeUnitSeen};
@@ -164,6 +165,10 @@ fn hash(lines: &[Line]) -> String {
 
 #[async_trait]
 impl Source for MemorySource {
+    async fn examine(&self, wanted: &Wanted) -> Result<Vec<Remark>> {
+        Ok(examine::table(wanted, &self.columns))
+    }
+
     async fn survey(&self, _: &SurveyRequest) -> Result<Survey> {
         let lines = self.lines();
         let blocks: Vec<_> = lines

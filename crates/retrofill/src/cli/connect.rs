@@ -37,6 +37,7 @@ pub(super) async fn execute(ctx: &Context, job: &Job) -> Result<Exit, Failure> {
         rows: job.spec.rows.clone(),
         write: job.spec.write.clone(),
         after: job.after.clone(),
+        reads: Vec::new(),
     };
     let source = match job.source() {
         Ok(source) => source.examine(&wanted(End::Source)).await,

@@ -36,6 +36,7 @@ pub async fn execute(ctx: &Context, args: &GrantsArgs) -> Result<Exit, Failure> 
         rows: job.spec.rows.clone(),
         write: job.spec.write.clone(),
         after: job.after.clone(),
+        reads: Vec::new(),
     };
     let role = args.role.as_deref();
     let mut statements = job.source()?.grants(role, &wanted(End::Source)).await?;
