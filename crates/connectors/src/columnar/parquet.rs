@@ -104,7 +104,11 @@ impl Body for Parquet {
                 .with_row_groups(vec![at])
                 .with_batch_size(BATCH)
                 .build()?;
-        Ok(Box::new(reader.map(|batch| Ok(batch?))))
+        let mut order = columns.to_vec();
+        order.sort_unstable();
+        order.dedup();
+        let marked = Arc::new(self.schema.project(&order)?);
+        Ok(Box::new(reader.map(move |batch| Ok(batch?.with_schema(Arc::clone(&marked))?))))
     }
 
     fn pages(&self, stretch: usize) -> Option<Pages<'_>> {

@@ -9,6 +9,14 @@ use retrofill_core::error::{Error, Result};
 /// How Arrow marks a field of UUIDs.
 pub(super) const UUID: (&str, &str) = ("ARROW:extension:name", "arrow.uuid");
 
+/// Whether the field is 16 bytes in memory that its file marks as a UUID.
+pub(super) fn is_uuid(field: &Field) -> bool {
+    let marks = [UUID, ("logicalType", "uuid")];
+    let marked =
+        |(key, value): &(&str, &str)| field.metadata().get(*key).is_some_and(|v| v == value);
+    *field.data_type() == DataType::FixedSizeBinary(16) && marks.iter().any(marked)
+}
+
 /// What a column of a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Natural {
@@ -33,14 +41,10 @@ const fn float(bits: u8) -> Natural {
 impl Natural {
     /// None where no target keeps such values.
     pub(super) fn of_field(field: &Field) -> Option<Natural> {
-        let is_uuid = [UUID, ("logicalType", "uuid")]
-            .iter()
-            .any(|(key, value)| field.metadata().get(*key).is_some_and(|v| v == value));
-        match field.data_type() {
-            // What Arrow and Avro mark so is 16 bytes in memory.
-            DataType::FixedSizeBinary(16) if is_uuid => Some(Natural::Plain(ColumnType::Uuid)),
-            ty => Natural::of(ty),
+        if is_uuid(field) {
+            return Some(Natural::Plain(ColumnType::Uuid));
         }
+        Natural::of(field.data_type())
     }
 
     fn of(ty: &DataType) -> Option<Natural> {

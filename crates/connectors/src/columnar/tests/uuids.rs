@@ -62,5 +62,12 @@ fn what_is_marked_so_is_a_uuid() {
         let held = arrow::compute::cast(&got["id"], &arrow::datatypes::DataType::Binary).unwrap();
         let held: Vec<_> = held.as_binary::<i32>().iter().flatten().collect();
         assert_eq!(held, [&id[..], &[0xff; 16]], "{format:?}");
+        if want == ColumnType::Uuid {
+            let texts = with(&columns(&survey), "id", ColumnType::Text);
+            let got = wait(read(&source, &survey, &texts, always())).unwrap().rows;
+            let texts: Vec<_> = got["id"].as_string::<i32>().iter().flatten().collect();
+            let ones = "ffffffff-ffff-ffff-ffff-ffffffffffff";
+            assert_eq!(texts, ["01020304-0506-0708-090a-0b0c0d0e0f10", ones], "{format:?}");
+        }
     }
 }
