@@ -120,7 +120,9 @@ pub fn table(wanted: &Wanted, columns: &[FieldType]) -> Vec<Remark> {
         ("column", wanted.reads.iter().collect()),
         ("scope column", scope),
     ] {
-        let lacks = |name: &&String| find(columns, name).is_none();
+        // A transform names columns exactly.
+        let exact = what == "column";
+        let lacks = |name: &&String| find(columns, name).is_none_or(|c| exact && c.name != **name);
         remarks.extend(names.into_iter().filter(lacks).map(|name| missing(what, name, columns)));
     }
     remarks

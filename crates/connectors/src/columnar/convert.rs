@@ -17,7 +17,6 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use retrofill_core::columns::ColumnType;
 use retrofill_core::error::{Error, Result};
-use retrofill_core::id::hex;
 
 use crate::files::{from_texts, in_zone};
 
@@ -68,17 +67,6 @@ pub(crate) fn column(array: &ArrayRef, to: ColumnType, zone: &TimeZone) -> Resul
     bad.extend(misfits.map(|i| (i, refusal(&array, i, to))));
     bad.sort_unstable_by_key(|(row, _)| *row);
     Ok((out, bad))
-}
-
-/// UUIDs as the text that stands for them.
-pub(super) fn uuid_texts(array: &ArrayRef) -> ArrayRef {
-    let text = |bytes: &[u8]| {
-        let hex = hex(bytes);
-        let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
-        parts.join("-")
-    };
-    let texts = array.as_fixed_size_binary().iter().map(|value| value.map(text));
-    Arc::new(texts.collect::<StringArray>())
 }
 
 fn refusal(array: &ArrayRef, row: usize, to: ColumnType) -> String {

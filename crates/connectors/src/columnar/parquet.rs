@@ -1,13 +1,10 @@
 //! Parquet files: a row group is a stretch.
 
-use std::sync::Arc;
-
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
-use parquet::basic::LogicalType;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{ChunkReader, Length};
@@ -15,7 +12,6 @@ use parquet::file::reader::{ChunkReader, Length};
 use super::opened::{BATCH, Batches, Body, Bounds, Broken, Found, Stretch};
 use super::pages::Pages;
 use super::placed::{From, Placed};
-use super::types::UUID;
 use crate::delta::footer;
 
 impl Length for Placed {
@@ -37,10 +33,7 @@ impl ChunkReader for Placed {
 }
 
 #[derive(Debug)]
-struct Parquet {
-    metadata: ArrowReaderMetadata,
-    schema: SchemaRef,
-}
+struct Parquet(ArrowReaderMetadata);
 
 /// Reads the footer.
 pub(super) fn find(file: &Placed) -> Result<Found, Broken> {
@@ -55,35 +48,17 @@ pub(super) fn find(file: &Placed) -> Result<Found, Broken> {
         Stretch { offset, length: end - offset, first: first - rows, rows }
     });
     let stretches = stretches.collect();
-    let schema = marked(&metadata);
-    Ok(Found { body: Box::new(Parquet { metadata, schema }), stretches, key: Vec::new() })
-}
-
-/// The schema, with the marks that Parquet has and the reader drops.
-fn marked(metadata: &ArrowReaderMetadata) -> SchemaRef {
-    let roots = metadata.parquet_schema().root_schema().get_fields();
-    let mark = |(i, field): (usize, &FieldRef)| {
-        let logical = roots.get(i).and_then(|root| root.get_basic_info().logical_type_ref());
-        if logical != Some(&LogicalType::Uuid) {
-            return Arc::clone(field);
-        }
-        let mut marks = field.metadata().clone();
-        marks.insert(UUID.0.into(), UUID.1.into());
-        Arc::new(Field::clone(field).with_metadata(marks))
-    };
-    let fields: Vec<_> = metadata.schema().fields().iter().enumerate().map(mark).collect();
-    Arc::new(Schema::new_with_metadata(fields, metadata.schema().metadata().clone()))
+    Ok(Found { body: Box::new(Parquet(metadata)), stretches, key: Vec::new() })
 }
 
 impl Body for Parquet {
     fn schema(&self) -> &SchemaRef {
-        &self.schema
+        self.0.schema()
     }
 
     fn bounds(&self, column: &str) -> Option<Bounds> {
-        let (schema, groups) = (self.metadata.schema(), self.metadata.metadata().row_groups());
-        let told =
-            StatisticsConverter::try_new(column, schema, self.metadata.parquet_schema()).ok()?;
+        let (schema, groups) = (self.0.schema(), self.0.metadata().row_groups());
+        let told = StatisticsConverter::try_new(column, schema, self.0.parquet_schema()).ok()?;
         Some(Bounds {
             least: told.row_group_mins(groups).ok()?,
             greatest: told.row_group_maxes(groups).ok()?,
@@ -97,21 +72,17 @@ impl Body for Parquet {
         (at, _): (usize, &Stretch),
         columns: &[usize],
     ) -> Result<Batches, Broken> {
-        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), columns.iter().copied());
+        let mask = ProjectionMask::roots(self.0.parquet_schema(), columns.iter().copied());
         let reader =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), self.metadata.clone())
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), self.0.clone())
                 .with_projection(mask)
                 .with_row_groups(vec![at])
                 .with_batch_size(BATCH)
                 .build()?;
-        let mut order = columns.to_vec();
-        order.sort_unstable();
-        order.dedup();
-        let marked = Arc::new(self.schema.project(&order)?);
-        Ok(Box::new(reader.map(move |batch| Ok(batch?.with_schema(Arc::clone(&marked))?))))
+        Ok(Box::new(reader.map(|batch| Ok(batch?))))
     }
 
     fn pages(&self, stretch: usize) -> Option<Pages<'_>> {
-        Some(Pages::new(self.metadata.metadata().row_group(stretch), stretch))
+        Some(Pages::new(self.0.metadata().row_group(stretch), stretch))
     }
 }

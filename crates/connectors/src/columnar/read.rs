@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use jiff::Timestamp;
-use retrofill_core::columns::{ColumnType, Columns};
+use retrofill_core::columns::Columns;
 use retrofill_core::connector::{ReadRequest, SourceBatch};
 use retrofill_core::error::{Error, Result};
 use retrofill_core::interval::Interval;
@@ -15,12 +15,11 @@ use retrofill_core::reject::{Place, Reject};
 use retrofill_core::survey::{Block, Survey};
 
 use super::Shared;
-use super::convert::{Bad, column, shown, uuid_texts};
+use super::convert::{Bad, column, shown};
 use super::opened::{Held, Opened, Stretch};
 use super::sieve::Sieve;
 use super::table::order;
 use super::times::Times;
-use super::types::is_uuid;
 use crate::files::sorted_copy::Emit;
 use crate::files::{Form, Moment, is_refusal, stale};
 
@@ -231,17 +230,13 @@ impl<'a> Reader<'a> {
         batch: &RecordBatch,
         moments: &[Moment],
     ) -> Result<(Vec<ArrayRef>, BTreeMap<usize, (usize, String)>)> {
-        let (mut refused, schema) = (BTreeMap::new(), batch.schema());
-        let marked = |name: &str| schema.field_with_name(name).is_ok_and(is_uuid);
+        let mut refused = BTreeMap::new();
         let mut columns = Vec::with_capacity(self.names.len());
         for (i, (wanted, name)) in self.plan.iter().zip(&self.names).enumerate() {
             let (array, bad): (ArrayRef, Bad) = match batch.column_by_name(name) {
                 None => (new_null_array(&wanted.ty.arrow(), batch.num_rows()), Bad::new()),
-                Some(array) if i == 0 => self.times.column(array, moments, wanted.ty)?,
-                Some(array) if wanted.ty == ColumnType::Text && marked(name) => {
-                    (uuid_texts(array), Bad::new())
-                }
-                Some(array) => column(array, wanted.ty, &self.shared.zone)?,
+                Some(array) if i > 0 => column(array, wanted.ty, &self.shared.zone)?,
+                Some(array) => self.times.column(array, moments, wanted.ty)?,
             };
             for (row, reason) in bad {
                 refused.entry(row).or_insert((i, reason));

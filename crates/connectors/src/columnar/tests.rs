@@ -1,7 +1,6 @@
 //! The source as a whole.
 
 mod partitions;
-mod uuids;
 
 use std::fs::File;
 use std::path::Path;
@@ -37,14 +36,11 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn write(path: &Path, columns: Vec<(&str, ArrayRef)>, group: usize) {
-    put_groups(path, &RecordBatch::try_from_iter(columns).unwrap(), group);
-}
-
-fn put_groups(path: &Path, batch: &RecordBatch, group: usize) {
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(group)).build();
     let file = File::create(path).unwrap();
     let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
-    writer.write(batch).unwrap();
+    writer.write(&batch).unwrap();
     writer.close().unwrap();
 }
 
@@ -184,38 +180,34 @@ fn parts(rows: &RecordBatch) -> impl Iterator<Item = RecordBatch> {
     (0..rows.num_rows()).step_by(50).map(|at| rows.slice(at, 50.min(rows.num_rows() - at)))
 }
 
-fn put_parquet(path: &Path, rows: &RecordBatch) {
-    put_groups(path, rows, 50);
-}
-
-/// A record batch for each part.
-fn put_arrow(path: &Path, rows: &RecordBatch) {
-    let file = File::create(path).unwrap();
-    let mut writer = arrow::ipc::writer::FileWriter::try_new(file, &rows.schema()).unwrap();
-    parts(rows).for_each(|part| writer.write(&part).unwrap());
-    writer.finish().unwrap();
-}
-
-/// A block for each part.
-fn put_avro(path: &Path, rows: &RecordBatch) {
-    let file = File::create(path).unwrap();
-    let schema = rows.schema().as_ref().clone();
-    let mut writer = arrow_avro::writer::AvroWriter::new(file, schema).unwrap();
-    parts(rows).for_each(|part| writer.write(&part).unwrap());
-    writer.finish().unwrap();
-}
-
 /// What the conformance suite reads: 240 shuffled hours in small row groups, some times NULL.
 pub(super) fn given() -> crate::testkit::source_suite::Given<tempfile::TempDir> {
-    given_as(Format::Parquet, put_parquet)
+    given_as(Format::Parquet, |path, rows| {
+        let names: Vec<_> = rows.schema().fields().iter().map(|f| f.name().clone()).collect();
+        let columns = names.iter().map(String::as_str).zip(rows.columns().iter().cloned());
+        write(path, columns.collect(), 50);
+    })
 }
 
+/// The same as a record batch each.
 pub(super) fn given_arrow() -> crate::testkit::source_suite::Given<tempfile::TempDir> {
-    given_as(Format::Arrow, put_arrow)
+    given_as(Format::Arrow, |path, rows| {
+        let file = File::create(path).unwrap();
+        let mut writer = arrow::ipc::writer::FileWriter::try_new(file, &rows.schema()).unwrap();
+        parts(rows).for_each(|part| writer.write(&part).unwrap());
+        writer.finish().unwrap();
+    })
 }
 
+/// The same as a block each.
 pub(super) fn given_avro() -> crate::testkit::source_suite::Given<tempfile::TempDir> {
-    given_as(Format::Avro, put_avro)
+    given_as(Format::Avro, |path, rows| {
+        let file = File::create(path).unwrap();
+        let schema = rows.schema().as_ref().clone();
+        let mut writer = arrow_avro::writer::AvroWriter::new(file, schema).unwrap();
+        parts(rows).for_each(|part| writer.write(&part).unwrap());
+        writer.finish().unwrap();
+    })
 }
 
 #[test]

@@ -6,17 +6,6 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use retrofill_core::columns::{ColumnType, Precision};
 use retrofill_core::error::{Error, Result};
 
-/// How Arrow marks a field of UUIDs.
-pub(super) const UUID: (&str, &str) = ("ARROW:extension:name", "arrow.uuid");
-
-/// Whether the field is 16 bytes in memory that its file marks as a UUID.
-pub(super) fn is_uuid(field: &Field) -> bool {
-    let marks = [UUID, ("logicalType", "uuid")];
-    let marked =
-        |(key, value): &(&str, &str)| field.metadata().get(*key).is_some_and(|v| v == value);
-    *field.data_type() == DataType::FixedSizeBinary(16) && marks.iter().any(marked)
-}
-
 /// What a column of a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Natural {
@@ -40,14 +29,7 @@ const fn float(bits: u8) -> Natural {
 
 impl Natural {
     /// None where no target keeps such values.
-    pub(super) fn of_field(field: &Field) -> Option<Natural> {
-        if is_uuid(field) {
-            return Some(Natural::Plain(ColumnType::Uuid));
-        }
-        Natural::of(field.data_type())
-    }
-
-    fn of(ty: &DataType) -> Option<Natural> {
+    pub(super) fn of(ty: &DataType) -> Option<Natural> {
         Some(match ty {
             DataType::Null => Natural::Nothing,
             DataType::Boolean => Natural::Plain(ColumnType::Bool),
@@ -82,12 +64,10 @@ impl Natural {
 
     /// The type that holds every value of both; none where that would change what a value is.
     pub(super) fn with(self, other: Natural) -> Option<Natural> {
-        use ColumnType::{Bytes, Decimal, Float, Integer, Uuid};
+        use ColumnType::{Decimal, Float, Integer};
         Some(match (self, other) {
             (a, b) if a == b => a,
             (Natural::Nothing, any) | (any, Natural::Nothing) => any,
-            (Natural::Plain(Bytes), Natural::Plain(Uuid))
-            | (Natural::Plain(Uuid), Natural::Plain(Bytes)) => Natural::Plain(Bytes),
             (Natural::Stamp(a), Natural::Stamp(b)) => Natural::Stamp(a.max(b)),
             (Natural::Plain(Integer { bits: a }), Natural::Plain(Integer { bits: b })) => {
                 integer(a.max(b))
@@ -143,7 +123,7 @@ pub(super) fn merge(files: &[(&str, &Arc<Field>)], given: bool) -> Result<Natura
     let mut merged: Option<(&str, Natural)> = None;
     for (path, field) in files {
         let name = field.name();
-        let Some(natural) = Natural::of_field(field) else {
+        let Some(natural) = Natural::of(field.data_type()) else {
             return Err(Error::bug(format!("column `{name}` of `{path}` is kept nowhere")));
         };
         merged =

@@ -89,7 +89,11 @@ fn heads(shared: &Shared, time: &str) -> Result<Heads> {
     let form = |name: &str| {
         let Some(at) = names.iter().position(|n| n == name) else { return Ok(None) };
         shared.types.check_time(name)?;
-        let form = find_form(shared, &files, name, at, Some(&Sample::default()))?;
+        // What a sample does not tell, the plan may still find.
+        let form = match find_form(shared, &files, name, at, Some(&Sample::default())) {
+            Ok(Some(form)) => Some(form),
+            _ => find_form(shared, &files, name, at, None)?,
+        };
         Ok(form.map(|form| form.name().to_owned()))
     };
     let time = match source {

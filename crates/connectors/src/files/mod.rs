@@ -21,7 +21,6 @@ mod first;
 mod form;
 mod given;
 mod guess;
-mod gzip;
 mod header;
 mod iso;
 mod json;

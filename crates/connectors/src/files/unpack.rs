@@ -5,11 +5,11 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use bzip2::bufread::MultiBzDecoder;
+use flate2::bufread::MultiGzDecoder;
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
 use retrofill_core::error::{Error, Result};
 
-use super::gzip::Members;
 use super::settings::Compression;
 
 /// How many bytes one compressed byte may become, above the first [`FREE_BYTES`]. A file that
@@ -215,7 +215,7 @@ pub(super) struct Unpacked<R: Read> {
 }
 
 enum Decoder<R: Read> {
-    Gzip(Members<BufReader<R>>),
+    Gzip(MultiGzDecoder<BufReader<R>>),
     Zstd(zstd::Decoder<'static, BufReader<R>>),
     Bzip2(MultiBzDecoder<BufReader<R>>),
     Xz(XzDecoder<BufReader<R>>),
@@ -226,7 +226,7 @@ impl<R: Read> Unpacked<R> {
     pub(super) fn new(file: R, packing: Packing, size: u64) -> io::Result<Self> {
         let file = BufReader::with_capacity(64 << 10, file);
         let decoder = match packing {
-            Packing::Gzip => Decoder::Gzip(Members::new(file)),
+            Packing::Gzip => Decoder::Gzip(MultiGzDecoder::new(file)),
             Packing::Zstd => Decoder::Zstd(zstd::Decoder::with_buffer(file)?),
             Packing::Bzip2 => Decoder::Bzip2(MultiBzDecoder::new(file)),
             Packing::Xz => {

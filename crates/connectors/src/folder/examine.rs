@@ -46,16 +46,22 @@ fn there(contents: &Contents) -> Remark {
 
 /// What stands in the way in the heads of the files; the first of each kind.
 async fn heads(contents: &Contents, wanted: &Wanted) -> Result<Vec<Remark>> {
-    let mut wrong: Vec<Remark> = Vec::new();
-    for part in contents.values() {
+    let mut wrong: Vec<(Remark, usize)> = Vec::new();
+    // What is wrong with files of ours is a matter of their slices.
+    let parts: Vec<_> = contents.values().filter(|part| part.own.is_none()).collect();
+    for part in &parts {
         for remark in part.source.examine(wanted).await? {
-            let told = wrong.iter().any(|w| w.found == remark.found);
-            if remark.verdict == Verdict::Error && !told {
-                wrong.push(remark);
+            match wrong.iter_mut().find(|(known, _)| known.found == remark.found) {
+                Some((_, times)) => *times += 1,
+                None if remark.verdict == Verdict::Error => wrong.push((remark, 1)),
+                None => {}
             }
         }
     }
-    Ok(wrong)
+    // A file may lack a column that another one has.
+    let counts =
+        |(remark, times): &(Remark, usize)| remark.what != "columns" || *times == parts.len();
+    Ok(wrong.into_iter().filter(counts).map(|(remark, _)| remark).collect())
 }
 
 /// Whether files can be written, and how much room there is. A folder that is not there yet is not

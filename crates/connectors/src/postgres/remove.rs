@@ -89,6 +89,9 @@ impl PostgresLoad {
         self.read_spots(&mut take).await?;
         let mut spots = take.spots;
         spots.sort_unstable();
+        if !spots.is_empty() {
+            self.shared.quiet().meet();
+        }
         self.held = spots;
         Ok(())
     }

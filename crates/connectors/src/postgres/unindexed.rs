@@ -105,10 +105,12 @@ impl PostgresLoad {
     /// The rows of the slice before anything is written.
     pub(super) async fn rows_held(&mut self, sink: &mut dyn RowSink) -> Result<()> {
         let vacant = self.shared.is_vacant(&self.slice, &self.table).await?;
-        if vacant || self.rows(sink, "").await? == 0 {
-            let page = first_page(self.client()?, &self.table).await;
-            self.first_page = page.map_err(|e| self.fault(&e))?;
+        if !vacant && self.rows(sink, "").await? > 0 {
+            self.shared.quiet().meet();
+            return Ok(());
         }
+        let page = first_page(self.client()?, &self.table).await;
+        self.first_page = page.map_err(|e| self.fault(&e))?;
         Ok(())
     }
 

@@ -88,3 +88,23 @@ fn what_was_loaded_before_is_seen() {
     assert!(number(&last, "rows", "already_present") > 0, "{last}");
     equal(&job, &database);
 }
+
+#[test]
+fn keys_that_stood_twice_before_are_found_out() {
+    if !ready("unindexed::keys_that_stood_twice") {
+        return;
+    }
+    let database = shared();
+    database.ask(&format!("{TABLE}{PLAIN}"));
+    for _ in 0..2 {
+        database.ask(
+            "INSERT INTO metrics (ts, hostname, usage_irq) \
+             VALUES ('2024-01-01 00:30Z', 'host_0001', -1);",
+        );
+    }
+    let job = job(&database.url(), &metrics(), "write: { live_writers: none }");
+    let last = job.run().ended(3).json();
+    assert_eq!(number(&last, "slices", "mismatched"), 1, "{last}");
+    let said = job.call("status", &[]).stdout;
+    assert!(said.contains("a key twice, at 2024-01-01T00:30:00Z"), "{said}");
+}
