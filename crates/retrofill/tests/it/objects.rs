@@ -312,6 +312,13 @@ fn a_replaced_object_is_stale() {
     let said = format!("`{root}/weather/2013-01.csv` was replaced");
     assert!(ran.stderr.contains(&said), "{}", ran.stderr);
     store.put("weather/2013-01.csv", &january);
+    if root.starts_with("az://") {
+        // There a tag is of the writing, not of the content: what is put again is another object.
+        job.run().ended(1);
+        job.call("run", &["--replan"]).ended(0);
+        assert_eq!(judge::equal(&job), 26_115);
+        return;
+    }
     loads(&job);
 }
 
