@@ -117,14 +117,14 @@ pub fn table(wanted: &Wanted, columns: &[FieldType]) -> Vec<Remark> {
     for (what, names) in [
         ("key column", wanted.rows.key.iter().flatten().collect()),
         ("compared column", wanted.rows.compare.iter().flatten().collect()),
-        ("column", wanted.reads.iter().collect()),
         ("scope column", scope),
     ] {
-        // A transform names columns exactly.
-        let exact = what == "column";
-        let lacks = |name: &&String| find(columns, name).is_none_or(|c| exact && c.name != **name);
+        let lacks = |name: &&String| find(columns, name).is_none();
         remarks.extend(names.into_iter().filter(lacks).map(|name| missing(what, name, columns)));
     }
+    // A transform names columns exactly.
+    let lacks = |name: &&String| !columns.iter().any(|c| c.name == **name);
+    remarks.extend(wanted.reads.iter().filter(lacks).map(|name| missing("column", name, columns)));
     remarks
 }
 

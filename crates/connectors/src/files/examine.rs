@@ -10,7 +10,6 @@ use super::columns::{check_time, headers};
 use super::form::find_form;
 use super::names::list;
 use super::origin::Origin;
-use super::sample::Sample;
 
 /// What the heads of files tell.
 pub(crate) struct Heads {
@@ -87,13 +86,10 @@ fn heads(shared: &Shared, time: &str) -> Result<Heads> {
         }
     };
     let form = |name: &str| {
-        let Some(at) = names.iter().position(|n| n == name) else { return Ok(None) };
         shared.types.check_time(name)?;
-        // What a sample does not tell, the plan may still find.
-        let form = match find_form(shared, &files, name, at, Some(&Sample::default())) {
-            Ok(Some(form)) => Some(form),
-            _ => find_form(shared, &files, name, at, None)?,
-        };
+        let Some(at) = names.iter().position(|n| n == name) else { return Ok(None) };
+        // As the plan finds it: only so much is read until there are times.
+        let form = find_form(shared, &files, name, at, None)?;
         Ok(form.map(|form| form.name().to_owned()))
     };
     let time = match source {
