@@ -123,8 +123,8 @@ impl Shared {
         let first = |row: &Texts| row.first().cloned().flatten();
         let ours: Vec<_> = ours.iter().filter_map(first).collect();
         let snapshot = snapshot.first().and_then(first).unwrap_or_default();
-        // Who writes to a partition on another server takes no number here.
-        let spared = earlier.is_empty() && !table.is_partitioned();
+        // Who writes to a part of the table on another server takes no number here.
+        let spared = earlier.is_empty() && table.is_plain();
         if spared && self.quiet().is_unbroken(&ours, &snapshot) {
             return Ok(false);
         }

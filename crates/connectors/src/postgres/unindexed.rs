@@ -96,7 +96,7 @@ impl Table {
     }
 
     /// Whether rows that a load adds all stand where it put them, and nothing else comes with them.
-    fn is_plain(&self) -> bool {
+    pub(super) fn is_plain(&self) -> bool {
         !self.is_partitioned() && !self.inherited && self.triggers.is_empty()
     }
 }
