@@ -278,8 +278,9 @@ fn unique_index(shared: &Shared, wanted: &Wanted, table: &Table) -> Result<Optio
     if wanted.write.mode == Mode::Append {
         return Ok(None);
     }
-    let mut key: Vec<&str> = wanted.rows.key.iter().flatten().map(String::as_str).collect();
-    key.push(&wanted.rows.time);
+    // The time in front: the index leads to the rows of a slice too.
+    let names = std::iter::once(&wanted.rows.time).chain(wanted.rows.key.iter().flatten());
+    let key: Vec<&str> = names.map(String::as_str).collect();
     let inside = |columns: &[Option<String>]| {
         columns.iter().all(|c| c.as_deref().is_some_and(|c| key.contains(&c)))
     };

@@ -17,7 +17,8 @@ fn check_names_what_stands_in_the_way() {
     database.ask(TABLE);
     job.call("check", &["--connect"]).ended(0);
     database.ask("ALTER TABLE metrics DROP CONSTRAINT metrics_pkey");
-    refused(job.call("check", &["--connect"]), 2, "CREATE UNIQUE INDEX CONCURRENTLY");
+    let index = "CREATE UNIQUE INDEX CONCURRENTLY ON \"public\".\"metrics\" (\"ts\", \"hostname\")";
+    refused(job.call("check", &["--connect"]), 2, index);
     database.ask("ALTER TABLE metrics ADD PRIMARY KEY (hostname, ts)");
     let ran = job.call("check", &["--connect"]).ended(0);
     assert!(ran.stdout.contains("CREATE INDEX CONCURRENTLY"), "{}", ran.stdout);
