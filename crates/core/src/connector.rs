@@ -272,12 +272,27 @@ pub struct SliceLoad {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Manners {
     /// A transaction that is open longer is given up with an error of kind `Overloaded`, so that
-    /// the slice is halved; none = as long as it takes.
+    /// the slice is halved; none = what the target thinks fit.
     pub longest: Option<Duration>,
     /// Other writers are kept out while the transaction is open.
     pub locks: bool,
     /// The user asserts that there are no other writers.
     pub alone: bool,
+}
+
+/// What suits a target, where the spec leaves the size of slices to us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sizing {
+    /// The most rows that a slice should have.
+    pub rows: u64,
+    /// What the user should know of it.
+    pub note: Option<String>,
+}
+
+impl Default for Sizing {
+    fn default() -> Self {
+        Sizing { rows: 1_000_000, note: None }
+    }
 }
 
 /// Where rows go: a source that can be loaded.
@@ -306,6 +321,12 @@ pub trait Target: Source {
     async fn accepts(&self, columns: &Columns, mode: Mode, manners: Manners) -> Result<()> {
         let _ = (columns, mode, manners);
         Ok(())
+    }
+
+    /// What size of slices suits the table as it is.
+    async fn sizing(&self, columns: &Columns, manners: Manners) -> Result<Sizing> {
+        let _ = (columns, manners);
+        Ok(Sizing::default())
     }
 
     /// An error of kind `Config` where rows cannot go at the user's wish without harm to others.

@@ -208,13 +208,9 @@ pub struct Limits {
     pub memory: u64,
     /// The run ends cleanly after this (exit code 4).
     pub max_runtime: Option<Duration>,
-    /// No transaction of the target stays open longer.
-    #[serde(default = "max_transaction")]
-    pub max_transaction: Duration,
-}
-
-fn max_transaction() -> Duration {
-    Duration::from_secs(10)
+    /// No transaction of the target stays open longer; none = what the target thinks fit.
+    #[serde(default)]
+    pub max_transaction: Option<Duration>,
 }
 
 /// When and how often a failed slice is tried again.
@@ -312,7 +308,7 @@ impl Default for Limits {
             rows_per_second: None,
             memory: 384 << 20,
             max_runtime: None,
-            max_transaction: max_transaction(),
+            max_transaction: None,
         }
     }
 }
@@ -351,7 +347,7 @@ impl Spec {
     /// How loads behave towards others who use the table.
     pub fn manners(&self) -> Manners {
         let alone = self.write.live_writers.is_some();
-        let longest = (!alone).then_some(self.limits.max_transaction);
+        let longest = self.limits.max_transaction.filter(|_| !alone);
         Manners { longest, locks: self.write.lock.is_some(), alone }
     }
 

@@ -303,7 +303,9 @@ impl Job {
         now: Timestamp,
         way: SurveyRequest,
     ) -> Result<Option<Plan>> {
-        let (survey, columns, notes) = self.look(source, target, way).await?;
+        let (survey, columns, mut notes) = self.look(source, target, way).await?;
+        let sizing = target.sizing(&columns, self.spec.manners()).await?;
+        notes.extend(sizing.note);
         let inputs = Inputs {
             spec: self.spec.clone(),
             as_written: self.as_written.clone(),
@@ -311,6 +313,7 @@ impl Job {
             survey,
             columns,
             notes,
+            most: sizing.rows,
             cuts: Vec::new(),
             now,
             salt: random::bytes()?,

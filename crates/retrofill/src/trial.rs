@@ -12,6 +12,8 @@ use serde::Serialize;
 
 /// A slice that takes longer is better cut.
 const LONG: f64 = 60.0;
+/// The same of one that was cut already, where the spec does not say what a transaction may take.
+const CUT: f64 = 1.5;
 /// A slice of whose time a larger part is not for its rows is better longer.
 const SMALL: f64 = 0.25;
 /// Fewer slices than this are never too many.
@@ -237,7 +239,8 @@ impl Measured<'_> {
             self.plan.every.nominal_seconds() as f64 * rows / most as f64
         };
         let halved = self.tried.values().any(|t| t.halved);
-        let limit = if halved { self.plan.spec.limits.max_transaction.as_secs_f64() } else { LONG };
+        let told = self.plan.spec.limits.max_transaction.map(|d| d.as_secs_f64());
+        let limit = told.unwrap_or(if halved { CUT } else { LONG });
         if halved || longest > LONG {
             let every = plan::at_most(seconds_of(limit / 4.0));
             let why = if halved {

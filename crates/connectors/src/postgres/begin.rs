@@ -8,7 +8,7 @@ use retrofill_core::error::{Error, Result};
 use retrofill_core::spec::Mode;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::bound::Bound;
+use super::bound::{self, Bound};
 use super::catalog::{self, Table};
 use super::load::PostgresLoad;
 use super::session::{Opening, Refusal, Texts};
@@ -29,14 +29,15 @@ pub(super) async fn begin(shared: &Arc<Shared>, slice: &SliceLoad) -> Result<Box
         let table = shared.known_table().await?;
         fit::accepts(&shared.name, &table, (&slice.columns, slice.mode, slice.manners))?;
         let began = Instant::now();
+        let longest = bound::longest(slice.manners, &table, &slice.columns.time().name);
         let gives_way = yielding::is_due(shared, slice, &table);
         let opening = Opening {
             isolation: if gives_way { "READ COMMITTED" } else { "REPEATABLE READ" },
             read_only: false,
-            longest: slice.manners.longest,
+            longest,
         };
         let sql = format!("{}{}", opening.sql(), claim(shared, slice, &table)?);
-        let bound = Bound { began, longest: slice.manners.longest };
+        let bound = Bound { began, longest };
         let answer = bound.of(async { Ok(shared.server.begin(&sql).await) });
         match answer.await? {
             Ok((client, answers)) => {
@@ -60,7 +61,7 @@ pub(super) async fn begin(shared: &Arc<Shared>, slice: &SliceLoad) -> Result<Box
                 let moving = gives_way.then(|| yielding::moving(shared, slice)).transpose()?;
                 let parts = (shared.clone(), slice.clone(), table);
                 let claim = (claim.claimed, claim.xid);
-                let load = PostgresLoad::new(parts, client, claim, (began, moving))?;
+                let load = PostgresLoad::new(parts, client, claim, (bound, moving))?;
                 return Ok(Box::new(load));
             }
             Err(Refusal::Way(e)) => return Err(e),

@@ -2,7 +2,50 @@
 
 use std::time::{Duration, Instant};
 
+use retrofill_core::columns::Columns;
+use retrofill_core::connector::{Manners, Sizing};
 use retrofill_core::error::{Error, Kind, Result};
+
+use super::catalog::Table;
+use super::ddl;
+use super::sql::TableName;
+
+/// Live writers of the same keys shall not wait longer than 2 s, and a rollback takes its time too.
+const LONGEST: Duration = Duration::from_millis(1500);
+
+/// The same where each transaction reads the whole table: halves would not be quicker.
+pub(super) const LONGEST_SCANNING: Duration = Duration::from_secs(10);
+
+/// So many rows take about a quarter of [`LONGEST`] on two cores that do nothing else.
+const ROWS: u64 = 100_000;
+
+/// How long a transaction with a slice of this table may be open, if there is an end to it.
+pub(super) fn longest(manners: Manners, table: &Table, time: &str) -> Option<Duration> {
+    let fit = if table.is_sought_by(time) { LONGEST } else { LONGEST_SCANNING };
+    (!manners.alone).then(|| manners.longest.unwrap_or(fit))
+}
+
+/// Few rows, so that nobody waits long; many, where each slice costs a look at the whole table.
+pub(super) fn sizing(
+    name: &TableName,
+    table: Option<&Table>,
+    (columns, manners): (&Columns, Manners),
+) -> Result<Sizing> {
+    let time = &columns.time().name;
+    if manners.alone {
+        return Ok(Sizing::default());
+    }
+    let Some(table) = table.filter(|table| !table.is_sought_by(time)) else {
+        return Ok(Sizing { rows: ROWS, note: None });
+    };
+    let longest = longest(manners, table, time).unwrap_or(LONGEST_SCANNING).as_secs_f64();
+    let note = format!(
+        "no index of {name} begins with `{time}`: each slice reads the whole table, and live \
+         writers of the same keys may wait {longest} s; {} makes slices small and quick",
+        ddl::time_index_ddl(name, time)?
+    );
+    Ok(Sizing { note: Some(note), ..Sizing::default() })
+}
 
 /// How long a transaction may be open: locks and dead rows add up.
 #[derive(Debug, Clone, Copy)]

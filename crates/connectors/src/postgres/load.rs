@@ -17,7 +17,7 @@ use retrofill_core::receipt::Receipt;
 use retrofill_core::spec::Mode;
 use tokio_postgres::{Client, CopyInSink};
 
-use super::bound::Bound;
+use super::bound::{Bound, LONGEST_SCANNING};
 use super::catalog::Table;
 use super::connect::Session;
 use super::copy::{self, Pour};
@@ -47,7 +47,7 @@ pub(super) struct PostgresLoad {
     pub(super) kinds: Vec<Kind>,
     /// None once the transaction has ended.
     pub(super) client: Option<Session>,
-    pub(super) began: Instant,
+    pub(super) bound: Bound,
     /// The receipt's row is ours; else the slice has one already, and can only be looked at.
     pub(super) claimed: bool,
     pub(super) xid: String,
@@ -75,7 +75,7 @@ impl PostgresLoad {
         (shared, slice, table): (Arc<Shared>, SliceLoad, Arc<Table>),
         client: Session,
         (claimed, xid): (bool, String),
-        (began, moving): (Instant, Option<String>),
+        (bound, moving): (Bound, Option<String>),
     ) -> Result<Self> {
         let kinds = copy::kinds(&table, &slice.columns)?;
         Ok(PostgresLoad {
@@ -84,7 +84,7 @@ impl PostgresLoad {
             table,
             kinds,
             client: Some(client),
-            began,
+            bound,
             claimed,
             xid,
             moving,
@@ -109,12 +109,8 @@ impl PostgresLoad {
         self.shared.server.fault(e, &what)
     }
 
-    fn bound(&self) -> Bound {
-        Bound { began: self.began, longest: self.slice.manners.longest }
-    }
-
     fn may_write(&self) -> Result<()> {
-        self.bound().check()?;
+        self.bound.check()?;
         if self.sealed {
             return Err(Error::bug("rows were written after the load was sealed"));
         }
@@ -290,7 +286,8 @@ impl PostgresLoad {
             return CommitOutcome::NotCommitted(Error::bug("the load has ended"));
         };
         // A replica may be waited for: a commit has a time of its own.
-        let bound = Bound { began: Instant::now(), ..self.bound() };
+        let longest = self.bound.longest.map(|longest| longest.max(LONGEST_SCANNING));
+        let bound = Bound { began: Instant::now(), longest };
         let commit = async { Ok(client.batch_execute("COMMIT").await) };
         match bound.of(commit).await {
             Ok(Ok(())) => {
@@ -317,7 +314,7 @@ impl PostgresLoad {
 #[async_trait]
 impl Load for PostgresLoad {
     async fn held(&mut self, sink: &mut dyn RowSink) -> Result<()> {
-        let bound = self.bound();
+        let bound = self.bound;
         match self.slice.mode {
             Mode::Upsert | Mode::Replace => bound.of(self.rows_with_spots(sink)).await,
             Mode::FillMissing | Mode::Append => bound.of(self.rows_held(sink)).await,
@@ -326,7 +323,7 @@ impl Load for PostgresLoad {
 
     async fn write(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
         self.may_write()?;
-        self.bound().of(self.put(rows)).await
+        self.bound.of(self.put(rows)).await
     }
 
     async fn write_successors(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
@@ -344,8 +341,8 @@ impl Load for PostgresLoad {
 
     async fn remove(&mut self, picker: &mut dyn RowPicker) -> Result<()> {
         self.may_write()?;
-        self.bound().of(self.end_copy()).await?;
-        self.bound().of(self.take_out(picker)).await?;
+        self.bound.of(self.end_copy()).await?;
+        self.bound.of(self.take_out(picker)).await?;
         for rows in std::mem::take(&mut self.successors) {
             if let Some(refused) = self.write(rows).await?.first() {
                 let what = format!("a row that replaces another is refused: {}", refused.reason);
@@ -356,12 +353,12 @@ impl Load for PostgresLoad {
     }
 
     async fn seal(&mut self) -> Result<()> {
-        self.bound().check()?;
+        self.bound.check()?;
         self.claim()?;
         if !self.successors.is_empty() {
             return Err(Error::bug("rows were written whose predecessors are not out"));
         }
-        self.bound().of(self.end_copy()).await?;
+        self.bound.of(self.end_copy()).await?;
         self.sealed = true;
         Ok(())
     }
@@ -370,8 +367,8 @@ impl Load for PostgresLoad {
         if !self.sealed {
             return Err(Error::bug("a load was read back before it was sealed"));
         }
-        self.bound().check()?;
-        self.bound().of(self.rows_after(sink)).await
+        self.bound.check()?;
+        self.bound.of(self.rows_after(sink)).await
     }
 
     async fn keep_manifest(&mut self, bytes: Vec<u8>) -> Result<()> {
@@ -384,15 +381,15 @@ impl Load for PostgresLoad {
     }
 
     async fn look(&mut self, look: Look<'_>) -> Result<()> {
-        self.bound().check()?;
-        self.bound().of(self.look_apart(look)).await
+        self.bound.check()?;
+        self.bound.of(self.look_apart(look)).await
     }
 
     async fn commit(self: Box<Self>, mut receipt: Receipt) -> CommitOutcome {
-        let ready = match (self.sealed, self.claim(), self.bound().check()) {
+        let ready = match (self.sealed, self.claim(), self.bound.check()) {
             (false, ..) => Err(Error::bug("a load was committed before it was sealed")),
             (_, Err(e), _) | (_, _, Err(e)) => Err(e),
-            _ => self.bound().of(self.put_receipt(&mut receipt)).await,
+            _ => self.bound.of(self.put_receipt(&mut receipt)).await,
         };
         match ready {
             Ok(()) => self.end().await,

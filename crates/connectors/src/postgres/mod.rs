@@ -51,7 +51,7 @@ use jiff::Timestamp;
 use retrofill_core::after::After;
 use retrofill_core::columns::{ColumnType, Columns};
 use retrofill_core::connector::{
-    Capabilities, FieldType, Known, Load, Manners, ReadRequest, Rows, SliceLoad, Source,
+    Capabilities, FieldType, Known, Load, Manners, ReadRequest, Rows, Sizing, SliceLoad, Source,
     SurveyRequest, Target,
 };
 use retrofill_core::error::{Error, Result};
@@ -254,6 +254,11 @@ impl Target for PostgresTarget {
             fit::keeps_all(&self.shared.name, &table, columns)?;
         }
         fit::accepts(&self.shared.name, &table, (columns, mode, manners))
+    }
+
+    async fn sizing(&self, columns: &Columns, manners: Manners) -> Result<Sizing> {
+        let table = self.shared.newest_table().await?;
+        bound::sizing(&self.shared.name, table.as_deref(), (columns, manners))
     }
 
     async fn doubled(

@@ -88,7 +88,7 @@ impl Shared {
 
 impl Table {
     /// Whether an index leads to the rows of a stretch of time.
-    fn is_sought_by(&self, time: &str) -> bool {
+    pub(super) fn is_sought_by(&self, time: &str) -> bool {
         let leads = |columns: &[Option<String>]| {
             columns.first().is_some_and(|first| first.as_deref() == Some(time))
         };

@@ -1,6 +1,7 @@
 //! The contract of a target, as tests. A connector that passes can be driven by the runner.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{BooleanArray, Float64Array, StringArray};
 use arrow::record_batch::RecordBatch;
@@ -33,7 +34,8 @@ pub(crate) fn load(interval: Interval, generation: u64) -> SliceLoad {
         columns: columns(),
         mode: Mode::FillMissing,
         repair: generation > 1,
-        manners: Manners::default(),
+        // Some tests leave a load open while another one waits for it.
+        manners: Manners { longest: Some(Duration::from_mins(1)), ..Manners::default() },
     }
 }
 

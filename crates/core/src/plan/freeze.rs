@@ -16,9 +16,6 @@ use crate::interval::Interval;
 use crate::spec::{OnEmptySource, Spec};
 use crate::survey::Survey;
 
-/// With `every: auto`, no slice should hold more rows than this.
-const AUTO_ROWS: u64 = 1_000_000;
-
 /// A slice of so many times fewer rows than the fullest one is next to empty: a single wrong time
 /// far away stretches the block that it stands in over thousands of such slices.
 const SPARSE: u64 = 10_000;
@@ -61,6 +58,8 @@ pub struct Inputs {
     pub columns: Columns,
     /// What the user should know so far.
     pub notes: Vec<String>,
+    /// With `every: auto`, no slice should hold more rows than this.
+    pub most: u64,
     /// Where earlier plans of the same spec cut, off the grid: the new slices are cut there too,
     /// so that what is proven can be taken over.
     pub cuts: Vec<Timestamp>,
@@ -81,7 +80,8 @@ pub enum Frozen {
 
 /// Makes the plan. A pure function: the same inputs give the same plan.
 pub fn freeze(inputs: Inputs) -> Result<Frozen> {
-    let Inputs { spec, as_written, base_dir, survey, columns, mut notes, cuts, now, salt } = inputs;
+    let Inputs { spec, as_written, base_dir, survey, columns, .. } = inputs;
+    let Inputs { mut notes, most, cuts, now, salt, .. } = inputs;
     spec.check()?;
     let zone = zone(&spec.range.timezone)?;
     let seen = match (seen(&survey)?, spec.write.on_empty_source) {
@@ -112,7 +112,7 @@ pub fn freeze(inputs: Inputs) -> Result<Frozen> {
             let range = range(&spec, &limits, every, &zone)?;
             (every, range, every.slices(&range, &zone)?)
         }
-        None => auto(&spec, &survey, &limits, &zone)?,
+        None => auto(&spec, &survey, &limits, (&zone, most))?,
     };
     let intervals = cut(intervals, cuts)?;
     let rows = estimate::rows(&survey, &intervals);
@@ -220,13 +220,13 @@ fn range(spec: &Spec, limits: &Limits, every: Every, zone: &TimeZone) -> Result<
     Interval::new(from, to.min(settled))
 }
 
-/// The largest natural unit with at most a million rows in any slice, and at least four slices
+/// The largest natural unit with at most so many rows in any slice, and at least four slices
 /// where the data allow it; runs of empty slices become one.
 fn auto(
     spec: &Spec,
     survey: &Survey,
     limits: &Limits,
-    zone: &TimeZone,
+    (zone, most): (&TimeZone, u64),
 ) -> Result<(Every, Interval, Vec<Interval>)> {
     let span = (limits.seen.nanoseconds() / 1_000_000_000) as u64;
     let mut chosen = None;
@@ -241,9 +241,9 @@ fn auto(
         let range = range(spec, limits, every, zone)?;
         let intervals = every.slices(&range, zone)?;
         let rows = estimate::rows(survey, &intervals);
-        let most = rows.iter().map(|e| e.rows).max().unwrap_or(0);
-        chosen = Some((every, range, merged(intervals, &rows, most / SPARSE)?));
-        if most <= AUTO_ROWS {
+        let fullest = rows.iter().map(|e| e.rows).max().unwrap_or(0);
+        chosen = Some((every, range, merged(intervals, &rows, (fullest / SPARSE, most))?));
+        if fullest <= most {
             break;
         }
     }
@@ -252,9 +252,13 @@ fn auto(
     })
 }
 
-/// Neighbouring intervals of no more than `few` rows become one, apart from those that no block
-/// reaches: these become one as well.
-fn merged(intervals: Vec<Interval>, estimates: &[Estimate], few: u64) -> Result<Vec<Interval>> {
+/// Neighbouring intervals of no more than `few` rows become one of at most `most`, apart from those
+/// that no block reaches: these become one as well.
+fn merged(
+    intervals: Vec<Interval>,
+    estimates: &[Estimate],
+    (few, most): (u64, u64),
+) -> Result<Vec<Interval>> {
     #[derive(PartialEq)]
     enum Kind {
         Empty,
@@ -270,7 +274,7 @@ fn merged(intervals: Vec<Interval>, estimates: &[Estimate], few: u64) -> Result<
         };
         match out.last_mut() {
             Some((last, of, rows))
-                if *of == kind && kind != Kind::Full && *rows + estimate.rows <= AUTO_ROWS =>
+                if *of == kind && kind != Kind::Full && *rows + estimate.rows <= most =>
             {
                 *last = Interval::new(last.start(), interval.end())?;
                 *rows += estimate.rows;
@@ -292,14 +296,14 @@ mod tests {
         let estimate = |rows| Estimate { rows, reached: rows > 0 };
         let rows = [1, 0, 0, 7, 90, 90, 900_000, 80, 91].map(estimate);
         let ends = |few| {
-            let merged = merged(intervals.clone(), &rows, few).unwrap();
+            let merged = merged(intervals.clone(), &rows, (few, 1_000_000)).unwrap();
             merged.iter().map(|i| i.end().as_second()).collect::<Vec<_>>()
         };
         assert_eq!(ends(90), [1, 3, 6, 7, 8, 9]);
         assert_eq!(ends(0), [1, 3, 4, 5, 6, 7, 8, 9]);
         // Together they stay below what a slice should hold.
         let many = [400_000; 9].map(estimate);
-        let merged = merged(intervals.clone(), &many, 400_000).unwrap();
+        let merged = merged(intervals.clone(), &many, (400_000, 1_000_000)).unwrap();
         assert_eq!(merged.len(), 5);
     }
 }

@@ -36,8 +36,8 @@ pub(super) struct Driven {
     pub(super) counts: Counts,
     /// Its halves, where it was split.
     pub(super) halves: Option<[SliceRecord; 2]>,
-    /// The most rows of a half that is tried; one of more is halved at once.
-    pub(super) most: u64,
+    /// Where it took too long: the most rows that a slice may have to be tried from now on.
+    pub(super) most: Option<u64>,
     /// What stops the whole run.
     pub(super) stops: Option<Error>,
 }
@@ -48,8 +48,10 @@ struct Drive {
     record: SliceRecord,
     /// Rows it may have.
     estimate: u64,
-    /// See [`Driven`].
+    /// The most rows with which it is tried.
     most: u64,
+    /// See [`Driven`].
+    learned: Option<u64>,
     /// Rows that the last try has read.
     read: u64,
     generation: u64,
@@ -106,6 +108,7 @@ pub(super) async fn drive(
         record,
         estimate,
         most,
+        learned: None,
         read: 0,
         generation,
         tries: 0,
@@ -307,8 +310,10 @@ impl Drive {
                     let whole = again || self.before.leave.is_told();
                     if !whole && self.record.interval.halves().is_some() {
                         if error.is_too_long() {
-                            let half = self.estimate / 2;
-                            self.most = self.read.clamp(half.div_ceil(PARTS / 2), half).max(1);
+                            // What was read has still to be read back.
+                            let (half, fits) = (self.estimate / 2, self.read / 2);
+                            let most = fits.clamp(half.div_ceil(PARTS / 2), half).max(1);
+                            self.learned = Some(most);
                         }
                         return Then::Split(error.to_string());
                     }
@@ -352,7 +357,7 @@ impl Drive {
     fn driven(self, counts: Counts, stops: Option<Error>) -> Driven {
         let what = Happening::Slice(self.record.id.clone(), self.record.state, counts);
         self.shared.job.watch.on(&what);
-        Driven { record: self.record, counts, halves: None, most: self.most, stops }
+        Driven { record: self.record, counts, halves: None, most: self.learned, stops }
     }
 }
 

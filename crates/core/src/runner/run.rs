@@ -215,8 +215,25 @@ fn choose<'a>(
     Ok(todo)
 }
 
-/// Slices to do, each with the most rows that it may have to be tried.
-type Queue = VecDeque<(SliceRecord, u64)>;
+/// Slices to do.
+struct Queue {
+    todo: VecDeque<SliceRecord>,
+    /// The most rows of a slice that is tried; one of more is halved at once.
+    most: u64,
+}
+
+impl Queue {
+    /// A target that was slow for a moment gets larger slices again with each that it takes.
+    fn learn(&mut self, driven: &Driven) {
+        match driven.most {
+            Some(most) => self.most = self.most.min(most),
+            None if driven.record.state.is_done() => {
+                self.most = self.most.saturating_add(self.most / 8 + 1);
+            }
+            None => {}
+        }
+    }
+}
 
 type Work = FuturesUnordered<BoxFuture<'static, Result<Result<Driven>>>>;
 
@@ -239,16 +256,16 @@ async fn slices(
     job.watch.on(&Happening::Began { slices: todo.len() as u64, rows, done });
     let limits = &job.plan.spec.limits;
     let concurrency = limits.concurrency.unwrap_or(2).max(1);
-    let mut queue: Queue = todo.into_iter().map(|record| (record, u64::MAX)).collect();
+    let mut queue = Queue { todo: todo.into(), most: u64::MAX };
     let mut work: Work = FuturesUnordered::new();
     let mut lost = None;
     loop {
-        if report.stopped.is_none() && !queue.is_empty() {
+        if report.stopped.is_none() && !queue.todo.is_empty() {
             report.stopped = shared.may_begin().err();
         }
         while report.stopped.is_none() && lost.is_none() && work.len() < concurrency {
-            let Some((record, most)) = queue.pop_front() else { break };
-            let rows = (estimate(&record), most);
+            let Some(record) = queue.todo.pop_front() else { break };
+            let rows = (estimate(&record), queue.most);
             let before = drive::Before {
                 by: receipts.loaded_by(&record.id),
                 lost: receipts.lost(&record.id),
@@ -278,6 +295,7 @@ fn take(
     all: &mut BTreeMap<SliceId, SliceRecord>,
     report: &mut Report,
 ) {
+    queue.learn(&driven);
     report.rows.add(&driven.counts);
     report.touched += u64::from(driven.halves.is_none());
     if let Some(e) = driven.stops {
@@ -285,7 +303,7 @@ fn take(
     }
     for half in driven.halves.into_iter().flatten().rev() {
         all.insert(half.id.clone(), half.clone());
-        queue.push_front((half, driven.most));
+        queue.todo.push_front(half);
     }
     all.insert(driven.record.id.clone(), driven.record);
 }

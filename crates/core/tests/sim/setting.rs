@@ -225,6 +225,7 @@ impl Setting {
             survey,
             columns,
             notes,
+            most: 1_000_000,
             cuts: Vec::new(),
             now: Timestamp::from_second(BASE + 1_000_000).unwrap(),
             salt,
@@ -421,7 +422,7 @@ fn spec(dice: &mut Dice, mode: Mode, slices: i64) -> Spec {
             rows_per_second: *dice.pick(&[None, None, Some(5)]),
             memory: *dice.pick(&[384 << 20, 384 << 20, 1_000]),
             max_runtime: None,
-            max_transaction: Duration::from_secs(10),
+            max_transaction: None,
         },
         retry: Retry {
             attempts: 3,

@@ -145,7 +145,8 @@ section! {
         /// to the grid of slices.
         pub(super) to: Moment,
         /// The size of a slice: `<n>s`, `<n>min`, `<n>h` elapsed, or `<n>d`, `<n>w`, `<n>mo`,
-        /// `<n>y` by the calendar of `timezone`. Default: auto, about a million rows each.
+        /// `<n>y` by the calendar of `timezone`. Default: auto, at most a million rows each, or a
+        /// hundred thousand in PostgreSQL, where live writers wait for slices.
         #[schemars(extend("default" = "auto"))]
         pub(super) every: SliceSize,
         /// The zone of days, weeks, months and years: an IANA name. Default: UTC.
@@ -296,8 +297,8 @@ section! {
         /// Default: no limit.
         pub(super) max_runtime: Span,
         /// A transaction of PostgreSQL that takes longer is given up, and its slice halved: `<n>s`,
-        /// `<n>m`. Default: 10s.
-        #[schemars(extend("default" = "10s"))]
+        /// `<n>m`. Live writers of the same keys wait no longer than that. Default: 1500ms; 10s
+        /// where no index begins with the time, so that every slice reads the whole table.
         pub(super) max_transaction: Span,
     }
 }

@@ -361,7 +361,7 @@ fn limits(raw: Option<&RawLimits>, problems: &mut Vec<Problem>) -> Limits {
         rows_per_second: raw.rows_per_second.get().copied(),
         memory,
         max_runtime: raw.max_runtime.get().map(|s| s.0),
-        max_transaction: raw.max_transaction.or(Span(default.max_transaction)).0,
+        max_transaction: raw.max_transaction.get().map(|s| s.0),
     }
 }
 

@@ -142,6 +142,7 @@ impl Case {
             survey,
             columns,
             notes,
+            most: 1_000_000,
             cuts: Vec::new(),
             now: Timestamp::from_second(10_000_000).unwrap(),
             salt: [7; 16],

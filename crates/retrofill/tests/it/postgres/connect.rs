@@ -22,6 +22,9 @@ fn check_names_what_stands_in_the_way() {
     database.ask("ALTER TABLE metrics ADD PRIMARY KEY (hostname, ts)");
     let ran = job.call("check", &["--connect"]).ended(0);
     assert!(ran.stdout.contains("CREATE INDEX CONCURRENTLY"), "{}", ran.stdout);
+    let ran = job.call("plan", &[]).ended(0);
+    let note = "writers of the same keys may wait 10 s; CREATE INDEX CONCURRENTLY";
+    assert!(ran.stdout.contains(note), "{}", ran.stdout);
     database.ask(
         "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
          CREATE TRIGGER stamps BEFORE INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION f(); \

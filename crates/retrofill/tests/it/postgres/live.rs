@@ -108,10 +108,14 @@ impl Writers {
         }
         let errors = fs::read_to_string(self.job.join("live.err")).unwrap();
         assert!(!errors.contains("ERROR") && !errors.contains("aborted"), "{errors}");
-        // client, transaction, microseconds, ...; the last line may be cut.
+        // client, transaction, microseconds since its turn, script, time in two fields, and how
+        // many of those microseconds it waited for its client; the last line may be cut.
         let log = self.log();
-        let times = log.lines().filter_map(|l| l.split(' ').nth(2)?.parse::<u64>().ok());
-        let times: Vec<u64> = times.collect();
+        let time = |line: &str| {
+            let mut fields = line.split(' ').map(|field| field.parse::<u64>().ok());
+            Some(fields.nth(2)?? - fields.nth(3)??)
+        };
+        let times: Vec<u64> = log.lines().filter_map(time).collect();
         let longest = times.iter().max().copied().unwrap_or_default();
         (times.len(), Duration::from_micros(longest))
     }
@@ -158,6 +162,24 @@ fn rows_give_way_where_live_writers_are_always_faster() {
     // Some slice was begun with a snapshot twice in vain: its halves were loaded without one.
     let log = job.call("log", &[]).ended(0).stdout;
     assert!(log.contains("halved"), "nobody came first: {log}");
+}
+
+/// The slice as given would take ten seconds; nothing is said of how long a transaction may take.
+#[test]
+fn a_slice_that_is_too_large_for_live_writers_is_cut() {
+    if !ready("live::a_slice_that_is_too_large_for_live_writers") {
+        return;
+    }
+    let server = Postgres::start().unwrap();
+    let database = server.database();
+    for sql in [TABLE, AUDIT, SLOW] {
+        database.ask(sql);
+    }
+    let more = "retry: { attempts: 20, backoff: 10ms }";
+    let job = job(&database.url(), &Metrics::new(18_000, 10), more);
+    let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
+    fs::write(job.path("backfill.yaml"), spec.replace("every: 1h", "every: 1y")).unwrap();
+    beside(&job, &database, SAME, 18_000);
 }
 
 /// Loads beside live writers, and holds everything against their own account.
