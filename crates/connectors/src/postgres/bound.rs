@@ -16,8 +16,14 @@ const LONGEST: Duration = Duration::from_millis(1500);
 /// The same where each transaction reads the whole table: halves would not be quicker.
 pub(super) const LONGEST_SCANNING: Duration = Duration::from_secs(10);
 
-/// So many rows take about a quarter of [`LONGEST`] on two cores that do nothing else.
-const ROWS: u64 = 100_000;
+/// So many rows take about a third of [`LONGEST`] on two cores that do nothing else.
+const ROWS: u64 = 150_000;
+
+/// The same where nobody waits: enough slices that none is left alone at the end for long.
+const ROWS_ALONE: u64 = 250_000;
+
+/// Bytes of a table that can be read whole for every slice and is not felt.
+const SMALL: u64 = 256 << 20;
 
 /// How long a transaction with a slice of this table may be open, if there is an end to it.
 pub(super) fn longest(manners: Manners, table: &Table, time: &str) -> Option<Duration> {
@@ -25,19 +31,21 @@ pub(super) fn longest(manners: Manners, table: &Table, time: &str) -> Option<Dur
     (!manners.alone).then(|| manners.longest.unwrap_or(fit))
 }
 
-/// Few rows, so that nobody waits long; many, where each slice costs a look at the whole table.
+/// Few rows, so that nobody waits long; many, where each slice costs a look at a whole table of so
+/// many bytes.
 pub(super) fn sizing(
     name: &TableName,
-    table: Option<&Table>,
+    (table, bytes): (Option<&Table>, u64),
     (columns, manners): (&Columns, Manners),
 ) -> Result<Sizing> {
     let time = &columns.time().name;
+    let scanned = table.filter(|table| !table.is_sought_by(time));
+    let Some(table) = scanned.filter(|_| !manners.alone || bytes > SMALL) else {
+        return Ok(Sizing { rows: if manners.alone { ROWS_ALONE } else { ROWS }, note: None });
+    };
     if manners.alone {
         return Ok(Sizing::default());
     }
-    let Some(table) = table.filter(|table| !table.is_sought_by(time)) else {
-        return Ok(Sizing { rows: ROWS, note: None });
-    };
     let longest = longest(manners, table, time).unwrap_or(LONGEST_SCANNING).as_secs_f64();
     let note = format!(
         "no index of {name} begins with `{time}`: each slice reads the whole table, and live \

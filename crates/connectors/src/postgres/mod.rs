@@ -258,7 +258,11 @@ impl Target for PostgresTarget {
 
     async fn sizing(&self, columns: &Columns, manners: Manners) -> Result<Sizing> {
         let table = self.shared.newest_table().await?;
-        bound::sizing(&self.shared.name, table.as_deref(), (columns, manners))
+        let bytes = match &table {
+            Some(table) => unindexed::bytes(&self.shared, table).await?,
+            None => 0,
+        };
+        bound::sizing(&self.shared.name, (table.as_deref(), bytes), (columns, manners))
     }
 
     async fn doubled(

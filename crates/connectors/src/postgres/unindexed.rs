@@ -143,6 +143,14 @@ fn spot(page: u64) -> String {
     format!("'({page},0)'::pg_catalog.tid")
 }
 
+/// The size of the table; partitions do not count, they are looked at apart.
+pub(super) async fn bytes(shared: &Shared, table: &Table) -> Result<u64> {
+    let sql = format!("SELECT pg_catalog.pg_relation_size({})", table.oid);
+    let answer = shared.server.ask(&sql, &format!("cannot look at {}", shared.name)).await?;
+    let bytes = answer.first().and_then(|rows| rows.first()?.first()?.as_deref()?.parse().ok());
+    Ok(bytes.unwrap_or(0))
+}
+
 /// The page from which on rows stand that will be written now, unless older pages have room. None
 /// where it cannot be told.
 async fn first_page(

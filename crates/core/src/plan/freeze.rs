@@ -21,14 +21,17 @@ use crate::survey::Survey;
 const SPARSE: u64 = 10_000;
 
 /// The sizes that `every: auto` chooses from.
-const LADDER: [Every; 12] = [
+const LADDER: [Every; 15] = [
     Every::Years(1),
     Every::Months(3),
     Every::Months(1),
     Every::Weeks(1),
     Every::Days(1),
+    Every::Hours(12),
     Every::Hours(6),
+    Every::Hours(3),
     Every::Hours(1),
+    Every::Minutes(30),
     Every::Minutes(15),
     Every::Minutes(5),
     Every::Minutes(1),

@@ -145,8 +145,8 @@ section! {
         /// to the grid of slices.
         pub(super) to: Moment,
         /// The size of a slice: `<n>s`, `<n>min`, `<n>h` elapsed, or `<n>d`, `<n>w`, `<n>mo`,
-        /// `<n>y` by the calendar of `timezone`. Default: auto, at most a million rows each, or a
-        /// hundred thousand in PostgreSQL, where live writers wait for slices.
+        /// `<n>y` by the calendar of `timezone`. Default: auto, at most a million rows each; in
+        /// PostgreSQL 150,000, for which live writers wait less than a second.
         #[schemars(extend("default" = "auto"))]
         pub(super) every: SliceSize,
         /// The zone of days, weeks, months and years: an IANA name. Default: UTC.
