@@ -197,6 +197,8 @@ pub struct Capabilities {
     pub atomic: bool,
     /// The receipt is part of the same commit as the rows.
     pub receipts: bool,
+    /// Other writers may have to wait while a load is open: it shall not wait for the source.
+    pub awaited: bool,
     /// Modes it can do.
     pub modes: &'static [Mode],
     /// In one sentence, what a rerun does.

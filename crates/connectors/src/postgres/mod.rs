@@ -234,6 +234,7 @@ impl Target for PostgresTarget {
             system: "PostgreSQL",
             atomic: true,
             receipts: true,
+            awaited: true,
             modes: &MODES,
             rerun: "a slice and its receipt are one transaction, so a rerun writes nothing twice",
             fidelity: "times are kept to the microsecond",

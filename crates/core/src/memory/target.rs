@@ -201,6 +201,7 @@ impl Target for MemoryTable {
             system: "memory",
             atomic: true,
             receipts: true,
+            awaited: true,
             modes: &[Mode::FillMissing, Mode::Append, Mode::Upsert, Mode::Replace],
             rerun: "skips slices whose receipt is there",
             fidelity: "everything survives",

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, BooleanArray};
 use arrow::compute::filter_record_batch;
-use futures::StreamExt as _;
 
 use super::super::Happening;
 use super::super::held::{Copies, Held, Standing};
@@ -13,8 +12,9 @@ use super::super::ours::{Basis, common};
 use super::super::recover;
 use super::super::repeats::{Fate, prefix, repeated, row_prefix};
 use super::super::sinks::{Hashed, Taken, hash};
+use super::Attempt;
+use super::ahead::Ahead;
 use super::replace::Change;
-use super::{Attempt, request};
 use crate::columns::Columns;
 use crate::connector::{Load, SourceBatch};
 use crate::digest::RowHashes;
@@ -41,11 +41,17 @@ pub(super) enum Act {
 
 impl Attempt<'_> {
     /// Reads the source and writes what is missing. Gives the prefixes that repeat.
-    pub(super) async fn fill(&mut self, load: &mut dyn Load) -> Result<HashSet<u64>> {
-        let request = request(self.shared, self.slice);
-        let mut rows = self.shared.job.source.read(&request).await?;
-        self.blocks = std::mem::take(&mut rows.blocks);
-        while let Some(batch) = rows.batches.next().await {
+    pub(super) async fn fill(
+        &mut self,
+        load: &mut dyn Load,
+        ahead: Option<Ahead>,
+    ) -> Result<HashSet<u64>> {
+        let mut ahead = match ahead {
+            Some(ahead) => ahead,
+            None => self.open().await?,
+        };
+        self.blocks = std::mem::take(&mut ahead.rows.blocks);
+        while let Some(batch) = ahead.next().await {
             self.shared.go_on()?;
             self.shared.env().reached("read");
             self.take(load, batch?).await?;

@@ -1,5 +1,6 @@
 //! One try at one slice: held, read, decide, write, seal, read back, compare, commit.
 
+mod ahead;
 mod fill;
 mod look;
 mod prove;
@@ -151,6 +152,7 @@ impl<'a> Attempt<'a> {
             self.changes = Changes::new(&plan.spec.write, &plan.columns)?;
         }
         self.learn().await?;
+        let ahead = self.read_ahead().await?;
         let mut load = self.shared.job.target.begin(self.slice).await?;
         let held = self.hold(load.as_mut()).await;
         match held {
@@ -163,7 +165,7 @@ impl<'a> Attempt<'a> {
         }
         let written = match self.undo() {
             Some(allowed) => self.pick_ours(allowed).map(|()| HashSet::new()),
-            None => self.fill(load.as_mut()).await,
+            None => self.fill(load.as_mut(), ahead).await,
         };
         let repeats = match written {
             Ok(repeats) => repeats,
