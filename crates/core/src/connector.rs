@@ -274,7 +274,7 @@ pub struct SliceLoad {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Manners {
     /// A transaction that is open longer is given up with an error of kind `Overloaded`, so that
-    /// the slice is halved; none = what the target thinks fit.
+    /// the slice is halved; none = what the target thinks fit. Holds for nobody who is alone.
     pub longest: Option<Duration>,
     /// Other writers are kept out while the transaction is open.
     pub locks: bool,

@@ -347,7 +347,7 @@ impl Spec {
     /// How loads behave towards others who use the table.
     pub fn manners(&self) -> Manners {
         let alone = self.write.live_writers.is_some();
-        let longest = self.limits.max_transaction.filter(|_| !alone);
+        let longest = self.limits.max_transaction;
         Manners { longest, locks: self.write.lock.is_some(), alone }
     }
 
