@@ -36,8 +36,8 @@ impl Attempt<'_> {
         Ok(Ahead { batches: VecDeque::new(), rows })
     }
 
-    /// Where others may wait for the load: the rows, with as many of them read as fit. A slow source
-    /// would otherwise hold its transaction open.
+    /// Where others may wait for the load: the rows, with as many of them read as fit. A slow
+    /// source would otherwise hold its transaction open.
     pub(super) async fn read_ahead(&self) -> Result<Option<Ahead>> {
         let target = self.shared.job.target.capabilities();
         let waits = target.awaited && !self.slice.manners.alone;
