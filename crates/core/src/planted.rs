@@ -35,10 +35,11 @@ pub enum Bug {
     OverwritesListed,
     CompareIgnored,
     GaveWayForgotten,
+    HeldUnproven,
 }
 
 /// All of them.
-pub const ALL: [Bug; 29] = [
+pub const ALL: [Bug; 30] = [
     Bug::SkipReadBack,
     Bug::SkipHeld,
     Bug::LedgerBeforeCommit,
@@ -68,6 +69,7 @@ pub const ALL: [Bug; 29] = [
     Bug::OverwritesListed,
     Bug::CompareIgnored,
     Bug::GaveWayForgotten,
+    Bug::HeldUnproven,
 ];
 
 #[cfg(feature = "planted")]

@@ -49,7 +49,7 @@ impl Held {
     }
 
     /// Every row of a key.
-    fn of(&self, key: u128) -> &[(u128, u128)] {
+    pub(super) fn of(&self, key: u128) -> &[(u128, u128)] {
         &self.rows[self.places(key)]
     }
 
@@ -57,6 +57,11 @@ impl Held {
         let first = self.rows.partition_point(|(k, _)| *k < key);
         let count = self.rows[first..].partition_point(|(k, _)| *k == key);
         first..first + count
+    }
+
+    /// Every row.
+    pub(super) fn iter(&self) -> impl Iterator<Item = RowHashes> {
+        self.rows.iter().map(|(key, row)| RowHashes { key: *key, row: *row })
     }
 
     /// How many rows are held.

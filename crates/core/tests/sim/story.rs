@@ -127,6 +127,11 @@ impl Story {
         }
         self.calm()?;
         let slices = self.finish()?;
+        if self.mishaps[Mishap::LedgerLost as usize] > 0 {
+            let left = oracle::left_over(&self.setting, &slices);
+            let others = self.setting.others.now().into_iter().chain(left).collect();
+            self.setting.others.set(self.setting.table.version(), others);
+        }
         self.judge(&slices)?;
         self.nothing_more(&slices)?;
         self.verify()?;

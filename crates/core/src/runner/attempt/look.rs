@@ -3,11 +3,12 @@
 use async_trait::async_trait;
 
 use super::super::held::{Held, Standing};
+use super::super::repeats::prefix;
 use super::super::sinks::{Hashed, Taken, hash};
 use super::Attempt;
 use super::prove::compare;
 use crate::connector::{Load, Look, RowSink};
-use crate::digest::Hasher;
+use crate::digest::{Hasher, RowHashes};
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::manifest::entry;
@@ -30,7 +31,8 @@ impl RowSink for GaveWay<'_> {
 
 impl Attempt<'_> {
     /// Looks at the slice as it would be after the commit. Every row that gave way must have met a
-    /// live row with its key, and all others must be there as they were written.
+    /// live row with its key, and all others must be there as they were written. Held rows that
+    /// decided over rows of ours must not have changed.
     pub(super) async fn look(&mut self, load: &mut dyn Load) -> Result<()> {
         let (env, plan) = (self.shared.env(), &self.shared.job.plan);
         let hasher = self.hasher.clone();
@@ -45,6 +47,7 @@ impl Attempt<'_> {
         }
         let compared = std::mem::take(&mut others.compared);
         let live = Held::new(others.kept.take().unwrap_or_default(), compared);
+        self.stands(&live)?;
         let batches = std::mem::take(&mut gave_way.batches);
         for hashed in &batches {
             for row in 0..hashed.hashes.len() {
@@ -62,6 +65,19 @@ impl Attempt<'_> {
             self.owned.whole = false;
         }
         Ok(())
+    }
+
+    /// What was held decided over rows of ours, and nothing else is read twice of it: it must still
+    /// be there. Else a live writer changed it meanwhile, or it was damaged on its way here.
+    fn stands(&self, live: &Held) -> Result<()> {
+        // `prefixes` was sorted by the search for repeats.
+        let met = |h: &RowHashes| self.prefixes.binary_search(&prefix(h)).is_ok();
+        let stands = |h: RowHashes| !met(&h) || self.held.of(h.key) == live.of(h.key);
+        if planted::is(Bug::HeldUnproven) || self.held.iter().all(stands) {
+            return Ok(());
+        }
+        let what = "a live row with a key of the source was changed or deleted meanwhile";
+        Err(Error::new(Kind::Overloaded, what))
     }
 
     /// A row that was counted as written is present or a conflict instead.
