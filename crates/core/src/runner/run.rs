@@ -223,11 +223,12 @@ struct Queue {
 }
 
 impl Queue {
-    /// A target that was slow for a moment gets larger slices again with each that it takes.
-    fn learn(&mut self, driven: &Driven) {
-        match driven.most {
+    /// After a slice that took too long, or was taken. A target that was slow for a moment gets
+    /// larger slices again with each that it takes.
+    fn learn(&mut self, most: Option<u64>, done: bool) {
+        match most {
             Some(most) => self.most = self.most.min(most),
-            None if driven.record.state.is_done() => {
+            None if done => {
                 self.most = self.most.saturating_add(self.most / 8 + 1);
             }
             None => {}
@@ -295,7 +296,7 @@ fn take(
     all: &mut BTreeMap<SliceId, SliceRecord>,
     report: &mut Report,
 ) {
-    queue.learn(&driven);
+    queue.learn(driven.most, driven.record.state.is_done());
     report.rows.add(&driven.counts);
     report.touched += u64::from(driven.halves.is_none());
     if let Some(e) = driven.stops {
@@ -306,4 +307,31 @@ fn take(
         queue.todo.push_front(half);
     }
     all.insert(driven.record.id.clone(), driven.record);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_too_much_for_one_slice_is_for_all_until_others_were_taken() {
+        let mut queue = Queue { todo: VecDeque::new(), most: u64::MAX };
+        queue.learn(None, true);
+        assert_eq!(queue.most, u64::MAX);
+        queue.learn(Some(8_000), false);
+        // A slice that was begun before has learned less.
+        queue.learn(Some(20_000), false);
+        assert_eq!(queue.most, 8_000);
+        queue.learn(None, false);
+        assert_eq!(queue.most, 8_000, "nothing was taken");
+        queue.learn(None, true);
+        assert_eq!(queue.most, 9_001);
+        for _ in 0..7 {
+            queue.learn(None, true);
+        }
+        assert!((20_000..21_000).contains(&queue.most), "{}", queue.most);
+        queue = Queue { most: 0, ..queue };
+        queue.learn(None, true);
+        assert_eq!(queue.most, 1, "it never stays at none");
+    }
 }

@@ -166,6 +166,15 @@ impl Job {
         self.run().ended(0);
     }
 
+    /// Writes the spec anew with one text in place of another.
+    #[track_caller]
+    pub(crate) fn respec(&self, from: &str, to: &str) {
+        let path = self.path("backfill.yaml");
+        let spec = fs::read_to_string(&path).unwrap();
+        assert!(spec.contains(from), "no `{from}` in {spec}");
+        fs::write(path, spec.replace(from, to)).unwrap();
+    }
+
     /// A path in the job's directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

@@ -96,8 +96,7 @@ fn what_changed_since_the_plan_is_stale() {
         let database = shared();
         let job = job(&database.url(), 7_200, "");
         fill(&database, &job);
-        let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
-        fs::write(job.path("backfill.yaml"), spec.replace("every: 5h", "every: 1h")).unwrap();
+        job.respec("every: 5h", "every: 1h");
         job.call("plan", &["-o", "plan.json"]).ended(0);
         database.ask(change);
         let last = exec(&job, "20240101T010000Z").ended(1).json();

@@ -142,8 +142,7 @@ fn lost_receipts_never_double_a_row() {
 fn append_refuses_what_a_plan_without_receipts_has_loaded() {
     let job = appended();
     spoil_receipts(&job, |body| fs::remove_file(body).unwrap());
-    let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
-    fs::write(job.path("backfill.yaml"), spec.replace("every: 1h", "every: 2h")).unwrap();
+    job.respec("every: 1h", "every: 2h");
     let before = job.files();
     let ran = job.call("run", &["--replan"]).ended(2);
     assert!(ran.stderr.contains("the receipt is lost"), "{}", ran.stderr);

@@ -73,8 +73,7 @@ fn messy() -> Job {
     lines.push(lines[200].clone());
     lines.push("<script>alert(1)</script>,|x|".into());
     fs::write(file, lines.join("\n") + "\n").unwrap();
-    let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
-    fs::write(job.path("backfill.yaml"), spec.replace("every: 1mo", "every: 1w")).unwrap();
+    job.respec("every: 1mo", "every: 1w");
     job
 }
 

@@ -119,8 +119,7 @@ fn rows_that_may_still_arrive_are_left_for_later() {
     holds(&job, &format!("{old},a,1\n"));
     // The later row is none that is missing.
     job.call("verify", &[]).ended(0);
-    let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
-    fs::write(job.path("backfill.yaml"), spec.replace("settle: 2h", "settle: 10m")).unwrap();
+    job.respec("settle: 2h", "settle: 10m");
     let last = job.run().ended(0).json();
     assert_eq!(last["plan_rows"]["read"], 2, "{last}");
     holds(&job, &rows);

@@ -179,3 +179,24 @@ fn doubles_are_found() {
         equal(&job, &database);
     }
 }
+
+#[test]
+fn auto_makes_slices_that_keep_nobody_waiting() {
+    if !ready("basics::auto_makes_slices_that_keep_nobody_waiting") {
+        return;
+    }
+    let database = shared();
+    database.ask(TABLE);
+    let job = job(&database.url(), &Metrics::new(900_000, 20), "");
+    job.respec("every: 1h", "every: auto");
+    let fullest = |every: &str| {
+        let plan = job.call("plan", &["--replan", "--output", "json"]).ended(0).json();
+        assert_eq!(plan["every"], every);
+        let rows = plan["slices"].as_array().unwrap().iter().map(|s| s["rows"].as_u64().unwrap());
+        rows.max().unwrap()
+    };
+    // A day has 172,800 rows.
+    assert!(fullest("12h") <= 150_000);
+    job.respec("range:", "write: { live_writers: none }\nrange:");
+    assert!(fullest("1d") > 150_000);
+}

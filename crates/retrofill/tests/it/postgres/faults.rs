@@ -256,8 +256,7 @@ fn what_takes_too_long_is_halved_at_once() {
         &Metrics::new(21_600, 10),
         "limits: { max_transaction: 1s, concurrency: 1 }\nretry: { backoff: 10ms }",
     );
-    let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
-    fs::write(job.path("backfill.yaml"), spec.replace("every: 1h", "every: 1y")).unwrap();
+    job.respec("every: 1h", "every: 1y");
     proxy.set(Fault::Slow(2_000_000));
     let ran = job.call("run", &[]).ended(0);
     proxy.set(Fault::None);

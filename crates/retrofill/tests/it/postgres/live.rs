@@ -155,9 +155,8 @@ fn rows_give_way_where_live_writers_are_always_faster() {
     }
     let more = "limits: { concurrency: 2 }\nretry: { attempts: 4, backoff: 10ms }";
     let job = job(&database.url(), &Metrics::new(3_600, 10), more);
-    let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
     // A live writer of the same key waits for a whole slice of ours, which sleeps with every row.
-    fs::write(job.path("backfill.yaml"), spec.replace("every: 1h", "every: 5min")).unwrap();
+    job.respec("every: 1h", "every: 5min");
     beside(&job, &database, SAME, 3_600);
     // Some slice was begun with a snapshot twice in vain: its halves were loaded without one.
     let log = job.call("log", &[]).ended(0).stdout;
@@ -177,8 +176,7 @@ fn a_slice_that_is_too_large_for_live_writers_is_cut() {
     }
     let more = "retry: { attempts: 20, backoff: 10ms }";
     let job = job(&database.url(), &Metrics::new(18_000, 10), more);
-    let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
-    fs::write(job.path("backfill.yaml"), spec.replace("every: 1h", "every: 1y")).unwrap();
+    job.respec("every: 1h", "every: 1y");
     beside(&job, &database, SAME, 18_000);
 }
 

@@ -157,8 +157,7 @@ fn what_others_would_lose_is_refused() {
     refused(job.call("plan", &[]), 2, "point at");
     refused(job.call("check", &["--connect"]), 2, "foreign keys");
     // Nothing goes in the plain mode; what was loaded cannot be taken back there.
-    let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
-    fs::write(job.path("backfill.yaml"), spec.replace(upsert, "")).unwrap();
+    job.respec(upsert, "");
     job.run().ended(0);
     database.ask("INSERT INTO child VALUES ('a', '2020-01-01T06:00:00Z')");
     refused(job.call("undo", &["--yes"]), 2, "point at");
@@ -177,9 +176,8 @@ fn two_plans_do_not_append_at_once() {
     let small = Metrics::new(10_800, 10);
     let plan = |every: &str| {
         let job = super::job(&database.url(), &small, "");
-        let spec = fs::read_to_string(job.path("backfill.yaml")).unwrap();
-        let spec = spec.replace("rows: { time: ts, key: [hostname] }", "rows: { time: ts }");
-        fs::write(job.path("backfill.yaml"), spec.replace("every: 1h", every)).unwrap();
+        job.respec("rows: { time: ts, key: [hostname] }", "rows: { time: ts }");
+        job.respec("every: 1h", every);
         job
     };
     let (one, two) = (plan("every: 1h"), plan("every: 3h"));

@@ -244,3 +244,25 @@ fn exactly_the_grants_are_enough_to_read() {
         refused(job.call("run", &[]), 2, "");
     }
 }
+
+/// Its rows come much more slowly than a transaction of the target may take.
+#[test]
+fn a_slow_source_holds_no_transaction_open() {
+    if !ready("source::a_slow_source_holds_no_transaction_open") {
+        return;
+    }
+    let (source, target) = (shared(), shared());
+    target.ask(TABLE);
+    let proxy = Proxy::start(Postgres::shared().port()).unwrap();
+    let slow = format!("postgres://postgres@127.0.0.1:{}/{}", proxy.port(), source.name);
+    let job = job(&slow, &into(&target), "", &Metrics::new(7_200, 10));
+    fill(&source, &job);
+    // Both hours are one slice of some 800 kB.
+    proxy.set(Fault::Slow(250_000));
+    let ran = job.call("run", &[]).ended(0);
+    proxy.set(Fault::None);
+    let log = job.call("log", &[]).ended(0).stdout;
+    assert!(!log.contains("halved") && !log.contains("try 2"), "{log}\n{ran:?}");
+    equal(&job, &target);
+    idle(&job, &target);
+}
