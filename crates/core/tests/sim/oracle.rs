@@ -137,14 +137,18 @@ fn fates(setting: &Setting, plan: &Plan) -> Vec<Fate> {
     plan.slices.iter().map(|s| fate(setting, &s.interval, &known)).collect()
 }
 
-/// Rows of ours in failed slices. A half of such a slice may have been loaded before the ledger was
-/// lost, which knew of the halves.
-pub(crate) fn left_over(setting: &Setting, slices: &[SliceRecord]) -> Vec<Row> {
+/// Rows of the source that these lost halves have left in slices that have failed.
+pub(crate) fn left_over(
+    setting: &Setting,
+    slices: &[SliceRecord],
+    halves: &[Interval],
+) -> Vec<Row> {
     let known = by_key(&setting.others.now());
     let failed = slices.iter().filter(|s| s.state == State::Failed);
     let present = failed.flat_map(|s| fate(setting, &s.interval, &known).present);
     let rows = setting.table.rows();
-    present.filter(|row| rows.contains(row)).collect()
+    let lost = |row: &Row| halves.iter().any(|half| half.contains(time(row)));
+    present.filter(|row| lost(row) && rows.contains(row)).collect()
 }
 
 /// Rows of the source that are in the table, alone with their key, and the rows of others that

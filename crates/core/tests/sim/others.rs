@@ -28,6 +28,13 @@ impl Others {
         self.history.lock().unwrap().push((version, rows));
     }
 
+    /// Others have these rows too.
+    pub(crate) fn add(&self, version: usize, rows: impl IntoIterator<Item = Row>) {
+        let mut all = self.now();
+        all.extend(rows);
+        self.set(version, all);
+    }
+
     /// These rows of others may give way to the source's; no others may.
     pub(crate) fn yield_to(&self, rows: &[Row]) {
         *self.yielding.lock().unwrap() = rows.to_vec();

@@ -329,9 +329,7 @@ fn insert(
     if rows.contains(&new) && was_loaded(table, &new) {
         others.twin(&new);
     }
-    let mut all = others.now();
-    all.push(new);
-    others.set(table.version(), all);
+    others.add(table.version(), [new]);
 }
 
 /// Whether a load of ours was committed where this row stands.

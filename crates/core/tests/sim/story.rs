@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use retrofill_core::error::Result;
+use retrofill_core::interval::Interval;
 use retrofill_core::ledger::{Holder, Journal as _, SliceRecord, State};
 use retrofill_core::memory::MemoryJournal;
 use retrofill_core::plan::Plan;
@@ -67,6 +68,8 @@ struct Story {
     cursed: bool,
     stopped: Vec<Run>,
     changed: bool,
+    /// Halves of which a ledger knew that was lost.
+    orphans: Vec<Interval>,
     mishaps: [u64; Mishap::ALL.len()],
 }
 
@@ -110,6 +113,7 @@ impl Story {
             cursed,
             stopped: Vec::new(),
             changed: false,
+            orphans: Vec::new(),
             mishaps: [0; Mishap::ALL.len()],
         }
     }
@@ -127,11 +131,8 @@ impl Story {
         }
         self.calm()?;
         let slices = self.finish()?;
-        if self.mishaps[Mishap::LedgerLost as usize] > 0 {
-            let left = oracle::left_over(&self.setting, &slices);
-            let others = self.setting.others.now().into_iter().chain(left).collect();
-            self.setting.others.set(self.setting.table.version(), others);
-        }
+        let left = oracle::left_over(&self.setting, &slices, &self.orphans);
+        self.setting.others.add(self.setting.table.version(), left);
         self.judge(&slices)?;
         self.nothing_more(&slices)?;
         self.verify()?;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::executor::block_on;
+use retrofill_core::ledger::Journal as _;
 use retrofill_core::memory::{Line, Value};
 
 use super::{Run, Story, journal, salt};
@@ -73,9 +75,10 @@ impl Story {
                 self.setting.others.set(table.version(), Vec::new());
             }
             Mishap::LedgerLost if alone => {
+                self.replan();
+                self.orphan();
                 self.journal = journal(&self.world);
                 self.rules.forget_leases();
-                self.replan();
             }
             Mishap::ReceiptsLost => {
                 let dice = &mut self.dice;
@@ -110,6 +113,14 @@ impl Story {
         self.changed = false;
         let lines = self.setting.lines.clone();
         self.setting.source.change(|now| *now = lines);
+    }
+
+    /// Keeps in mind the halves of slices: a slice that fails as a whole later does not know what
+    /// they have loaded.
+    fn orphan(&mut self) {
+        let slices = block_on(self.journal.slices(&self.plan.id)).expect("a journal in memory");
+        let halves = slices.iter().filter(|s| s.id.parent().is_some());
+        self.orphans.extend(halves.map(|s| s.interval));
     }
 
     /// Makes the plan again, as after the loss of the state dir.

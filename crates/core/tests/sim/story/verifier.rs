@@ -40,8 +40,7 @@ impl Story {
             let (id, _) = rows.remove(at);
             rows.extend(changed.then(|| (id, new.clone())));
         });
-        let others = others.into_iter().chain(changed.then_some(new)).collect();
-        self.setting.others.set(table.version(), others);
+        self.setting.others.add(table.version(), changed.then_some(new));
         let damaged = oracle::time(&rows[at]);
         for finding in self.verified()? {
             let found = matches!(finding.judgement, Judgement::Mismatched { .. });
