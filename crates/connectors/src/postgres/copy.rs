@@ -11,7 +11,8 @@ use super::catalog::Table;
 use super::connect::Server;
 use super::decode::{Decoded, Decoder};
 use super::kind::{Base, Kind};
-use super::sql::{TableName, ident, idents, instant_literal};
+use super::packing::Packing;
+use super::sql::{TableName, ident, instant_literal};
 
 /// The plan's columns in a table: how each travels.
 pub(super) fn kinds(table: &Table, columns: &Columns) -> Result<Vec<Kind>> {
@@ -47,9 +48,13 @@ pub(super) fn within(table: &Table, time: &str, interval: &Interval) -> Result<S
 }
 
 /// The statement that reads the plan's columns of these rows.
-pub(super) fn statement(name: &TableName, columns: &Columns, condition: &str) -> Result<String> {
-    let list = idents(columns.iter().map(|c| c.name.as_str()))?;
-    let name = name.sql()?;
+pub(super) fn statement(
+    name: &TableName,
+    columns: &Columns,
+    packing: &Packing,
+    condition: &str,
+) -> Result<String> {
+    let (list, name) = (packing.list(columns)?, name.sql()?);
     Ok(format!("COPY (SELECT {list} FROM {name} WHERE {condition}) TO STDOUT (FORMAT binary)"))
 }
 

@@ -2,9 +2,10 @@
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
-use retrofill_core::error::{Error, Result};
+use retrofill_core::error::{Error, Kind as ErrorKind, Result};
 
 use super::kind::Kind;
+use super::packing::{Field, Packing};
 use super::values::{ROWS, Values};
 
 /// What every binary COPY begins with: a signature, flags, and an extension of no bytes.
@@ -35,6 +36,7 @@ pub(super) struct Decoder {
     schema: SchemaRef,
     kinds: Vec<Kind>,
     columns: Vec<Values>,
+    packing: Packing,
     /// Rows in `columns`.
     rows: usize,
     /// The bytes of tuples that are in no column yet, and where in them each field lies: its
@@ -51,7 +53,13 @@ pub(super) struct Decoder {
 impl Decoder {
     /// For tuples of these kinds, in this order. The schema has the plan's types for them.
     pub(super) fn new(kinds: &[Kind], schema: SchemaRef) -> Self {
+        Self::packed(kinds, schema, Packing::none(kinds.len()))
+    }
+
+    /// For columns of these kinds that were packed.
+    pub(super) fn packed(kinds: &[Kind], schema: SchemaRef, packing: Packing) -> Self {
         Decoder {
+            packing,
             columns: kinds.iter().map(Values::new).collect(),
             kinds: kinds.to_vec(),
             schema,
@@ -79,7 +87,7 @@ impl Decoder {
         }
         let gathered = self.fields.len() / self.columns.len();
         if gathered >= PIECE || self.gathered.len() >= PIECE_BYTES {
-            self.spread();
+            self.spread()?;
         }
         if self.rows >= ROWS { self.finish().map(Some) } else { Ok(None) }
     }
@@ -89,7 +97,7 @@ impl Decoder {
         if !self.ended || !self.rest.is_empty() {
             return Err(Error::unavailable("the server's rows ended early"));
         }
-        self.spread();
+        self.spread()?;
         if self.rows == 0 { Ok(None) } else { self.finish().map(Some) }
     }
 
@@ -135,11 +143,12 @@ impl Decoder {
             self.ended = true;
             return Ok(Some(2));
         }
-        if count as usize != self.columns.len() {
+        if count as usize != self.packing.fields().len() {
             return Err(Error::bug(format!("a tuple has {count} columns")));
         }
         let (known, mut at) = (self.fields.len(), 0);
-        for _ in 0..count {
+        self.fields.resize(known + self.columns.len(), (0, -1));
+        for field in self.packing.fields() {
             let length = fields.get(at..).and_then(<[u8]>::first_chunk::<4>);
             let length = length.map(|bytes| i32::from_be_bytes(*bytes));
             let end = length.map(|length| at + 4 + length.max(0) as usize);
@@ -150,7 +159,18 @@ impl Decoder {
             if length < -1 {
                 return Err(Error::bug("a field of a tuple has a negative length"));
             }
-            self.fields.push(((self.gathered.len() + at + 4) as u32, length));
+            let start = (self.gathered.len() + at + 4) as u32;
+            let row = &mut self.fields[known..];
+            match field {
+                Field::One(column) => row[*column] = (start, length),
+                Field::Four(columns) if length == 32 => {
+                    for (place, column) in (start..).step_by(8).zip(columns) {
+                        row[*column] = (place, 8);
+                    }
+                }
+                Field::Four(_) if length == -1 => return Err(foreign()),
+                Field::Four(_) => return Err(Error::bug("four numbers came in another form")),
+            }
             at = end;
         }
         self.gathered.extend_from_slice(&fields[..at]);
@@ -158,13 +178,21 @@ impl Decoder {
     }
 
     /// Reads what has gathered, column by column.
-    fn spread(&mut self) {
+    fn spread(&mut self) -> Result<()> {
         let width = self.columns.len();
         for (column, values) in self.columns.iter_mut().enumerate() {
             let cells = self.fields.iter().skip(column).step_by(width).map(|(start, length)| {
                 let length = usize::try_from(*length).ok()?;
                 Some(&self.gathered[*start as usize..][..length])
             });
+            if self.packing.packs(column) {
+                let mut rounded = false;
+                values.fill_numbers(cells, &mut |_, _| rounded = true);
+                if rounded {
+                    return Err(foreign());
+                }
+                continue;
+            }
             let (first, odd) = (self.rows, &mut self.odd);
             let mut tell = |row: usize, why| odd.push(Odd { row: first + row, column, why });
             values.fill(cells, &mut tell);
@@ -172,5 +200,13 @@ impl Decoder {
         self.rows += self.fields.len() / width;
         self.fields.clear();
         self.gathered.clear();
+        Ok(())
     }
+}
+
+/// A value came back that can be none of those written.
+fn foreign() -> Error {
+    let what = "a number was read back that nobody has written";
+    Error::new(ErrorKind::Mismatch, what)
+        .hint("another writer, a trigger, a rule, a damaged disk or a bug changed the slice")
 }

@@ -41,6 +41,13 @@ pub(super) enum Base {
     Spot,
 }
 
+impl Base {
+    /// Whether a `float8` can stand for its values, or for most of them.
+    pub(super) fn is_number(&self) -> bool {
+        matches!(self, Base::Int2 | Base::Int4 | Base::Int8 | Base::Float4 | Base::Float8)
+    }
+}
+
 /// A type of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kind {

@@ -20,10 +20,11 @@ use tokio_postgres::{Client, CopyInSink};
 use super::bound::{Bound, LONGEST_SCANNING};
 use super::catalog::Table;
 use super::connect::Session;
-use super::copy::{self, Pour};
-use super::decode::{Decoder, HEADER};
+use super::copy;
+use super::decode::HEADER;
 use super::encode::{self, TRAILER, Written};
 use super::kind::Kind;
+use super::packing;
 use super::receipts::{self, Anchor, Lost};
 use super::remove::Spot;
 use super::sql::{idents, literal};
@@ -59,6 +60,8 @@ pub(super) struct PostgresLoad {
     sent: u64,
     /// Rows that the table took.
     pub(super) taken: u64,
+    /// For each column whether what was written can be packed.
+    pub(super) packable: Vec<bool>,
     /// Where the load held no row: the page from which on its own may stand.
     pub(super) first_page: Option<u64>,
     /// Where the rows stand that were held, in order, in modes that take rows out.
@@ -78,6 +81,7 @@ impl PostgresLoad {
         (bound, moving): (Bound, Option<String>),
     ) -> Result<Self> {
         let kinds = copy::kinds(&table, &slice.columns)?;
+        let packable = vec![true; kinds.len()];
         Ok(PostgresLoad {
             shared,
             slice,
@@ -92,6 +96,7 @@ impl PostgresLoad {
             buffer: Vec::new(),
             sent: 0,
             taken: 0,
+            packable,
             first_page: None,
             held: Vec::new(),
             successors: Vec::new(),
@@ -150,6 +155,9 @@ impl PostgresLoad {
 
     /// Encodes rows and sends them; those that cannot be are named.
     async fn put(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
+        for (packable, column) in self.packable.iter_mut().zip(rows.columns()) {
+            *packable &= packing::can_pack(column);
+        }
         if self.moving.is_some() || self.shared.is_careful(&self.slice) {
             return self.write_careful(&rows).await;
         }
@@ -420,19 +428,5 @@ impl Load for PostgresLoad {
             CommitOutcome::Committed | CommitOutcome::Moved(_) => Ok(()),
             CommitOutcome::NotCommitted(e) | CommitOutcome::Unknown(e) => Err(e),
         }
-    }
-}
-
-impl PostgresLoad {
-    /// Those rows of the slice as the transaction sees them for which `more` holds too; how many.
-    pub(super) async fn rows(&self, sink: &mut dyn RowSink, more: &str) -> Result<u64> {
-        let columns = &self.slice.columns;
-        let condition = copy::within(&self.table, &columns.time().name, &self.slice.interval)?;
-        let sql = copy::statement(&self.shared.name, columns, &(condition + more))?;
-        let decoder = Decoder::new(&self.kinds, columns.arrow_schema());
-        let way = (&self.shared.server, self.client()?);
-        let mut pour = Pour::new(sink);
-        copy::out(way, &sql, decoder, &mut pour).await?;
-        Ok(pour.rows)
     }
 }

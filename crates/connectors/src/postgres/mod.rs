@@ -23,6 +23,7 @@ mod kind;
 mod load;
 mod numeric;
 mod others;
+mod packing;
 mod partitions;
 mod prepare;
 mod read;

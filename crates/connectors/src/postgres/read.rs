@@ -8,6 +8,7 @@ use retrofill_core::error::Result;
 use super::Shared;
 use super::copy::{self, AsyncTake, exact};
 use super::decode::{Decoded, Decoder};
+use super::packing::Packing;
 use super::session::{self, Opening};
 use crate::counted::{Batch, poured, unread};
 
@@ -34,7 +35,8 @@ pub(super) async fn read(shared: &Arc<Shared>, request: &ReadRequest) -> Result<
     let columns = request.columns.clone();
     let kinds = copy::kinds(&table, &columns)?;
     let condition = copy::within(&table, &columns.time().name, &request.interval)?;
-    let sql = copy::statement(&shared.name, &columns, &condition)?;
+    let packing = Packing::none(kinds.len());
+    let sql = copy::statement(&shared.name, &columns, &packing, &condition)?;
     let decoder = Decoder::new(&kinds, columns.arrow_schema());
     let shared = shared.clone();
     let batches = poured(|to| async move {

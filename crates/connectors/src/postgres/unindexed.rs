@@ -14,7 +14,10 @@ use retrofill_core::spec::Mode;
 use tokio_postgres::Client;
 
 use super::catalog::Table;
+use super::copy::{self, Pour};
+use super::decode::Decoder;
 use super::load::PostgresLoad;
+use super::packing::Packing;
 use super::sql::ident;
 use super::{Shared, session};
 
@@ -105,7 +108,7 @@ impl PostgresLoad {
     /// The rows of the slice before anything is written.
     pub(super) async fn rows_held(&mut self, sink: &mut dyn RowSink) -> Result<()> {
         let vacant = self.shared.is_vacant(&self.slice, &self.table).await?;
-        if !vacant && self.rows(sink, "").await? > 0 {
+        if !vacant && self.rows(sink, Packing::none(self.kinds.len()), "").await? > 0 {
             self.shared.quiet().meet();
             return Ok(());
         }
@@ -118,19 +121,38 @@ impl PostgresLoad {
     pub(super) async fn rows_after(&self, sink: &mut dyn RowSink) -> Result<()> {
         let page = self.first_page.filter(|_| !self.shared.is_careful(&self.slice));
         let Some(page) = page else {
-            self.rows(sink, "").await?;
+            self.rows(sink, Packing::none(self.kinds.len()), "").await?;
             return Ok(());
         };
+        let packing = self.packing();
         let (mut from, mut step) = (page.saturating_sub(BEFORE), BEFORE);
-        let mut found = self.rows(sink, &format!(" AND ctid >= {}", spot(from))).await?;
+        let pages = format!(" AND ctid >= {}", spot(from));
+        let mut found = self.rows(sink, packing.clone(), &pages).await?;
         while found < self.taken && from > 0 {
             let to = from;
             step = step.saturating_mul(16);
             from = from.saturating_sub(step);
             let pages = format!(" AND ctid >= {} AND ctid < {}", spot(from), spot(to));
-            found += self.rows(sink, &pages).await?;
+            found += self.rows(sink, packing.clone(), &pages).await?;
         }
         Ok(())
+    }
+
+    /// How rows travel of which the slice holds none but ours.
+    fn packing(&self) -> Packing {
+        Packing::of(&self.kinds, |column| self.packable[column])
+    }
+
+    /// Those rows of the slice as the transaction sees them for which `more` holds too; how many.
+    async fn rows(&self, sink: &mut dyn RowSink, packing: Packing, more: &str) -> Result<u64> {
+        let columns = &self.slice.columns;
+        let condition = copy::within(&self.table, &columns.time().name, &self.slice.interval)?;
+        let sql = copy::statement(&self.shared.name, columns, &packing, &(condition + more))?;
+        let decoder = Decoder::packed(&self.kinds, columns.arrow_schema(), packing);
+        let way = (&self.shared.server, self.client()?);
+        let mut pour = Pour::new(sink);
+        copy::out(way, &sql, decoder, &mut pour).await?;
+        Ok(pour.rows)
     }
 }
 

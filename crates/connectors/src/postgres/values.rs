@@ -21,6 +21,9 @@ use super::numeric;
 pub(super) const EPOCH_DAYS: i32 = 10_957;
 pub(super) const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
+/// Whole numbers each of which is a `float8`, and to which none of the others is rounded.
+pub(super) const EXACT: std::ops::RangeInclusive<i64> = 1 - (1 << 53)..=(1 << 53) - 1;
+
 /// Rows in one batch.
 pub(super) const ROWS: usize = 8_192;
 
@@ -139,6 +142,21 @@ impl Values {
         }
     }
 
+    /// Appends values that travelled as `float8`.
+    pub(super) fn fill_numbers<'a>(
+        &mut self,
+        cells: impl Iterator<Item = Cell<'a>>,
+        odd: &mut Refuse<'_>,
+    ) {
+        match self {
+            Values::Int2(b) => numbers(b, cells, |v| fitting(whole(v)?), odd),
+            Values::Int4(b) => numbers(b, cells, |v| fitting(whole(v)?), odd),
+            Values::Float4(b) => numbers(b, cells, short, odd),
+            Values::Int8(b) => numbers(b, cells, whole, odd),
+            _ => self.fill(cells, odd),
+        }
+    }
+
     /// The column; calls with each value, by row, that only now turns out not to be had.
     pub(super) fn finish(&mut self, odd: &mut Refuse<'_>) -> Result<ArrayRef> {
         Ok(match self {
@@ -238,6 +256,29 @@ fn numbers<'a, T: ArrowPrimitiveType>(
 #[inline]
 fn fixed<const N: usize>(value: &[u8]) -> std::result::Result<[u8; N], &'static str> {
     value.try_into().map_err(|_| "has an unexpected length")
+}
+
+/// Of a number whose like was not written.
+const UNWRITTEN: &str = "is a number that nobody has written";
+
+/// A whole number that travelled as `float8`, which has all of [`EXACT`]; others were rounded.
+fn whole(value: &[u8]) -> std::result::Result<i64, &'static str> {
+    let number = f64::from_be_bytes(fixed(value)?);
+    let whole = number as i64;
+    let exact = EXACT.contains(&whole) && (whole as f64).to_bits() == number.to_bits();
+    exact.then_some(whole).ok_or(UNWRITTEN)
+}
+
+fn fitting<T: TryFrom<i64>>(whole: i64) -> std::result::Result<T, &'static str> {
+    T::try_from(whole).map_err(|_| UNWRITTEN)
+}
+
+/// A `float4` that travelled as `float8`.
+fn short(value: &[u8]) -> std::result::Result<f32, &'static str> {
+    let number = f64::from_be_bytes(fixed(value)?);
+    let short = number as f32;
+    let exact = f64::from(short).to_bits() == number.to_bits() || number.is_nan();
+    exact.then_some(short).ok_or(UNWRITTEN)
 }
 
 /// Four bytes of block, two of the place in it.

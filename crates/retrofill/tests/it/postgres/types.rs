@@ -56,6 +56,45 @@ SELECT count(*), count(*) FILTER (WHERE (a.*)::text = (j.*)::text) FROM
     assert!(again.stdout.contains("nothing to do"), "{again:?}");
 }
 
+/// Numbers that a `double precision` holds are read back by fours; the others, and columns with a
+/// NULL, alone.
+#[test]
+fn every_number_is_proven_bit_by_bit() {
+    if !ready("types::every_number_is_proven") {
+        return;
+    }
+    let database = shared();
+    database.ask(
+        "CREATE DOMAIN ratio AS double precision CHECK (VALUE <= 1);
+         CREATE TABLE numbers (t timestamptz PRIMARY KEY, \"A b\" double precision, tiny smallint,
+           middle integer, safe bigint, large bigint, short real, share ratio,
+           holes double precision, z double precision);",
+    );
+    let job = Job::new(&format!(
+        "name: numbers\nsource: {{ csv: {{ path: \"data/*\" }} }}\n\
+         target: {{ postgres: {{ url: \"{}\", table: numbers }} }}\nrows: {{ time: t, key: [] }}\n",
+        database.url()
+    ));
+    let file = "t,A b,tiny,middle,safe,large,short,share,holes,z\n\
+        2013-01-01T00:00:00Z,-0.0,-32768,-2147483648,-9007199254740991,9007199254740993,1e-45,\
+        0.1,,5e-324\n\
+        2013-01-01T00:00:01Z,NaN,32767,2147483647,9007199254740991,-9223372036854775808,\
+        3.4028235e38,-inf,1.5,0.1\n\
+        2013-01-01T00:00:02Z,inf,0,0,0,9223372036854775807,-0.1,1,-0.0,1.7976931348623157e308\n";
+    fs::write(job.path("data/t.csv"), file).unwrap();
+    let last = job.run().ended(0).json();
+    assert_eq!(number(&last, "rows", "written"), 3, "{last}");
+    let shown = database.ask(&format!(
+        "CREATE TEMP TABLE judge (LIKE numbers);
+\\copy judge FROM '{}' CSV HEADER
+SELECT count(*), count(*) FILTER (WHERE (a.*)::text = (j.*)::text) FROM numbers a JOIN judge j
+  USING (t);",
+        job.path("data/t.csv").display()
+    ));
+    assert_eq!(shown, "3|3", "{}", database.ask("SELECT * FROM numbers ORDER BY t"));
+    job.call("verify", &["--level", "rows"]).ended(0);
+}
+
 #[test]
 fn a_type_that_is_not_kept_exactly_is_refused_by_name() {
     if !ready("types::a_type_that_is_not_kept") {
