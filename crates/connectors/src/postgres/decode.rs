@@ -1,7 +1,7 @@
 //! Tuples of a binary `COPY .. TO`, straight into Arrow.
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use retrofill_core::error::{Error, Kind as ErrorKind, Result};
 
 use super::kind::Kind;
@@ -168,7 +168,9 @@ impl Decoder {
                         row[*column] = (place, 8);
                     }
                 }
-                Field::Four(_) if length == -1 => return Err(foreign()),
+                Field::Four(columns) if length == -1 => {
+                    return Err(foreign(&self.schema, columns, "a NULL"));
+                }
                 Field::Four(_) => return Err(Error::bug("four numbers came in another form")),
             }
             at = end;
@@ -189,7 +191,7 @@ impl Decoder {
                 let mut rounded = false;
                 values.fill_numbers(cells, &mut |_, _| rounded = true);
                 if rounded {
-                    return Err(foreign());
+                    return Err(foreign(&self.schema, &[column], "a number"));
                 }
                 continue;
             }
@@ -204,9 +206,13 @@ impl Decoder {
     }
 }
 
-/// A value came back that can be none of those written.
-fn foreign() -> Error {
-    let what = "a number was read back that nobody has written";
+/// What came back in one of these columns can be nothing that was written.
+fn foreign(schema: &Schema, columns: &[usize], what: &str) -> Error {
+    let mut names: Vec<_> =
+        columns.iter().map(|i| format!("`{}`", schema.field(*i).name())).collect();
+    names.dedup();
+    let names = names.join(" or ");
+    let what = format!("{names} was read back as {what} that nobody has written");
     Error::new(ErrorKind::Mismatch, what)
         .hint("another writer, a trigger, a rule, a damaged disk or a bug changed the slice")
 }

@@ -156,7 +156,7 @@ impl PostgresLoad {
     /// Encodes rows and sends them; those that cannot be are named.
     async fn put(&mut self, rows: RecordBatch) -> Result<Vec<Refused>> {
         for (packable, column) in self.packable.iter_mut().zip(rows.columns()) {
-            *packable &= packing::can_pack(column);
+            *packable = *packable && packing::can_pack(column);
         }
         if self.moving.is_some() || self.shared.is_careful(&self.slice) {
             return self.write_careful(&rows).await;

@@ -37,8 +37,8 @@ impl Packing {
         Packing { fields, packed: vec![false; columns] }
     }
 
-    /// As few fields as there can be. `plain` tells the columns in which no row to be read has a
-    /// NULL or a number that `float8` does not hold.
+    /// Numbers by fours, and a last three; all else alone. `plain` tells the columns in which no
+    /// row to be read has a NULL or a number that `float8` does not hold.
     pub(super) fn of(kinds: &[Kind], plain: impl Fn(usize) -> bool) -> Self {
         let mut packing = Packing { fields: Vec::new(), packed: vec![false; kinds.len()] };
         let is_number =
@@ -90,8 +90,8 @@ impl Packing {
 /// Whether every one of these values can be told from a `float8`, if it is a number at all.
 pub(super) fn can_pack(column: &ArrayRef) -> bool {
     let whole = column.as_primitive_opt::<Int64Type>();
-    let exact = whole.is_none_or(|numbers| numbers.values().iter().all(|n| EXACT.contains(n)));
-    column.null_count() == 0 && exact
+    let exact = || whole.is_none_or(|whole| whole.values().iter().all(|n| EXACT.contains(n)));
+    column.null_count() == 0 && exact()
 }
 
 #[cfg(test)]

@@ -105,6 +105,37 @@ fn a_table_that_alters_rows_is_never_verified() {
 }
 
 #[test]
+fn a_trigger_that_comes_while_rows_come_is_found_out() {
+    if !ready("basics::a_trigger_that_comes") {
+        return;
+    }
+    for (body, says) in [
+        ("usage_irq := 9007199254740993", "`usage_irq` was read back as a number that nobody"),
+        ("usage_idle := NULL", "was read back as a NULL that nobody has written"),
+        ("usage_user := NEW.usage_user + 1", "read back 3600 rows with digest"),
+    ] {
+        let database = shared();
+        database.ask(TABLE);
+        let more = "limits: { concurrency: 1, rows_per_second: 20000 }";
+        let job = job(&database.url(), &metrics(), more);
+        let mut runner = job.start(&["--output", "json"], &[]);
+        job.wait_for("verified", 2, &mut runner);
+        database.ask(&format!(
+            "CREATE FUNCTION alters() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.{body}; \
+             RETURN NEW; END $$; \
+             CREATE TRIGGER alters BEFORE INSERT ON metrics FOR EACH ROW EXECUTE FUNCTION alters();"
+        ));
+        let ran = runner.end().ended(3);
+        let said = job.call("status", &[]).stdout;
+        assert!(said.contains(says), "{said}\n{ran:?}");
+        assert_eq!(differences(&job, &database).1, 0, "an altered row stands in the table");
+        database.ask("DROP TRIGGER alters ON metrics");
+        job.call("run", &["--select", "mismatched"]).ended(0);
+        equal(&job, &database);
+    }
+}
+
+#[test]
 fn rows_that_security_hides_are_never_verified() {
     if !ready("basics::rows_that_security_hides") {
         return;
