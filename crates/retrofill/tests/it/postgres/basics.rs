@@ -116,8 +116,8 @@ fn a_trigger_that_comes_while_rows_come_is_found_out() {
     ] {
         let database = shared();
         database.ask(TABLE);
-        let more = "limits: { concurrency: 1, rows_per_second: 20000 }";
-        let job = job(&database.url(), &metrics(), more);
+        let more = "limits: { concurrency: 1, rows_per_second: 10000 }";
+        let job = job(&database.url(), &Metrics::new(28_800, 10), more);
         let mut runner = job.start(&["--output", "json"], &[]);
         job.wait_for("verified", 2, &mut runner);
         database.ask(&format!(
