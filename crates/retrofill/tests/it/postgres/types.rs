@@ -74,7 +74,8 @@ fn every_number_is_proven() {
     );
     let job = Job::new(&format!(
         "name: numbers\nsource: {{ csv: {{ path: \"data/*\" }} }}\n\
-         target: {{ postgres: {{ url: \"{}\", table: numbers }} }}\nrows: {{ time: t, key: [] }}\n",
+         target: {{ postgres: {{ url: \"{}\", table: numbers }} }}\nrows: {{ time: t, key: [] }}\n\
+         range: {{ every: 1d }}\n",
         database.url()
     ));
     let mut file = "t,A b,tiny,middle,safe,large,short,share,holes,z\n\
@@ -84,15 +85,16 @@ fn every_number_is_proven() {
         3.4028235e38,-inf,1.5,0.1\n\
         2013-01-01T00:00:02Z,inf,0,0,0,9223372036854775807,-0.1,1,-0.0,1.7976931348623157e308\n"
         .to_owned();
-    for n in 0..9_000 {
-        let (hour, minute, second) = (1 + n / 3_600, n / 60 % 60, n % 60);
-        let time = format!("2013-01-01T{hour:02}:{minute:02}:{second:02}Z");
+    for n in 0..80_000 {
+        let (minute, second) = (1 + n / 60_000, n / 1_000 % 60);
+        let time = format!("2013-01-01T00:{minute:02}:{second:02}.{:03}Z", n % 1_000);
         let tiny = n % 100;
         writeln!(file, "{time},0.{n},{tiny},-{n},{n},{n},0.5,0.{n},{n},{n}.5").unwrap();
     }
     fs::write(job.path("data/t.csv"), file).unwrap();
     let last = job.run().ended(0).json();
-    assert_eq!(number(&last, "rows", "written"), 9_003, "{last}");
+    assert_eq!(number(&last, "slices", "verified"), 1, "{last}");
+    assert_eq!(number(&last, "rows", "written"), 80_003, "{last}");
     let shown = database.ask(&format!(
         "CREATE TEMP TABLE judge (LIKE numbers);
 \\copy judge FROM '{}' CSV HEADER
@@ -101,7 +103,7 @@ SELECT count(*), count(*) FILTER (WHERE (a.*)::text = (j.*)::text) FROM numbers 
         job.path("data/t.csv").display()
     ));
     let first = "SELECT * FROM numbers ORDER BY t LIMIT 3";
-    assert_eq!(shown, "9003|9003", "{}", database.ask(first));
+    assert_eq!(shown, "80003|80003", "{}", database.ask(first));
     job.call("verify", &["--level", "rows"]).ended(0);
 }
 
