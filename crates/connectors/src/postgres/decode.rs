@@ -188,10 +188,10 @@ impl Decoder {
                 Some(&self.gathered[*start as usize..][..length])
             });
             if self.packing.packs(column) {
-                let mut rounded = false;
-                values.fill_numbers(cells, &mut |_, _| rounded = true);
-                if rounded {
-                    return Err(foreign(&self.schema, &[column], "a number"));
+                let mut unwritten = None;
+                values.fill_numbers(cells, &mut |_, what| unwritten = Some(what));
+                if let Some(what) = unwritten {
+                    return Err(foreign(&self.schema, &[column], what));
                 }
                 continue;
             }

@@ -108,7 +108,7 @@ impl PostgresLoad {
     /// The rows of the slice before anything is written.
     pub(super) async fn rows_held(&mut self, sink: &mut dyn RowSink) -> Result<()> {
         let vacant = self.shared.is_vacant(&self.slice, &self.table).await?;
-        if !vacant && self.rows(sink, Packing::none(self.kinds.len()), "").await? > 0 {
+        if !vacant && self.rows(sink, &self.unpacked(), "").await? > 0 {
             self.shared.quiet().meet();
             return Ok(());
         }
@@ -121,21 +121,26 @@ impl PostgresLoad {
     pub(super) async fn rows_after(&self, sink: &mut dyn RowSink) -> Result<()> {
         let page = self.first_page.filter(|_| !self.shared.is_careful(&self.slice));
         let Some(page) = page else {
-            self.rows(sink, Packing::none(self.kinds.len()), "").await?;
+            self.rows(sink, &self.unpacked(), "").await?;
             return Ok(());
         };
         let packing = self.packing();
         let (mut from, mut step) = (page.saturating_sub(BEFORE), BEFORE);
         let pages = format!(" AND ctid >= {}", spot(from));
-        let mut found = self.rows(sink, packing.clone(), &pages).await?;
+        let mut found = self.rows(sink, &packing, &pages).await?;
         while found < self.taken && from > 0 {
             let to = from;
             step = step.saturating_mul(16);
             from = from.saturating_sub(step);
             let pages = format!(" AND ctid >= {} AND ctid < {}", spot(from), spot(to));
-            found += self.rows(sink, packing.clone(), &pages).await?;
+            found += self.rows(sink, &packing, &pages).await?;
         }
         Ok(())
+    }
+
+    /// How rows travel of which any may be another's.
+    fn unpacked(&self) -> Packing {
+        Packing::none(self.kinds.len())
     }
 
     /// How rows travel of which the slice holds none but ours.
@@ -144,11 +149,11 @@ impl PostgresLoad {
     }
 
     /// Those rows of the slice as the transaction sees them for which `more` holds too; how many.
-    async fn rows(&self, sink: &mut dyn RowSink, packing: Packing, more: &str) -> Result<u64> {
+    async fn rows(&self, sink: &mut dyn RowSink, packing: &Packing, more: &str) -> Result<u64> {
         let columns = &self.slice.columns;
         let condition = copy::within(&self.table, &columns.time().name, &self.slice.interval)?;
-        let sql = copy::statement(&self.shared.name, columns, &packing, &(condition + more))?;
-        let decoder = Decoder::packed(&self.kinds, columns.arrow_schema(), packing);
+        let sql = copy::statement(&self.shared.name, columns, packing, &(condition + more))?;
+        let decoder = Decoder::packed(&self.kinds, columns.arrow_schema(), packing.clone());
         let way = (&self.shared.server, self.client()?);
         let mut pour = Pour::new(sink);
         copy::out(way, &sql, decoder, &mut pour).await?;

@@ -142,7 +142,8 @@ impl Values {
         }
     }
 
-    /// Appends values that travelled as `float8`.
+    /// Appends values that travelled as `float8`; calls with what came of each that cannot have been
+    /// written.
     pub(super) fn fill_numbers<'a>(
         &mut self,
         cells: impl Iterator<Item = Cell<'a>>,
@@ -258,8 +259,8 @@ fn fixed<const N: usize>(value: &[u8]) -> std::result::Result<[u8; N], &'static 
     value.try_into().map_err(|_| "has an unexpected length")
 }
 
-/// Of a number whose like was not written.
-const UNWRITTEN: &str = "is a number that nobody has written";
+/// What was read back where numbers are packed, and was not written.
+const UNWRITTEN: &str = "a number";
 
 /// A whole number that travelled as `float8`, which has all of [`EXACT`]; others were rounded.
 fn whole(value: &[u8]) -> std::result::Result<i64, &'static str> {
