@@ -142,8 +142,8 @@ impl Values {
         }
     }
 
-    /// Appends values that travelled as `float8`; calls with what came of each that cannot have been
-    /// written.
+    /// Appends values that travelled as `float8`; calls with what came of each that cannot have
+    /// been written.
     pub(super) fn fill_numbers<'a>(
         &mut self,
         cells: impl Iterator<Item = Cell<'a>>,
