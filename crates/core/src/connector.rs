@@ -26,7 +26,7 @@ use crate::interval::Interval;
 use crate::receipt::Receipt;
 use crate::reject::{Place, Reject};
 use crate::spec::Mode;
-use crate::survey::{FileStamp, Survey};
+use crate::survey::{Coming, FileStamp, Survey};
 
 pub use load::{CommitOutcome, Load, Look, Refused, RowPicker, RowSink};
 pub use stage::{Pulse, StageRequest};
@@ -351,10 +351,10 @@ pub trait Target: Source {
     /// Creates the table or checks that it fits. Idempotent.
     async fn prepare(&self, columns: &Columns) -> Result<()>;
 
-    /// Whether the table has a place for rows of these slices, in order; an error of kind `Config`
-    /// that names where it has none. With `make`, after `prepare`, it is made if the spec says so.
-    async fn room(&self, columns: &Columns, slices: &[Interval], make: bool) -> Result<()> {
-        let _ = (columns, slices, make);
+    /// Whether the table has a place for the rows that come; an error of kind `Config` that names
+    /// where it has none. With `make`, after `prepare`, it is made if the spec says so.
+    async fn room(&self, columns: &Columns, coming: &Coming, make: bool) -> Result<()> {
+        let _ = (columns, coming, make);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! What a source holds, found by reading it once: the base of planning, reading and trust.
 
-use jiff::Timestamp;
+use jiff::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Precision;
@@ -159,5 +159,89 @@ impl Survey {
     pub fn overlapping(&self, interval: &Interval) -> impl Iterator<Item = (usize, &Block)> {
         let interval = *interval;
         self.blocks.iter().enumerate().filter(move |(_, b)| b.reaches(&interval))
+    }
+}
+
+/// What is about to be loaded, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Coming {
+    /// The slices with rows.
+    pub slices: Vec<Interval>,
+    /// The stretches of them in which rows may lie: from first to last row of each block.
+    pub rows: Vec<Interval>,
+}
+
+impl Coming {
+    /// Of these slices, which are in order and do not overlap.
+    pub fn of(survey: &Survey, slices: impl Iterator<Item = Interval>) -> Self {
+        let occupied = survey.occupied();
+        let (mut coming, mut next) = (Coming::default(), 0);
+        for slice in slices {
+            while occupied.get(next).is_some_and(|o| o.end() <= slice.start()) {
+                next += 1;
+            }
+            let inside = occupied[next..].iter().take_while(|o| o.start() < slice.end());
+            let before = coming.rows.len();
+            coming.rows.extend(inside.filter_map(|o| {
+                Interval::new(o.start().max(slice.start()), o.end().min(slice.end())).ok()
+            }));
+            if coming.rows.len() > before {
+                coming.slices.push(slice);
+            }
+        }
+        coming
+    }
+}
+
+impl Survey {
+    /// From first to last row of each block; what meets is one. In order.
+    fn occupied(&self) -> Vec<Interval> {
+        let past = |t: Timestamp| t.checked_add(Span::new().nanoseconds(1)).unwrap_or(t);
+        let with_rows = self.blocks.iter().filter(|b| b.rows > 0);
+        let mut all: Vec<_> =
+            with_rows.filter_map(|b| Interval::new(b.min, past(b.max)).ok()).collect();
+        all.sort_unstable_by_key(|i| (i.start(), i.end()));
+        let mut out: Vec<Interval> = Vec::new();
+        for one in all {
+            let met = out.last_mut().filter(|last| one.start() <= last.end());
+            let Some(last) = met else {
+                out.push(one);
+                continue;
+            };
+            if let Ok(joined) = Interval::new(last.start(), last.end().max(one.end())) {
+                *last = joined;
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_where_blocks_say_and_slices_without_any_are_left_out() {
+        let t = |text: &str| format!("2020-01-{text}:00:00Z").parse::<Timestamp>().unwrap();
+        let block = |min: &str, max: &str| Block {
+            file: 0,
+            offset: 0,
+            length: 1,
+            line: 1,
+            rows: 2,
+            min: t(min),
+            max: t(max),
+            hash: String::new(),
+        };
+        let blocks =
+            vec![block("05T06", "05T07"), block("01T03", "02T09"), block("02T01", "02T12")];
+        let survey = Survey { blocks, ..Survey::default() };
+        let day = |d: u8| Interval::new(t(&format!("0{d}T00")), t(&format!("0{}T00", d + 1)));
+        let coming = Coming::of(&survey, (1..=6).map(|d| day(d).unwrap()));
+        assert_eq!(coming.slices, [1, 2, 5].map(|d| day(d).unwrap()));
+        let past = |text: &str| t(text).checked_add(Span::new().nanoseconds(1)).unwrap();
+        let ends =
+            [(t("01T03"), t("02T00")), (t("02T00"), past("02T12")), (t("05T06"), past("05T07"))];
+        assert_eq!(coming.rows, ends.map(|(from, to)| Interval::new(from, to).unwrap()));
     }
 }

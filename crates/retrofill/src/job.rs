@@ -16,13 +16,12 @@ use retrofill_core::connector::{Pulse, Source, SurveyRequest, Target};
 use retrofill_core::env::{Env, Scratch};
 use retrofill_core::error::{Error, Kind, Result};
 use retrofill_core::id::{PlanId, hex};
-use retrofill_core::interval::Interval;
 use retrofill_core::ledger::State;
 use retrofill_core::plan::{Frozen, Inputs, Plan, freeze, resolve_columns};
 use retrofill_core::reject::Exception;
 use retrofill_core::runner::{self, Stop, Watch};
 use retrofill_core::spec::{ChangedSource, Spec};
-use retrofill_core::survey::Survey;
+use retrofill_core::survey::{Coming, Survey};
 
 use self::earlier::{earlier_cuts, known_salt};
 use crate::changes::{Changes, retyped};
@@ -283,9 +282,8 @@ impl Job {
         let way = SurveyRequest { pulse, ..SurveyRequest::default() };
         let drafted = self.draft(source, target, parts.env.now(), way).await?;
         let Some(mut plan) = drafted else { return Ok(None) };
-        let used = |i: &Interval| plan.survey.overlapping(i).next().is_some();
-        let slices: Vec<_> = plan.slices.iter().map(|s| s.interval).filter(used).collect();
-        target.room(&plan.columns, &slices, false).await?;
+        let coming = Coming::of(&plan.survey, plan.slices.iter().map(|s| s.interval));
+        target.room(&plan.columns, &coming, false).await?;
         if let Some(salt) = known_salt(Some(&parts.journal), target, &plan).await? {
             plan.salt = salt;
         }

@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, ListArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::Field;
 use retrofill_core::columns::{ColumnType, Element};
-use retrofill_core::digest::json::is_json;
+use retrofill_core::digest::json;
 use retrofill_core::error::Result;
 
 use super::time::{Clock, Reason};
@@ -73,7 +73,7 @@ pub(super) fn uuid(text: &[u8]) -> std::result::Result<[u8; 16], Reason> {
 /// A JSON document, as it stands.
 pub(super) fn json(text: &[u8]) -> std::result::Result<&str, Reason> {
     let text = std::str::from_utf8(text).map_err(|_| "is not UTF-8")?;
-    if is_json(text) { Ok(text) } else { Err("is not JSON".into()) }
+    json::flaw(text).map_or(Ok(text), |why| Err(why.into()))
 }
 
 /// Lists so far.

@@ -39,7 +39,7 @@ use retrofill_core::interval::Interval;
 use retrofill_core::receipt::Receipt;
 use retrofill_core::reject::Place;
 use retrofill_core::spec::Mode;
-use retrofill_core::survey::Survey;
+use retrofill_core::survey::{Coming, Survey};
 
 pub use settings::{FileFormat, FolderSettings};
 
@@ -204,8 +204,8 @@ impl Target for FolderTarget {
 
     /// Files of others whose rows lie in no order are sorted once, where each slice would else
     /// read most of them.
-    async fn room(&self, columns: &Columns, slices: &[Interval], make: bool) -> Result<()> {
-        if !make || slices.is_empty() {
+    async fn room(&self, columns: &Columns, coming: &Coming, make: bool) -> Result<()> {
+        if !make || coming.slices.is_empty() {
             return Ok(());
         }
         let time = &columns.time().name;
@@ -216,7 +216,7 @@ impl Target for FolderTarget {
             self.with(|shared| shared.work().map(|_| ())).await?;
             let survey = part.completed(survey, columns)?;
             let columns = Arc::new(columns.clone());
-            let request = StageRequest::new(survey, columns, slices.to_vec());
+            let request = StageRequest::new(survey, columns, coming.slices.clone());
             part.source.stage(&request).await?;
         }
         Ok(())

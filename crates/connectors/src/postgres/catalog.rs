@@ -26,12 +26,39 @@ pub(super) struct Table {
     pub(super) columns: Vec<TableColumn>,
     pub(super) indexes: Vec<Index>,
     pub(super) triggers: Vec<Trigger>,
-    /// Names of rewrite rules on INSERT.
-    pub(super) rules: Vec<String>,
+    pub(super) rules: Vec<Rule>,
+    /// Of its partitions, or of those that inherit from it, the ones that are not like it.
+    parts: Vec<Part>,
     /// The columns by whose ranges rows find their partition.
     pub(super) partitioned_by: Option<Vec<String>>,
-    /// Foreign keys of others that point here.
+    /// Foreign keys of others that point here, or at a partition.
     pub(super) referrers: Vec<String>,
+}
+
+/// A partition that is foreign, or not permanent.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Part {
+    pub(super) name: String,
+    kind: String,
+    persistence: String,
+}
+
+/// A rewrite rule.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Rule {
+    pub(super) name: String,
+    on: On,
+}
+
+/// The statement that a rule rewrites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum On {
+    #[serde(rename = "2")]
+    Update,
+    #[serde(rename = "3")]
+    Insert,
+    #[serde(rename = "4")]
+    Delete,
 }
 
 /// A column.
@@ -39,6 +66,8 @@ pub(super) struct Table {
 #[expect(clippy::struct_excessive_bools, reason = "the catalog's answer, as it comes")]
 pub(super) struct TableColumn {
     pub(super) name: String,
+    /// No other column of the table ever has it.
+    pub(super) number: i16,
     /// As SQL names its type.
     pub(super) type_name: String,
     /// Name and modifier of the type below domains and brackets.
@@ -52,6 +81,8 @@ pub(super) struct TableColumn {
     pub(super) filled: bool,
     /// Is computed; nobody writes it.
     pub(super) generated: bool,
+    /// Is an integer that a sequence gives where nobody else does.
+    pub(super) counted: bool,
     /// Texts that differ can be equal.
     folds: bool,
 }
@@ -62,12 +93,12 @@ pub(super) struct Index {
     pub(super) name: String,
     /// Holds for every row, at once.
     pub(super) unique: bool,
-    /// The columns in order; none for an expression.
+    /// The columns in order; none for an expression, or where texts that differ count as equal.
     pub(super) columns: Vec<Option<String>>,
     pub(super) partial: bool,
 }
 
-/// A trigger that is on.
+/// A trigger that is on, of the table or of a partition.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Trigger {
     pub(super) name: String,
@@ -80,13 +111,26 @@ impl Trigger {
         // ROW, BEFORE, INSERT.
         self.bits & 7 == 7
     }
+
+    /// Runs after the insert of a row or of all, and can change other rows.
+    pub(super) fn follows_rows(&self) -> bool {
+        // Neither BEFORE nor INSTEAD, INSERT.
+        self.bits & (2 | 4 | 64) == 4
+    }
 }
+
+/// A recursive query `tree(oid)`: the table, its partitions, and all that inherit from it.
+const TREE: &str = "RECURSIVE tree(oid) AS (SELECT c.oid FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
+  WHERE s.nspname = {schema} AND c.relname = {name}
+  UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree t ON i.inhparent = t.oid)";
 
 /// A query whose one row has one column: the table as JSON; no row where there is none.
 pub(super) fn query(table: &TableName) -> Result<String> {
     let (schema, name) = (literal(&table.schema)?, literal(&table.name)?);
+    let tree = TREE.replace("{schema}", &schema).replace("{name}", &name);
     Ok(format!(
-        "SELECT pg_catalog.json_build_object(
+        "WITH {tree} SELECT pg_catalog.json_build_object(
   'oid', c.oid::pg_catalog.int8, 'kind', c.relkind, 'persistence', c.relpersistence,
   'hides_rows', pg_catalog.row_security_active(c.oid),
   'inherited', c.relkind = 'r' AND EXISTS (
@@ -111,26 +155,38 @@ pub(super) fn query(table: &TableName) -> Result<String> {
   'indexes', (SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_object(
       'name', x.relname, 'unique', i.indisunique AND i.indimmediate,
       'partial', i.indpred IS NOT NULL,
-      'columns', (SELECT pg_catalog.json_agg(k.attname ORDER BY n.place)
+      'columns', (SELECT pg_catalog.json_agg(CASE WHEN l.collisdeterministic IS NOT FALSE
+          THEN k.attname END ORDER BY n.place)
         FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS n(num, place)
         LEFT JOIN pg_catalog.pg_attribute k ON k.attrelid = c.oid AND k.attnum = n.num
           AND n.num <> 0
+        LEFT JOIN pg_catalog.pg_collation l
+          ON l.oid = i.indcollation[n.place::pg_catalog.int4 - 1]
         WHERE n.place <= i.indnkeyatts)) ORDER BY x.relname), '[]')
     FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
     WHERE i.indrelid = c.oid AND i.indisvalid),
   'triggers', (SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_object(
       'name', g.tgname, 'bits', g.tgtype) ORDER BY g.tgname), '[]')
     FROM pg_catalog.pg_trigger g
-    WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
-  'rules', (SELECT COALESCE(pg_catalog.json_agg(r.rulename ORDER BY r.rulename), '[]')
-    FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '3'),
+    WHERE g.tgrelid IN (SELECT oid FROM tree) AND (g.tgrelid = c.oid OR g.tgparentid = 0)
+      AND NOT g.tgisinternal AND g.tgenabled <> 'D'),
+  'rules', (SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_object(
+      'name', r.rulename, 'on', r.ev_type) ORDER BY r.rulename), '[]')
+    FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type IN ('2', '3', '4')),
+  'parts', (SELECT COALESCE(pg_catalog.json_agg(pg_catalog.json_build_object(
+      'name', pg_catalog.format('%I.%I', n.nspname, p.relname), 'kind', p.relkind,
+      'persistence', p.relpersistence) ORDER BY p.oid), '[]')
+    FROM tree JOIN pg_catalog.pg_class p ON p.oid = tree.oid
+    JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace
+    WHERE p.oid <> c.oid AND (p.relkind = 'f' OR p.relpersistence <> 'p')),
   'partitioned_by', (SELECT pg_catalog.json_agg(k.attname ORDER BY n.place)
     FROM pg_catalog.pg_partitioned_table p
     CROSS JOIN pg_catalog.unnest(p.partattrs::pg_catalog.int2[]) WITH ORDINALITY AS n(num, place)
     JOIN pg_catalog.pg_attribute k ON k.attrelid = c.oid AND k.attnum = n.num
     WHERE p.partrelid = c.oid AND p.partstrat = 'r' AND p.partexprs IS NULL),
   'referrers', (SELECT COALESCE(pg_catalog.json_agg(f.conname ORDER BY f.conname), '[]')
-    FROM pg_catalog.pg_constraint f WHERE f.confrelid = c.oid AND f.contype = 'f')
+    FROM pg_catalog.pg_constraint f WHERE f.confrelid IN (SELECT oid FROM tree)
+      AND f.contype = 'f' AND f.conparentid = 0)
 ) FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
 WHERE s.nspname = {schema} AND c.relname = {name}"
@@ -138,7 +194,8 @@ WHERE s.nspname = {schema} AND c.relname = {name}"
 }
 
 const COLUMN: &str = "pg_catalog.json_build_object(
-      'name', a.attname, 'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod),
+      'name', a.attname, 'number', a.attnum,
+      'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod),
       'base', b.typname, 'modifier', CASE WHEN d.oid IS NULL THEN top.mod ELSE i.typtypmod END,
       'builtin', b.typnamespace = 'pg_catalog'::pg_catalog.regnamespace,
       'labels', CASE WHEN b.typtype = 'e' THEN (
@@ -147,6 +204,13 @@ const COLUMN: &str = "pg_catalog.json_build_object(
       'element', CASE WHEN i.oid IS NOT NULL THEN i.oid::pg_catalog.int8 END,
       'not_null', a.attnotnull OR top.nn, 'filled', a.atthasdef OR a.attidentity <> '',
       'generated', a.attgenerated <> '',
+      'counted', b.typname IN ('int2', 'int4', 'int8') AND i.oid IS NULL
+        AND (a.attidentity <> '' OR EXISTS (SELECT 1 FROM pg_catalog.pg_attrdef f
+          JOIN pg_catalog.pg_depend e ON e.objid = f.oid
+            AND e.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass
+          JOIN pg_catalog.pg_class q ON q.oid = e.refobjid AND q.relkind = 'S'
+            AND e.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+          WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum)),
       'folds', b.typname = 'citext' OR NOT COALESCE(l.collisdeterministic, true))";
 
 /// What changes whenever columns do, for the table `c`.
@@ -181,13 +245,31 @@ impl Table {
     /// An error of kind `Config` where it is nothing that rows are loaded into or read from.
     pub(super) fn check(&self, name: &TableName) -> Result<()> {
         let what = match self.kind.as_str() {
-            "r" | "p" => return Ok(()),
+            "r" | "p" => return self.check_parts(name),
             "v" => "a view",
             "m" => "a materialized view",
             "f" => "a foreign table",
             _ => "no table",
         };
         Err(Error::config(format!("{name} is {what}")).hint("name a table"))
+    }
+
+    /// An error where rows lie on another server: they have no place by which to tell them apart,
+    /// and no transaction of this one holds for them.
+    fn check_parts(&self, name: &TableName) -> Result<()> {
+        let Some(part) = self.parts.iter().find(|p| p.kind == "f") else { return Ok(()) };
+        let what = format!("{} of {name} is a foreign table", part.name);
+        Err(Error::config(what).hint("name a table whose rows all lie on this server"))
+    }
+
+    /// A partition that a crash of the server empties, or that goes with its session.
+    pub(super) fn fleeting_part(&self) -> Option<&Part> {
+        self.parts.iter().find(|p| p.persistence != "p")
+    }
+
+    /// The first rule on such statements.
+    pub(super) fn rule(&self, on: On) -> Option<&Rule> {
+        self.rules.iter().find(|r| r.on == on)
     }
 
     /// Whether a valid unique index sees to this key: one over some of its columns, for all rows.

@@ -1,5 +1,6 @@
 //! Reading by binary COPY.
 
+use arrow::util::display::array_value_to_string;
 use futures::StreamExt as _;
 use retrofill_core::columns::Columns;
 use retrofill_core::connector::RowSink;
@@ -114,7 +115,10 @@ pub(super) fn exact(decoded: &Decoded) -> Result<()> {
     let Some(odd) = decoded.odd.first() else { return Ok(()) };
     let schema = decoded.rows.schema();
     let column = schema.field(odd.column).name();
-    let what = format!("the table holds a row whose `{column}` {}", odd.why);
+    // The time is the first of the plan's columns.
+    let at = array_value_to_string(decoded.rows.column(0), odd.row).unwrap_or_default();
+    let at = if at.is_empty() { at } else { format!(" of {at}") };
+    let what = format!("the table holds a row{at} whose `{column}` {}", odd.why);
     Err(Error::new(ErrorKind::Refused, what)
         .hint("a slice with such a row cannot be compared; change the row or narrow the range"))
 }

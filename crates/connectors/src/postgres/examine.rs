@@ -248,14 +248,19 @@ fn writing(shared: &Shared, wanted: &Wanted, table: &Table) -> Result<Vec<Remark
         .iter()
         .map(|flaw| Remark::refused("table", flaw))
         .collect();
-    if let Some(key) = table.referrers.first().filter(|_| wanted.write.replaces()) {
-        let found = format!("rows of other tables point at it by `{key}`");
-        let hint = "mode fill-missing takes no row out";
-        remarks.push(Remark::error("foreign keys", found).hint(hint));
+    if let Err(e) = fit::lets_go(&shared.name, table)
+        && wanted.write.replaces()
+    {
+        remarks.push(Remark::refused("replacing", &e));
     }
     for trigger in table.triggers.iter().filter(|t| t.changes_rows()) {
         let found = format!("`{}` runs before each insert and can change rows", trigger.name);
         let hint = "a changed row is a mismatch; switch the trigger off for the load";
+        remarks.push(Remark::warning("trigger", found).hint(hint));
+    }
+    for trigger in table.triggers.iter().filter(|t| t.follows_rows()) {
+        let found = format!("`{}` runs after an insert", trigger.name);
+        let hint = "what it does outside of the slice, or to other tables, no proof sees";
         remarks.push(Remark::warning("trigger", found).hint(hint));
     }
     Ok(remarks)

@@ -5,7 +5,7 @@ use retrofill_core::connector::Manners;
 use retrofill_core::error::{Error, Result};
 use retrofill_core::spec::Mode;
 
-use super::catalog::{Table, TableColumn};
+use super::catalog::{On, Table, TableColumn};
 use super::sql::TableName;
 use super::{copy, ddl};
 
@@ -19,8 +19,12 @@ pub(super) fn keeps_all(name: &TableName, table: &Table, columns: &Columns) -> R
         .hint("take it into the source, or use mode fill-missing, which replaces nothing"))
 }
 
-/// An error where rows of others are bound to rows of this table.
+/// An error where rows of others are bound to rows of this table, or its rows do not go.
 pub(super) fn lets_go(name: &TableName, table: &Table) -> Result<()> {
+    if let Some(rule) = table.rule(On::Delete) {
+        let what = format!("{name} has the rule `{}` on DELETE: rows might stay", rule.name);
+        return Err(Error::config(what).hint("drop the rule; mode fill-missing takes no row out"));
+    }
     let Some(key) = table.referrers.first() else { return Ok(()) };
     Err(Error::config(format!(
         "rows of other tables point at {name} by `{key}`: they hold what is to go, or go with it"
@@ -61,7 +65,8 @@ pub(super) fn accepts(
 pub(super) fn flaws(name: &TableName, table: &Table) -> Result<Vec<Error>> {
     let mut flaws = Vec::new();
     let mut flaw = |what: String, hint: String| flaws.push(Error::config(what).hint(hint));
-    for rule in &table.rules {
+    if let Some(rule) = table.rule(On::Insert) {
+        let rule = &rule.name;
         flaw(
             format!("{name} has the rule `{rule}` on INSERT, which binary COPY goes past"),
             "drop the rule, or load into the table that it leads to".into(),
@@ -86,6 +91,12 @@ pub(super) fn flaws(name: &TableName, table: &Table) -> Result<Vec<Error>> {
             format!("ALTER TABLE {} SET LOGGED", name.sql()?),
         ),
         _ => flaw(format!("{name} is temporary"), "load into a permanent table".into()),
+    }
+    if let Some(part) = table.fleeting_part().filter(|_| table.persistence == "p") {
+        flaw(
+            format!("{} of {name} is unlogged: a crash of the server empties it", part.name),
+            format!("ALTER TABLE {} SET LOGGED", part.name),
+        );
     }
     Ok(flaws)
 }

@@ -9,6 +9,7 @@ use arrow::compute::filter_record_batch;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::SinkExt as _;
+use retrofill_core::columns::Column;
 use retrofill_core::connector::{
     CommitOutcome, Load, Look, Refused, RowPicker, RowSink, SliceLoad,
 };
@@ -133,7 +134,7 @@ impl PostgresLoad {
     /// The columns that are written, in the plan's order.
     pub(super) fn written(&self) -> Vec<Written> {
         let columns = self.slice.columns.iter().enumerate();
-        let written = |(place, column): (usize, &retrofill_core::columns::Column)| Written {
+        let written = |(place, column): (usize, &Column)| Written {
             name: column.name.clone(),
             kind: self.kinds[place].clone(),
             nullable: self.table.column(&column.name).is_none_or(|c| !c.not_null),
@@ -260,7 +261,9 @@ impl PostgresLoad {
                 .collect();
             files.retain(|(oid, _)| used.contains(oid));
         }
-        Ok(Anchor { table: oid, files })
+        let number = |c: &Column| Some((c.name.clone(), self.table.column(&c.name)?.number));
+        let columns = self.slice.columns.iter().filter_map(number).collect();
+        Ok(Anchor { table: oid, files, columns })
     }
 
     /// Writes the receipt into its row, in the transaction.

@@ -62,7 +62,7 @@ use retrofill_core::interval::Interval;
 use retrofill_core::receipt::Receipt;
 use retrofill_core::reject::Place;
 use retrofill_core::spec::Mode;
-use retrofill_core::survey::Survey;
+use retrofill_core::survey::{Coming, Survey};
 
 use self::catalog::Table;
 use self::connect::Server;
@@ -285,8 +285,8 @@ impl Target for PostgresTarget {
         self.shared.prepare(columns).await
     }
 
-    async fn room(&self, columns: &Columns, slices: &[Interval], make: bool) -> Result<()> {
-        self.shared.room(columns, slices, make).await
+    async fn room(&self, columns: &Columns, coming: &Coming, make: bool) -> Result<()> {
+        self.shared.room(columns, &coming.rows, make).await
     }
 
     async fn receipts(&self, within: &Interval) -> Result<Known> {

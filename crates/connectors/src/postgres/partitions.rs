@@ -1,17 +1,19 @@
 //! Tables that are partitioned by time: history may be older than their oldest partition.
 
+use std::collections::HashSet;
+
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use retrofill_core::columns::Columns;
-use retrofill_core::error::{Error, Kind, Result};
+use retrofill_core::error::{Error, Result};
 use retrofill_core::interval::Interval;
 
 use super::Shared;
 use super::catalog::Table;
 use super::kind::Base;
-use super::session::{self, Opening};
-use super::sql::{TableName, ident, instant_literal};
+use super::session::{self, Opening, Texts};
+use super::sql::{TableName, ident, instant_literal, literal};
 
 /// So many stretches without a partition are told.
 const TOLD: usize = 10;
@@ -31,8 +33,8 @@ fn bounds(text: &str) -> Option<Stretch> {
     let text = text.strip_prefix("FOR VALUES FROM (")?.strip_suffix(')')?;
     let (from, to) = text.split_once(") TO (")?;
     let read = |text: &str| match text {
-        "MINVALUE" => Some(Timestamp::MIN),
-        "MAXVALUE" => Some(Timestamp::MAX),
+        "MINVALUE" | "'-infinity'" => Some(Timestamp::MIN),
+        "MAXVALUE" | "'infinity'" => Some(Timestamp::MAX),
         _ => {
             let text = text.trim_matches('\'');
             let text = text.strip_suffix("+00").unwrap_or(text);
@@ -96,15 +98,28 @@ fn months(stretch: Stretch, covered: &[Stretch]) -> Result<Vec<Stretch>> {
     }
 }
 
+/// A name for the partition from here on that no other relation of the schema has.
+fn name(table: &TableName, from: Timestamp, taken: &HashSet<String>) -> String {
+    let day = TimeZone::UTC.to_datetime(from).strftime("%Y%m%d_%H%M%S").to_string();
+    let names = (1..).map(|n| {
+        let suffix = if n == 1 { format!("_{day}") } else { format!("_{day}_{n}") };
+        let mut stem = table.name.clone();
+        while stem.len() + suffix.len() > NAME {
+            stem.pop();
+        }
+        stem + &suffix
+    });
+    names.into_iter().find(|name| !taken.contains(name)).unwrap_or_default()
+}
+
 /// The statements that create one: beside the table at first, so that nobody waits for more than
 /// the moment of attaching.
-fn create(table: &TableName, (from, to): Stretch, zoned: bool) -> Result<Vec<String>> {
-    let suffix = format!("_{}", TimeZone::UTC.to_datetime(from).strftime("%Y%m%d_%H%M%S"));
-    let mut stem = table.name.clone();
-    while stem.len() + suffix.len() > NAME {
-        stem.pop();
-    }
-    let part = format!("{}.{}", ident(&table.schema)?, ident(&format!("{stem}{suffix}"))?);
+fn create(
+    (table, part): (&TableName, &str),
+    (from, to): Stretch,
+    zoned: bool,
+) -> Result<Vec<String>> {
+    let part = format!("{}.{}", ident(&table.schema)?, ident(part)?);
     let whole = table.sql()?;
     Ok(vec![
         format!(
@@ -118,12 +133,70 @@ fn create(table: &TableName, (from, to): Stretch, zoned: bool) -> Result<Vec<Str
     ])
 }
 
+/// A table of the tree, as [`Shared::tree`] finds it.
+struct Node {
+    oid: u32,
+    parent: u32,
+    name: String,
+    /// What it takes of its parent; none where that is not understood.
+    bounds: Option<Stretch>,
+    /// Has partitions by ranges of the same time.
+    goes_on: bool,
+}
+
+/// What the partitions of a table take, and what of that has a place.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Places {
+    taken: Vec<(Stretch, String)>,
+    covered: Vec<Stretch>,
+}
+
+impl Places {
+    /// None where the bounds of some partition are not understood.
+    fn of(tree: &[Node], root: u32) -> Option<Self> {
+        let mut out = Places::default();
+        for node in tree.iter().filter(|n| n.parent == root) {
+            let (from, to) = node.bounds?;
+            out.taken.push(((from, to), node.name.clone()));
+            if !node.goes_on {
+                out.covered.push((from, to));
+                continue;
+            }
+            let below = Places::of(tree, node.oid)?.covered;
+            let inside = below.iter().map(|(start, end)| (from.max(*start), to.min(*end)));
+            out.covered.extend(inside.filter(|(start, end)| start < end));
+        }
+        Some(out)
+    }
+}
+
+/// Stretches without a partition; those with none between them are one.
+fn told(missing: &[Stretch], places: &Places) -> String {
+    let mut all: Vec<Stretch> = Vec::new();
+    for (from, to) in missing {
+        let met = all.last_mut().filter(|(_, last)| {
+            !places.covered.iter().any(|(start, end)| start < from && *last < *end)
+        });
+        match met {
+            Some((_, last)) => *last = *to,
+            None => all.push((*from, *to)),
+        }
+    }
+    let last = |to: Timestamp| to.checked_sub(1.nanosecond()).unwrap_or(to);
+    let some = all.iter().take(TOLD).map(|(from, to)| format!("from {from} to {}", last(*to)));
+    let list = some.collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(TOLD) {
+        0 => list,
+        more => format!("{list} and {more} more"),
+    }
+}
+
 impl Shared {
     /// See [`retrofill_core::connector::Target::room`].
     pub(super) async fn room(
         &self,
         columns: &Columns,
-        slices: &[Interval],
+        rows: &[Interval],
         make: bool,
     ) -> Result<()> {
         let Some(table) = self.newest_table().await?.filter(|t| t.is_partitioned()) else {
@@ -133,27 +206,29 @@ impl Shared {
         if table.partitioned_by.as_deref() != Some(std::slice::from_ref(time)) {
             return Ok(());
         }
-        let Some(covered) = self.covered(&table).await? else { return Ok(()) };
-        let missing = missing(slices, covered.clone());
-        if missing.is_empty() || (self.settings.create_partitions && !make) {
+        let (tree, names) = self.tree(&table, time).await?;
+        let Some(places) = Places::of(&tree, table.oid) else { return Ok(()) };
+        let missing = missing(rows, places.covered.clone());
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let what = format!("{} has no partition for rows {}", self.name, told(&missing, &places));
+        let within = |((start, end), _): &&(Stretch, String)| {
+            missing.iter().any(|(from, to)| start < to && from < end)
+        };
+        if let Some((_, part)) = places.taken.iter().find(within) {
+            let hint = format!("{part} has partitions of its own: make those that it lacks");
+            return Err(Error::config(what).hint(hint));
+        }
+        if self.settings.create_partitions && !make {
             return Ok(());
         }
         let zoned =
             table.column(time).is_some_and(|c| c.kind().is_ok_and(|k| k.base == Base::Timestamptz));
-        let mut statements = Vec::new();
-        for stretch in &missing {
-            for part in months(*stretch, &covered)? {
-                statements.extend(create(&self.name, part, zoned)?);
-            }
-        }
+        let statements = self.statements(zoned, rows, places, names)?;
         if self.settings.create_partitions {
             return self.create(&statements).await;
         }
-        let list: Vec<_> =
-            missing.iter().take(TOLD).map(|(from, to)| format!("{from} <= t < {to}")).collect();
-        let more = missing.len().saturating_sub(TOLD);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let what = format!("{} has no partition for {}{more}", self.name, list.join(", "));
         let shown: Vec<_> = statements.iter().take(2).map(|s| format!("{s};")).collect();
         Err(Error::config(what).hint(format!(
             "`target.postgres.create_partitions: true` makes one for each month; or run: {} ...",
@@ -161,13 +236,51 @@ impl Shared {
         )))
     }
 
-    /// What the partitions cover; none where that is not understood.
-    async fn covered(&self, table: &Table) -> Result<Option<Vec<Stretch>>> {
+    /// The statements that make a partition for each month in which rows have no place.
+    fn statements(
+        &self,
+        zoned: bool,
+        rows: &[Interval],
+        places: Places,
+        mut names: HashSet<String>,
+    ) -> Result<Vec<String>> {
+        let mut taken: Vec<Stretch> = places.taken.iter().map(|(stretch, _)| *stretch).collect();
+        let (mut covered, mut statements) = (places.covered, Vec::new());
+        while let Some(first) = missing(rows, covered.clone()).first() {
+            let parts = months(*first, &taken)?;
+            if parts.is_empty() {
+                return Err(Error::bug("a month without a place gets none"));
+            }
+            for part in parts {
+                let name = name(&self.name, part.0, &names);
+                statements.extend(create((&self.name, &name), part, zoned)?);
+                names.insert(name);
+                covered.push(part);
+                taken.push(part);
+            }
+        }
+        Ok(statements)
+    }
+
+    /// All partitions below the table, and the names of all relations in its schema.
+    async fn tree(&self, table: &Table, time: &str) -> Result<(Vec<Node>, HashSet<String>)> {
         let sql = format!(
-            "{}SELECT pg_catalog.pg_get_expr(c.relpartbound, c.oid) FROM pg_catalog.pg_inherits i \
-             JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = {}",
+            "{}SELECT c.oid, t.parentrelid::pg_catalog.oid, \
+             pg_catalog.format('%I.%I', n.nspname, c.relname), \
+             pg_catalog.pg_get_expr(c.relpartbound, c.oid), \
+             EXISTS (SELECT 1 FROM pg_catalog.pg_partitioned_table p \
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] \
+             WHERE p.partrelid = c.oid AND p.partstrat = 'r' AND p.partnatts = 1 \
+             AND a.attname = {}) \
+             FROM pg_catalog.pg_partition_tree({}) t \
+             JOIN pg_catalog.pg_class c ON c.oid = t.relid \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE t.level > 0; \
+             SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
+             ON n.oid = c.relnamespace WHERE n.nspname = {}",
             Opening::LOOK.sql(),
-            table.oid
+            literal(time)?,
+            table.oid,
+            literal(&self.name.schema)?
         );
         let client = match self.server.idle() {
             Some(client) => client,
@@ -177,10 +290,23 @@ impl Shared {
         let what = format!("cannot look at the partitions of {}", self.name);
         let answer = answer.map_err(|e| self.server.fault(&e, &what));
         self.server.roll_back(client).await;
-        let rows = answer?.pop().ok_or_else(|| Error::new(Kind::Bug, "no answer"))?;
-        let texts = rows.iter().map(|row| row.first().and_then(Option::as_deref));
-        Ok(texts.map(|text| bounds(text?)).collect())
+        let mut answers = answer?;
+        let odd = || Error::bug("the partitions came in another form");
+        let (names, tree) = (answers.pop().ok_or_else(odd)?, answers.pop().ok_or_else(odd)?);
+        let tree: Option<Vec<Node>> = tree.iter().map(node).collect();
+        Ok((tree.ok_or_else(odd)?, names.into_iter().flatten().flatten().collect()))
     }
+}
+
+fn node(row: &Texts) -> Option<Node> {
+    let [oid, parent, name, bound, goes_on] = &row[..] else { return None };
+    Some(Node {
+        oid: oid.as_deref()?.parse().ok()?,
+        parent: parent.as_deref()?.parse().ok()?,
+        name: name.clone()?,
+        bounds: bound.as_deref().and_then(bounds),
+        goes_on: goes_on.as_deref() == Some("t"),
+    })
 }
 
 #[cfg(test)]
@@ -226,5 +352,55 @@ mod tests {
         let rest = [stretch("2013-02-01", "2013-03-01"), stretch("2013-03-01", "2013-04-01")];
         assert_eq!(months(found[1], &covered).unwrap(), rest);
         assert_eq!(missing(&slices, vec![stretch("2012-01-01", "2014-01-01")]), []);
+    }
+
+    #[test]
+    fn a_partition_covers_what_its_own_partitions_do() {
+        let node = |oid, parent, bounds, goes_on| Node {
+            oid,
+            parent,
+            name: format!("p{oid}"),
+            bounds,
+            goes_on,
+        };
+        let year = stretch("2013-01-01", "2014-01-01");
+        let march = stretch("2013-03-01", "2013-04-01");
+        let all = bounds("DEFAULT");
+        let tree = |rest| vec![node(2, 1, Some(year), true), node(3, 2, Some(march), false), rest];
+        let places = Places::of(&tree(node(4, 2, None, false)), 1);
+        assert_eq!(places, None, "a bound that is not understood");
+        let places =
+            Places::of(&tree(node(4, 1, Some(stretch("2014-01-01", "2015-01-01")), false)), 1);
+        let covered = places.unwrap().covered;
+        assert_eq!(covered, [march, stretch("2014-01-01", "2015-01-01")]);
+        let places = Places::of(&tree(node(4, 2, all, false)), 1);
+        let places = places.unwrap();
+        assert_eq!(places.covered, [march, year]);
+        let days = ["2013-01-05", "2013-01-20", "2013-04-02", "2013-06-03"];
+        let places = Places { covered: vec![march], ..places };
+        let text = told(
+            &days.map(|day| (stretch(day, "2014-01-01").0, t(&format!("{day}T01:00:00Z")))),
+            &places,
+        );
+        let end = "T00:59:59.999999999Z";
+        assert_eq!(
+            text,
+            format!(
+                "from 2013-01-05T00:00:00Z to 2013-01-20{end}, \
+                 from 2013-04-02T00:00:00Z to 2013-06-03{end}"
+            )
+        );
+    }
+
+    #[test]
+    fn a_name_is_nobody_elses_and_short_enough() {
+        let at = t("2013-01-01T00:00:00Z");
+        let taken = ["small_20130101_000000".to_owned(), "small_20130101_000000_2".to_owned()];
+        let taken = HashSet::from(taken);
+        let small = TableName { schema: "s".into(), name: "small".into() };
+        assert_eq!(name(&small, at, &taken), "small_20130101_000000_3");
+        let long = TableName { schema: "s".into(), name: "\u{e9}".repeat(31) };
+        let found = name(&long, at, &taken);
+        assert!(found.len() <= NAME && found.ends_with("_20130101_000000"), "{found}");
     }
 }

@@ -1,5 +1,6 @@
 //! Receipts in `retrofill.receipts`, and what became of commits whose answer got lost.
 
+use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use super::ddl::RECEIPTS;
+use super::session::Texts;
 use super::sql::{instant_literal, literal};
 
 /// How long one look at the receipts waits for a commit that is under way.
@@ -31,6 +33,9 @@ pub(super) struct Anchor {
     pub(super) table: u32,
     /// The table or those of its partitions that the rows lie in, each with its file.
     pub(super) files: Vec<(u32, u32)>,
+    /// The plan's columns with their numbers.
+    #[serde(default)]
+    pub(super) columns: Vec<(String, i16)>,
 }
 
 /// The object ids and files of a table or of all its partitions: `oid`, `filenode`.
@@ -43,12 +48,29 @@ pub(super) fn files_query(oid: u32) -> String {
 }
 
 /// Reads the answer to [`files_query`].
-pub(super) fn files(rows: &[super::session::Texts]) -> Vec<(u32, u32)> {
+pub(super) fn files(rows: &[Texts]) -> Vec<(u32, u32)> {
     let number = |text: &Option<String>| text.as_deref().and_then(|t| t.parse().ok());
     rows.iter().filter_map(|row| Some((number(row.first()?)?, number(row.get(1)?)?))).collect()
 }
 
-fn standing(anchor: &serde_json::Value, files: &[(u32, u32)]) -> Standing {
+/// Columns of a table: name and number.
+fn columns_query(oid: u32) -> String {
+    format!(
+        "SELECT attname, attnum FROM pg_catalog.pg_attribute \
+         WHERE attrelid = {oid} AND attnum > 0 AND NOT attisdropped"
+    )
+}
+
+fn numbered(row: &Texts) -> Option<(&str, i16)> {
+    Some((row.first()?.as_deref()?, row.get(1)?.as_deref()?.parse().ok()?))
+}
+
+/// Whether all is where the load put it: in `files`, as [`files`] reads them, and `columns`.
+fn standing(
+    anchor: &serde_json::Value,
+    files: &[(u32, u32)],
+    columns: &HashMap<&str, i16>,
+) -> Standing {
     let Ok(anchor) = serde_json::from_value::<Anchor>(anchor.clone()) else {
         return Standing::Recheck("its receipt does not say where its rows lie".into());
     };
@@ -58,6 +80,10 @@ fn standing(anchor: &serde_json::Value, files: &[(u32, u32)]) -> Standing {
             Some(_) => return Standing::Recheck("the table was truncated or rewritten".into()),
             None => return Standing::Recheck("a partition was taken away".into()),
         }
+    }
+    let other = |(name, number): &&(String, i16)| columns.get(name.as_str()) != Some(number);
+    if let Some((name, _)) = anchor.columns.iter().find(other) {
+        return Standing::Recheck(format!("column `{name}` was dropped or is another one now"));
     }
     Standing::Sound
 }
@@ -100,17 +126,19 @@ impl Shared {
         }
         let sql = format!(
             "SELECT plan, slice, generation, body FROM {RECEIPTS} WHERE relation = {} \
-             AND from_time < {} AND to_time > {}; {}",
+             AND from_time < {} AND to_time > {}; {}; {}",
             table.oid,
             instant_literal(within.end(), true),
             instant_literal(within.start(), true),
-            files_query(table.oid)
+            files_query(table.oid),
+            columns_query(table.oid)
         );
         let answers = self.server.ask(&sql, "cannot read the receipts").await?;
-        let [rows, places] = &answers[..] else {
+        let [rows, places, columns] = &answers[..] else {
             return Err(Error::bug("the receipts came without the table's files"));
         };
         let places = files(places);
+        let columns: HashMap<&str, i16> = columns.iter().filter_map(numbered).collect();
         let mut known = Known::default();
         for row in rows {
             let [Some(plan), Some(slice), Some(generation), body] = &row[..] else {
@@ -119,7 +147,7 @@ impl Shared {
             let receipt = body.as_deref().and_then(|b| serde_json::from_str::<Receipt>(b).ok());
             match receipt {
                 Some(receipt) if receipt.latest().interval.overlaps(within) => {
-                    let standing = standing(&receipt.latest().anchor, &places);
+                    let standing = standing(&receipt.latest().anchor, &places, &columns);
                     known.found.push(Found { receipt, standing });
                 }
                 Some(_) => {}

@@ -80,7 +80,8 @@ impl Opening {
             let _ = write!(sql, "SET LOCAL {name} = {value};");
         }
         if !self.read_only {
-            sql.push_str("SET LOCAL synchronous_commit = on;");
+            // What a trigger would do at the commit it does before the rows are read back.
+            sql.push_str("SET CONSTRAINTS ALL IMMEDIATE;SET LOCAL synchronous_commit = on;");
         }
         sql
     }

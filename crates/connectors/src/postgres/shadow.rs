@@ -6,16 +6,21 @@ use retrofill_core::error::Result;
 use retrofill_core::interval::Interval;
 
 use super::ddl::{RECEIPTS, SCHEMA, receipts_ddl};
-use super::sql::{TableName, idents, literal};
+use super::sql::{TableName, ident, idents, literal};
 use super::{PostgresTarget, Shared, copy};
 
 fn name(tag: &str) -> TableName {
     TableName { schema: SCHEMA.into(), name: format!("trial_{tag}") }
 }
 
+/// The numbers that a column gets in place of those of the table's own sequence.
+fn numbers(tag: &str, n: usize) -> TableName {
+    TableName { schema: SCHEMA.into(), name: format!("trial_{tag}_{n}") }
+}
+
 impl Shared {
     /// Creates the shadow with the table's rows of these intervals, and opens it. Foreign keys,
-    /// triggers and partitions are the table's alone.
+    /// triggers, sequences and partitions are the table's alone.
     pub(super) async fn shadow(
         &self,
         tag: &str,
@@ -29,7 +34,17 @@ impl Shared {
         }
         if let Some(table) = self.newest_table().await? {
             let (from, to) = (self.name.sql()?, shadow.sql()?);
-            missing.push(format!("CREATE TABLE {to} (LIKE {from} INCLUDING ALL)"));
+            missing
+                .push(format!("CREATE TABLE {to} (LIKE {from} INCLUDING ALL EXCLUDING IDENTITY)"));
+            let counted: Vec<_> = table.columns.iter().filter(|c| c.counted).collect();
+            for (n, column) in counted.iter().enumerate() {
+                let (numbers, column) = (numbers(tag, n).sql()?, ident(&column.name)?);
+                missing.push(format!("CREATE SEQUENCE {numbers} OWNED BY {to}.{column}"));
+                missing.push(format!(
+                    "ALTER TABLE {to} ALTER {column} SET DEFAULT pg_catalog.nextval({})",
+                    literal(&numbers)?
+                ));
+            }
             let columns = table.columns.iter().filter(|c| !c.generated).map(|c| c.name.as_str());
             let list = idents(columns)?;
             for interval in within {
@@ -37,6 +52,14 @@ impl Shared {
                 missing.push(format!(
                     "INSERT INTO {to} ({list}) OVERRIDING SYSTEM VALUE \
                      SELECT {list} FROM {from} WHERE {condition}"
+                ));
+            }
+            for (n, column) in counted.iter().enumerate() {
+                missing.push(format!(
+                    "SELECT pg_catalog.setval({}, GREATEST(pg_catalog.max({}), 0) + 1, false) \
+                     FROM {to}",
+                    literal(&numbers(tag, n).sql()?)?,
+                    ident(&column.name)?
                 ));
             }
         }

@@ -12,6 +12,7 @@ use arrow::datatypes::{
     Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType,
 };
 use retrofill_core::columns::ColumnType;
+use retrofill_core::digest::json::flaw_of_json;
 use retrofill_core::error::{Error, Result};
 
 use super::kind::{Base, Kind};
@@ -132,7 +133,7 @@ impl Values {
                 };
                 each(cells, fixed::<16>, append, odd);
             }
-            Values::Json(b) => each(cells, utf8, |v| b.append_option(v), odd),
+            Values::Json(b) => each(cells, json, |v| b.append_option(v), odd),
             Values::Jsonb(b) => each(cells, jsonb, |v| b.append_option(v), odd),
             Values::List(lists) => {
                 for (row, cell) in cells.enumerate() {
@@ -307,9 +308,15 @@ fn texts(bytes: &BinaryArray, odd: &mut Refuse<'_>) -> StringArray {
     })
 }
 
+/// The server takes deeper and larger ones than the digest.
+fn json(value: &[u8]) -> std::result::Result<&str, &'static str> {
+    let text = utf8(value)?;
+    flaw_of_json(text).map_or(Ok(text), Err)
+}
+
 fn jsonb(value: &[u8]) -> std::result::Result<&str, &'static str> {
     match value {
-        [1, text @ ..] => utf8(text),
+        [1, text @ ..] => json(text),
         _ => Err("is JSON in an unknown form"),
     }
 }

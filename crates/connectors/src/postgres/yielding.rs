@@ -17,7 +17,7 @@ use retrofill_core::error::{Error, Result};
 use retrofill_core::spec::Mode;
 use tokio_postgres::Client;
 
-use super::catalog::Table;
+use super::catalog::{On, Table};
 use super::copy::{self, AsyncTake, Pour, exact};
 use super::decode::{Decoded, Decoder};
 use super::kind::{Base, Kind};
@@ -34,12 +34,13 @@ pub(super) const COMING: &str = "pg_temp.retrofill_coming";
 const TAKEN: &str = "pg_temp.retrofill_taken";
 
 /// Whether the load gives way: it has lost often enough, and a unique index of exactly the key
-/// tells it who came first.
+/// tells it who came first. Where a rule is on UPDATE the server takes no `ON CONFLICT`.
 pub(super) fn is_due(shared: &Shared, slice: &SliceLoad, table: &Table) -> bool {
     slice.mode == Mode::FillMissing
         && !slice.manners.locks
         && shared.times_contended(slice) >= TIMES
         && table.has_unique_of(&key(slice))
+        && table.rule(On::Update).is_none()
         && !shared.no_temporary.load(Ordering::Relaxed)
 }
 
@@ -79,8 +80,8 @@ pub(super) fn moving(shared: &Shared, slice: &SliceLoad) -> Result<String> {
     let all = idents(slice.columns.iter().map(|c| c.name.as_str()))?;
     let (key, same) = (idents(key(slice))?, same(slice, "c", "n")?);
     Ok(format!(
-        "WITH n AS (INSERT INTO {name} ({all}) SELECT {all} FROM {COMING} \
-         ON CONFLICT ({key}) DO NOTHING RETURNING {key}), \
+        "WITH n AS (INSERT INTO {name} ({all}) OVERRIDING SYSTEM VALUE \
+         SELECT {all} FROM {COMING} ON CONFLICT ({key}) DO NOTHING RETURNING {key}), \
          gone AS (DELETE FROM {COMING} c USING n WHERE {same}) \
          INSERT INTO {TAKEN} ({key}) SELECT {key} FROM n"
     ))

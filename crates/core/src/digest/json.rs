@@ -13,28 +13,45 @@ use crate::error::{Error, Kind, Result};
 /// Documents nested deeper are refused.
 const MAX_DEPTH: u32 = 512;
 
-/// The canonical text. An error of kind `Refused` for what is no JSON.
+/// Exponents of so many digits fit.
+const EXPONENT_DIGITS: usize = 18;
+
+/// The canonical text. An error of kind `Refused` for what has none.
 pub fn canonical(text: &str) -> Result<String> {
-    let mut reader = Reader { bytes: text.as_bytes(), at: 0 };
+    read(text).map_err(|why| Error::new(Kind::Refused, format!("a text {why}")))
+}
+
+/// Why the text has no canonical one, as the end of a sentence; none where it has.
+pub fn flaw(text: &str) -> Option<&'static str> {
+    read(text).err()
+}
+
+/// The same of a text that is known to be JSON.
+pub fn flaw_of_json(text: &str) -> Option<&'static str> {
+    let mut run = 0;
+    let long = text.len() > MAX_DEPTH as usize
+        || text.bytes().any(|b| {
+            run = if b.is_ascii_digit() { run + 1 } else { 0 };
+            run > EXPONENT_DIGITS
+        });
+    if long { flaw(text) } else { None }
+}
+
+fn read(text: &str) -> std::result::Result<String, &'static str> {
+    let mut reader = Reader { bytes: text.as_bytes(), at: 0, flaw: "is not JSON" };
     let mut out = String::with_capacity(text.len());
     let whole = reader.value(&mut out, 0).is_some() && {
         reader.spaces();
         reader.at == reader.bytes.len()
     };
-    if whole {
-        return Ok(out);
-    }
-    Err(Error::new(Kind::Refused, "a text is not JSON"))
-}
-
-/// Whether the text is a JSON document.
-pub fn is_json(text: &str) -> bool {
-    canonical(text).is_ok()
+    if whole { Ok(out) } else { Err(reader.flaw) }
 }
 
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Why it would be that nothing can be read on.
+    flaw: &'static str,
 }
 
 impl<'a> Reader<'a> {
@@ -55,6 +72,7 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self, out: &mut String, depth: u32) -> Option<()> {
         if depth > MAX_DEPTH {
+            self.flaw = "is JSON nested deeper than 512 levels";
             return None;
         }
         match self.next()? {
@@ -193,6 +211,10 @@ impl<'a> Reader<'a> {
         if self.eat(b"eE").is_some() {
             let down = self.eat(b"+-") == Some(b'-');
             let digits = Some(self.digits()).filter(|d| !d.is_empty())?;
+            if digits.len() > EXPONENT_DIGITS {
+                self.flaw = "is JSON with an exponent of more than 18 digits";
+                return None;
+            }
             let size: i64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
             exponent = if down { -size } else { size };
         }
@@ -365,9 +387,15 @@ mod tests {
             "NaN",
             "\"\\u12\"",
             "{\"a\":1,}",
-            &deep,
         ] {
-            assert!(!is_json(text), "{text}");
+            assert_eq!(flaw(text), Some("is not JSON"), "{text}");
         }
+        let of_json = |text: &str| assert_eq!(flaw_of_json(text), flaw(text), "{text}");
+        assert_eq!(flaw(&deep), Some("is JSON nested deeper than 512 levels"));
+        of_json(&deep);
+        let far = "[1e1234567890123456789]";
+        assert_eq!(flaw(far), Some("is JSON with an exponent of more than 18 digits"));
+        of_json(far);
+        is("1e123456789012345678", "1e+123456789012345678");
     }
 }

@@ -19,6 +19,7 @@ use crate::interval::Interval;
 use crate::ledger::{Event, EventV1, SliceEvent, SliceRecord, State};
 use crate::receipt::Counts;
 use crate::spec::Order;
+use crate::survey::Coming;
 use crate::throttle::Throttle;
 
 /// Loads and proves every open slice of the plan. An error means that the run could not begin or
@@ -149,12 +150,12 @@ async fn recount(shared: &Shared, all: &mut BTreeMap<SliceId, SliceRecord>) -> R
 /// Prepares the target; what is unavailable for a moment is asked again.
 async fn prepared(shared: &Shared, todo: &[SliceRecord]) -> Result<()> {
     let Job { plan, target, watch, .. } = &shared.job;
-    let used = |r: &&SliceRecord| plan.survey.overlapping(&r.interval).next().is_some();
-    let mut slices: Vec<_> = todo.iter().filter(used).map(|r| r.interval).collect();
+    let mut slices: Vec<_> = todo.iter().map(|r| r.interval).collect();
     slices.sort_by_key(Interval::start);
+    let coming = Coming::of(&plan.survey, slices.into_iter());
     let work = || async {
         target.prepare(&plan.columns).await?;
-        target.room(&plan.columns, &slices, true).await
+        target.room(&plan.columns, &coming, true).await
     };
     let mut tries = 1;
     loop {

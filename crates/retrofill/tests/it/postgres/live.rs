@@ -156,7 +156,7 @@ fn rows_give_way_where_live_writers_are_always_faster() {
     let more = "limits: { concurrency: 2 }\nretry: { attempts: 4, backoff: 10ms }";
     let job = job(&database.url(), &Metrics::new(3_600, 10), more);
     // A live writer of the same key waits for a whole slice of ours, which sleeps with every row.
-    job.respec("every: 1h", "every: 5min");
+    job.respec("every: 1h", "every: 10min");
     beside(&job, &database, SAME, 3_600);
     // Some slice was begun with a snapshot twice in vain: its halves were loaded without one.
     let log = job.call("log", &[]).ended(0).stdout;

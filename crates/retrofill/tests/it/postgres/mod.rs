@@ -9,6 +9,7 @@ mod kill;
 mod live;
 mod loads;
 mod modes;
+mod odd;
 mod partitions;
 mod source;
 mod trial;

@@ -31,7 +31,7 @@ fn a_missing_partition_is_told_before_the_first_row() {
     let database = partitioned("");
     let job = job_of(&database, "");
     let ran = job.call("plan", &[]).ended(2);
-    let told = "has no partition for 2024-01-01T00:00:00Z <= t < 2024-01-01T02:00:00Z";
+    let told = "has no partition for rows from 2024-01-01T00:00:00Z to 2024-01-01T01:59:50Z";
     assert!(ran.stderr.contains(told), "{}", ran.stderr);
     assert!(ran.stderr.contains("ATTACH PARTITION"), "{}", ran.stderr);
     job.call("run", &[]).ended(2);
@@ -83,4 +83,55 @@ fn a_partition_that_was_taken_away_is_filled_again() {
     job.run().ended(0);
     equal(&job, &database);
     idle(&job, &database);
+}
+
+#[test]
+fn only_where_rows_lie_a_partition_is_needed() {
+    if !ready("partitions::only_where_rows_lie") {
+        return;
+    }
+    // Two hours of rows; the slice goes on for a year.
+    let until = "CREATE TABLE first PARTITION OF metrics FOR VALUES FROM ('2024-01-01Z') \
+                 TO ('2024-01-01 02:00Z')";
+    let database = partitioned(until);
+    let job = job_of(&database, "");
+    job.respec("every: 1h", "every: 1y");
+    job.call("plan", &[]).ended(0);
+    job.run().ended(0);
+    equal(&job, &database);
+    assert_eq!(database.ask(PARTITIONS), "2");
+}
+
+#[test]
+fn a_partition_with_partitions_of_its_own_must_have_them() {
+    if !ready("partitions::a_partition_with_partitions") {
+        return;
+    }
+    let year = "CREATE TABLE y PARTITION OF metrics FOR VALUES FROM ('-infinity') TO \
+                ('2024-02-01Z') PARTITION BY RANGE (ts); CREATE TABLE early PARTITION OF y \
+                FOR VALUES FROM (MINVALUE) TO ('2024-01-01 01:00Z')";
+    let database = partitioned(year);
+    let job = job_of(&database, ", create_partitions: true");
+    let ran = job.call("plan", &[]).ended(2);
+    let told = "has no partition for rows from 2024-01-01T01:00:00Z to 2024-01-01T01:59:50Z";
+    assert!(ran.stderr.contains(told), "{}", ran.stderr);
+    assert!(ran.stderr.contains("public.y has partitions of its own"), "{}", ran.stderr);
+    database.ask("CREATE TABLE late PARTITION OF y DEFAULT");
+    job.run().ended(0);
+    equal(&job, &database);
+}
+
+#[test]
+fn a_partition_gets_a_name_that_is_free() {
+    if !ready("partitions::a_partition_gets_a_name") {
+        return;
+    }
+    let database = partitioned("CREATE VIEW metrics_20240101_000000 AS SELECT 1");
+    let job = job_of(&database, ", create_partitions: true");
+    job.run().ended(0);
+    equal(&job, &database);
+    assert_eq!(
+        database.ask("SELECT count(*) FROM metrics_20240101_000000_2"),
+        database.ask("SELECT count(*) FROM metrics")
+    );
 }

@@ -266,3 +266,51 @@ fn a_slow_source_holds_no_transaction_open() {
     equal(&job, &target);
     idle(&job, &target);
 }
+
+#[test]
+fn rows_without_a_place_of_their_own_are_refused() {
+    if !ready("source::rows_without_a_place") {
+        return;
+    }
+    let (source, target) = (shared(), shared());
+    let job = job(&source.url(), &into(&target), "", &metrics());
+    source.ask(&format!(
+        "CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw; {HISTORY} \
+         ALTER TABLE history DETACH PARTITION night; CREATE FOREIGN TABLE far PARTITION OF \
+         history DEFAULT SERVER files OPTIONS (filename '{}', format 'csv', header 'true')",
+        job.path("data/metrics.csv").display()
+    ));
+    for command in [&["plan"][..], &["check", "--connect"]] {
+        let ran = job.call(command[0], &command[1..]);
+        refused(ran, 2, "public.far of public.history is a foreign table");
+    }
+}
+
+#[test]
+fn documents_that_no_digest_takes_are_listed() {
+    if !ready("source::documents_that_no_digest") {
+        return;
+    }
+    let (source, target) = (shared(), shared());
+    let deep = "(repeat('[', 600) || repeat(']', 600))";
+    source.ask(&format!(
+        "CREATE TABLE history (ts timestamptz, hostname text, doc json); INSERT INTO history \
+         VALUES ('2024-01-01Z', 'a', '{{\"x\": 1}}'), ('2024-01-01Z', 'b', {deep}::json), \
+         ('2024-01-01Z', 'c', '[1e1234567890123456789]')"
+    ));
+    target.ask(
+        "CREATE TABLE metrics (ts timestamptz, hostname text, doc jsonb, \
+         PRIMARY KEY (ts, hostname))",
+    );
+    let job = job(&source.url(), &into(&target), "", &metrics());
+    let last = job.run().ended(6).json();
+    assert_eq!(number(&last, "rows", "rejected"), 2, "{last}");
+    let listed = job.listed_rejects();
+    assert!(listed.contains("nested deeper than 512 levels"), "{listed}");
+    assert!(listed.contains("exponent of more than 18 digits"), "{listed}");
+    // One that is held is told with its column and its time.
+    target.ask(&format!("INSERT INTO metrics VALUES ('2024-01-01Z', 'held', {deep}::jsonb)"));
+    let ran = job.call("verify", &[]);
+    assert!(ran.stderr.contains("whose `doc` is JSON nested deeper"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("2024-01-01"), "{}", ran.stderr);
+}

@@ -39,3 +39,30 @@ fn a_trial_is_seen_by_nobody_and_forgotten() {
     job.run().ended(0);
     assert_eq!(differences(&job, &database), (1, 1));
 }
+
+#[test]
+fn a_trial_draws_no_number_from_the_tables_sequences() {
+    if !ready("trial::a_trial_draws_no_number") {
+        return;
+    }
+    for id in ["bigint GENERATED ALWAYS AS IDENTITY", "serial"] {
+        let database = shared();
+        database.ask(&format!(
+            "CREATE TABLE t (id {id} PRIMARY KEY, ts timestamptz NOT NULL, k text NOT NULL, \
+             v bigint, UNIQUE (ts, k)); INSERT INTO t (ts, k, v) SELECT '2020-01-01 00:00Z', \
+             'live_' || n, n FROM generate_series(1, 5) n"
+        ));
+        let job = Job::new(&format!(
+            "name: t\nsource: {{ csv: {{ path: \"data/*.csv\" }} }}\n\
+             target: {{ postgres: {{ url: \"{}\", table: t }} }}\n\
+             rows: {{ time: ts, key: [k] }}\nrange: {{ every: 1d }}\n",
+            database.url()
+        ));
+        fs::write(job.path("data/a.csv"), "ts,k,v\n2020-01-01T00:00:00Z,a,1\n").unwrap();
+        let line = job.call("trial", &["--output", "json"]).ended(0).json();
+        assert_eq!(number(&line, "rows", "written"), 1, "{line}");
+        job.run().ended(0);
+        assert_eq!(database.ask("SELECT max(id) FROM t WHERE k = 'a'"), "6");
+        assert_eq!(database.ask("SELECT count(*) FROM pg_class WHERE relname LIKE 'trial%'"), "0");
+    }
+}
