@@ -41,6 +41,28 @@ pub struct FieldType {
     pub ty: ColumnType,
     /// Whether it may be NULL.
     pub nullable: bool,
+    /// What a table puts there by itself.
+    #[serde(skip)]
+    pub fill: Fill,
+}
+
+/// What a new row has in a column that nobody gives a value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fill {
+    /// NULL.
+    #[default]
+    Nothing,
+    /// A default, or the next number of a sequence.
+    Default,
+    /// What is computed from other columns. Nobody else can write it.
+    Computed,
+}
+
+impl FieldType {
+    /// A column that the table fills with nothing.
+    pub fn new(name: impl Into<String>, ty: ColumnType, nullable: bool) -> Self {
+        FieldType { name: name.into(), ty, nullable, fill: Fill::Nothing }
+    }
 }
 
 /// What the survey has to find out.
@@ -197,8 +219,10 @@ pub struct Capabilities {
     pub atomic: bool,
     /// The receipt is part of the same commit as the rows.
     pub receipts: bool,
-    /// Other writers may have to wait while a load is open: it shall not wait for the source.
-    pub awaited: bool,
+    /// A server stands before the table. Other writers may have to wait while a load is open, which
+    /// shall not wait for the source then; and they can empty the table or put another in its place
+    /// meanwhile, so that a run looks at its end for what it has loaded.
+    pub served: bool,
     /// Modes it can do.
     pub modes: &'static [Mode],
     /// In one sentence, what a rerun does.

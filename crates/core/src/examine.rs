@@ -97,6 +97,21 @@ impl Remark {
     }
 }
 
+impl Wanted {
+    /// The same with the names of time and key as the table has them, where those differ in case
+    /// alone: so a plan takes them.
+    pub fn named_as(&self, columns: &[FieldType]) -> Self {
+        let mut named = self.clone();
+        let keys = named.rows.key.iter_mut().flatten();
+        for name in std::iter::once(&mut named.rows.time).chain(keys) {
+            if let Some(there) = find(columns, name) {
+                name.clone_from(&there.name);
+            }
+        }
+        named
+    }
+}
+
 /// What a table has of the columns that the spec names.
 pub fn table(wanted: &Wanted, columns: &[FieldType]) -> Vec<Remark> {
     let mut remarks = Vec::new();
@@ -151,7 +166,7 @@ mod tests {
     use crate::spec::{Mode, OnDuplicate, OnEmptySource};
 
     fn field(name: &str, ty: ColumnType) -> FieldType {
-        FieldType { name: name.into(), ty, nullable: true }
+        FieldType::new(name, ty, true)
     }
 
     #[test]
@@ -188,6 +203,8 @@ mod tests {
         assert_eq!(errors(&columns), [""; 0]);
         columns[0].ty = ColumnType::Text;
         columns[1].name = "METER".into();
+        let named = wanted.named_as(&columns);
+        assert_eq!(named.rows.key, Some(vec!["METER".to_owned()]));
         columns.push(field("mEtEr", ColumnType::Text));
         assert_eq!(errors(&columns), ["time column", "key column"]);
     }

@@ -27,8 +27,13 @@ pub struct Pgbouncer {
 }
 
 impl Pgbouncer {
-    /// In front of this server, with this many sessions per database.
+    /// In front of this server, with this many sessions per database, in transaction mode.
     pub fn start(server: &Postgres, sessions: u32) -> Done<Self> {
+        Self::with(server, sessions, "transaction")
+    }
+
+    /// The same in any mode.
+    pub fn with(server: &Postgres, sessions: u32, mode: &str) -> Done<Self> {
         let user = User::find()?;
         let home = home(user, "rf-pb-")?;
         let port = free_port()?;
@@ -36,7 +41,7 @@ impl Pgbouncer {
         let settings = format!(
             "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {}\n\
-             pool_mode = transaction\ndefault_pool_size = {sessions}\nmax_client_conn = 100\n\
+             pool_mode = {mode}\ndefault_pool_size = {sessions}\nmax_client_conn = 100\n\
              pidfile = {}\n",
             server.port(),
             path("users"),

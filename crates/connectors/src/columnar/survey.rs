@@ -75,7 +75,7 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
             None if i == table.time => ColumnType::Instant { unit: unit.precision() },
             None => natural.column_type(wide),
         };
-        FieldType { name: name.clone(), ty, nullable: true }
+        FieldType::new(name.clone(), ty, true)
     };
     survey.columns = table.columns.iter().enumerate().map(column).collect();
     Ok(survey)

@@ -239,7 +239,7 @@ impl Target for DeltaTarget {
             system: "Delta Lake",
             atomic: true,
             receipts: true,
-            awaited: false,
+            served: false,
             modes: &[Mode::FillMissing, Mode::Append, Mode::Upsert, Mode::Replace],
             rerun: "a slice and its receipt are one commit, so a rerun writes nothing twice",
             fidelity: "times are kept to the microsecond",

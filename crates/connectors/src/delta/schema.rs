@@ -139,7 +139,7 @@ fn field(field: &StructField) -> Result<FieldType> {
         };
         refused(format!("has a column `{}` of type {name}", field.name))
     })?;
-    Ok(FieldType { name: field.name.clone(), ty, nullable: field.nullable })
+    Ok(FieldType::new(field.name.clone(), ty, field.nullable))
 }
 
 fn column_type(name: &str) -> Option<ColumnType> {

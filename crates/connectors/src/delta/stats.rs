@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     fn field(name: &str, ty: ColumnType) -> FieldType {
-        FieldType { name: name.into(), ty, nullable: true }
+        FieldType::new(name, ty, true)
     }
 
     #[test]

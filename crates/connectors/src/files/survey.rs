@@ -137,7 +137,7 @@ impl First<'_> {
             };
             let instant = ColumnType::Instant { unit: unit.precision() };
             let found = if Some(i) == time { instant } else { found };
-            FieldType { name: names[i].clone(), ty: given.unwrap_or(found), nullable }
+            FieldType::new(names[i].clone(), given.unwrap_or(found), nullable)
         };
         survey.columns = given.into_iter().enumerate().map(column).collect();
         survey.in_paths = files[0].order.parts().len() as u64;

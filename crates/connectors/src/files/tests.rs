@@ -341,7 +341,7 @@ fn the_types_of_the_target_win() {
                 2013-01-01T00:00:02.5Z,3,c\n2013-01-01T00:00:03Z,,d\n";
     let fixture = Fixture::csv(text);
     let second = ColumnType::Instant { unit: Precision::Second };
-    let given = |name: &str, ty| FieldType { name: name.into(), ty, nullable: true };
+    let given = |name: &str, ty| FieldType::new(name, ty, true);
     let types = vec![given("T", second), given("v", ColumnType::Integer { bits: 8 })];
     let request = SurveyRequest { time: "t".into(), types, ..SurveyRequest::default() };
     let survey = wait(fixture.source.survey(&request)).unwrap();

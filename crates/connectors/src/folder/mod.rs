@@ -162,7 +162,7 @@ impl Target for FolderTarget {
             system: "a folder of files",
             atomic: true,
             receipts: true,
-            awaited: false,
+            served: false,
             modes: &[Mode::FillMissing, Mode::Append],
             rerun: "a slice is one file and its name the commit, so a rerun writes nothing twice; \
                     files that another program adds in the very moment of a commit are not seen",

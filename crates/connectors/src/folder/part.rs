@@ -154,11 +154,7 @@ impl Part {
             return Err(self.blamed(Error::config(what).hint(hint)));
         }
         let mut survey = (*survey).clone();
-        survey.columns.extend(lacking.into_iter().map(|c| FieldType {
-            name: c.name,
-            ty: c.ty,
-            nullable: true,
-        }));
+        survey.columns.extend(lacking.into_iter().map(|c| FieldType::new(c.name, c.ty, true)));
         Ok(Arc::new(survey))
     }
 

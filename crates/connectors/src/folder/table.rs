@@ -129,7 +129,7 @@ pub(super) async fn prepare(shared: &Arc<Shared>, columns: &Columns) -> Result<(
 }
 
 fn field(column: &Column) -> FieldType {
-    FieldType { name: column.name.clone(), ty: column.ty, nullable: true }
+    FieldType::new(column.name.clone(), column.ty, true)
 }
 
 /// The columns of all files, those of the first in front.

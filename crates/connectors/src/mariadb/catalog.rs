@@ -119,11 +119,7 @@ impl Table {
 
     /// The columns for the seam.
     pub(super) fn fields(&self) -> Vec<FieldType> {
-        let field = |c: &Column| FieldType {
-            name: c.name.clone(),
-            ty: c.kind.column_type(),
-            nullable: c.nullable,
-        };
+        let field = |c: &Column| FieldType::new(c.name.clone(), c.kind.column_type(), c.nullable);
         self.columns.iter().map(field).collect()
     }
 

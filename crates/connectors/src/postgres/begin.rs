@@ -19,12 +19,21 @@ use super::{Shared, ddl, fault, fit, yielding};
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A key that a live transaction is about to insert is waited for no longer than this: others may
-/// wait for rows of ours meanwhile, and after a second a server looks for whom to break off.
+/// wait for rows of ours meanwhile. Where the server looks for whom to break off earlier than after
+/// a second, it is half of that.
 const KEY_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// A lock on the whole table is waited for no longer at a time: whoever writes to it waits behind
+/// us.
+const TABLE_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// The longest that others have the table to themselves between two tries.
+const TABLE_PAUSE: Duration = Duration::from_secs(3);
 
 /// Begins a load. A slice that another load has in hand is waited for.
 pub(super) async fn begin(shared: &Arc<Shared>, slice: &SliceLoad) -> Result<Box<dyn Load>> {
     let first = Instant::now();
+    let mut locked = TABLE_TIMEOUT;
     loop {
         let table = shared.known_table().await?;
         fit::accepts(&shared.name, &table, (&slice.columns, slice.mode, slice.manners))?;
@@ -68,14 +77,30 @@ pub(super) async fn begin(shared: &Arc<Shared>, slice: &SliceLoad) -> Result<Box
             // Somebody holds the row or has just committed it, or the table is locked.
             Err(Refusal::Server(e)) if matches!(fault::code(&e), Some("55P03" | "40001")) => {
                 if first.elapsed() >= shared.patience {
-                    let what = format!("slice {} is in the hands of another load", slice.slice);
-                    return Err(shared.server.fault(&e, &what));
+                    return Err(in_the_way(shared, slice, &e));
                 }
-                tokio::time::sleep(PAUSE).await;
+                if slice.manners.locks {
+                    locked = TABLE_PAUSE.min(locked * 2);
+                    tokio::time::sleep(locked).await;
+                } else {
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
             Err(Refusal::Server(e)) => return Err(refused(shared, &e)),
         }
     }
+}
+
+/// What is needed did not become free.
+fn in_the_way(shared: &Shared, slice: &SliceLoad, e: &tokio_postgres::Error) -> Error {
+    let what = if slice.manners.locks {
+        format!("{} or slice {} cannot be locked", shared.name, slice.slice)
+    } else {
+        format!("slice {} is in the hands of another load", slice.slice)
+    };
+    let error = shared.server.fault(e, &what);
+    Error::unavailable(error.to_string())
+        .hint("some transaction stays open for long: pg_stat_activity tells which")
 }
 
 /// Two plans that stand in each other's way do not come back at the same moment.
@@ -108,7 +133,10 @@ impl Shared {
 fn claim(shared: &Shared, slice: &SliceLoad, table: &Table) -> Result<String> {
     let name = shared.name.sql()?;
     let lock = if slice.manners.locks {
-        format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE;")
+        format!(
+            "SET LOCAL lock_timeout = {}; LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE;",
+            TABLE_TIMEOUT.as_millis()
+        )
     } else {
         String::new()
     };
@@ -121,7 +149,9 @@ fn claim(shared: &Shared, slice: &SliceLoad, table: &Table) -> Result<String> {
          (relation, plan, slice, generation, table_name, from_time, to_time) \
          VALUES ({}, {plan}, {id}, {}, {}, {}, {}) ON CONFLICT DO NOTHING RETURNING 1;\
          SELECT pg_catalog.pg_try_advisory_xact_lock({key}), pg_catalog.pg_current_xact_id(), \
-         pg_catalog.set_config('lock_timeout', '{}', true), {others}, \
+         pg_catalog.set_config('lock_timeout', LEAST({}, GREATEST(1, extract(epoch FROM \
+         pg_catalog.current_setting('deadlock_timeout')::pg_catalog.interval) * 500))\
+         ::pg_catalog.int4::pg_catalog.text, true), {others}, \
          pg_catalog.pg_current_snapshot();{}",
         ddl::RECEIPTS,
         table.oid,

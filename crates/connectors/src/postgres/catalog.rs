@@ -1,7 +1,7 @@
 //! What the server's catalog says about a table.
 
 use retrofill_core::columns::ColumnType;
-use retrofill_core::connector::FieldType;
+use retrofill_core::connector::{FieldType, Fill};
 use retrofill_core::error::{Error, Result};
 use serde::Deserialize;
 
@@ -301,20 +301,24 @@ impl Table {
     /// The columns for the seam. One whose type is not kept exactly counts as text: it is refused
     /// by name as soon as it is used.
     pub(super) fn fields(&self) -> Vec<FieldType> {
-        let field = |c: &TableColumn| FieldType {
-            name: c.name.clone(),
-            ty: c.kind().map_or(ColumnType::Text, |k| k.column_type()),
-            nullable: !c.not_null || c.filled || c.generated,
+        let field = |c: &TableColumn| {
+            let ty = c.kind().map_or(ColumnType::Text, |k| k.column_type());
+            let fill = match (c.generated, c.filled) {
+                (true, _) => Fill::Computed,
+                (false, true) => Fill::Default,
+                (false, false) => Fill::Nothing,
+            };
+            let nullable = !c.not_null || fill != Fill::Nothing;
+            FieldType { fill, ..FieldType::new(c.name.clone(), ty, nullable) }
         };
         self.columns.iter().map(field).collect()
     }
 
     /// The same for somebody who only reads: whatever has no exact counterpart is had as text.
     pub(super) fn read_fields(&self) -> Vec<FieldType> {
-        let field = |c: &TableColumn| FieldType {
-            name: c.name.clone(),
-            ty: c.read_kind().map_or(ColumnType::Text, |k| k.column_type()),
-            nullable: !c.not_null,
+        let field = |c: &TableColumn| {
+            let ty = c.read_kind().map_or(ColumnType::Text, |k| k.column_type());
+            FieldType::new(c.name.clone(), ty, !c.not_null)
         };
         self.columns.iter().map(field).collect()
     }

@@ -75,7 +75,7 @@ impl Server {
     pub(super) fn open(settings: &PostgresSettings) -> Result<Self> {
         settings.check()?;
         let address = Address::parse(&settings.url)?;
-        let plain = address.plain;
+        let (plain, encrypted) = (address.plain, address.encrypted);
         let mut config = address.config;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             config.host("localhost");
@@ -96,7 +96,11 @@ impl Server {
             return Err(Error::config("`sslmode=disable` sends everything in plain text")
                 .hint("leave it out, or allow it with `insecure: true`"));
         }
-        let tls = if plain || (local && root.is_none()) {
+        // There is no TLS on a socket of this machine.
+        let socket = config.get_hosts().iter().all(|host| !matches!(host, Host::Tcp(_)))
+            && config.get_hostaddrs().is_empty();
+        let wanted = root.is_some() || (encrypted && !socket);
+        let tls = if plain || (local && !wanted) {
             config.ssl_mode(SslMode::Disable);
             None
         } else if settings.insecure {

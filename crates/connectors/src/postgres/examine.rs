@@ -5,7 +5,7 @@ use retrofill_core::examine::{self, End, Remark, Wanted};
 use retrofill_core::spec::Mode;
 
 use super::catalog::Table;
-use super::session::Texts;
+use super::session::{Opening, Refusal, Texts};
 use super::sql::literal;
 use super::{Shared, ddl, fit};
 
@@ -18,6 +18,16 @@ const SKEW: f64 = 5.0;
 /// Looks at everything; changes nothing.
 pub(super) async fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Remark>> {
     let mut remarks = server(shared, wanted).await?;
+    // A pooler may know single statements alone.
+    match shared.server.begin(&Opening::LOOK.sql()).await {
+        Ok((client, _)) => shared.server.roll_back(client).await,
+        Err(Refusal::Way(e)) => return Err(e),
+        Err(Refusal::Server(e)) => {
+            let e = shared.server.fault(&e, "cannot begin a transaction");
+            remarks.push(Remark::refused("transactions", &e));
+            return Ok(remarks);
+        }
+    }
     let table = match shared.newest_table().await {
         Ok(table) => table,
         Err(e) if e.kind() == Kind::Config => {
@@ -28,6 +38,11 @@ pub(super) async fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Rema
     };
     if wanted.end == End::Target {
         remarks.extend(rights(shared, wanted, table.is_some()).await?);
+        remarks.extend(more_rights(shared, table.as_deref()).await?);
+        match shared.receipts_fit().await {
+            Err(e) if e.kind() == Kind::Config => remarks.push(Remark::refused("receipts", &e)),
+            other => other?,
+        }
         remarks.push(disk(shared).await?);
     }
     let Some(table) = table else {
@@ -38,6 +53,7 @@ pub(super) async fn examine(shared: &Shared, wanted: &Wanted) -> Result<Vec<Rema
         return Ok(remarks);
     };
     remarks.extend(columns(wanted, &table));
+    let wanted = &wanted.named_as(&table.read_fields());
     match wanted.end {
         End::Source => {
             remarks.extend(reading(shared, &table).await?);
@@ -177,6 +193,38 @@ async fn rights(shared: &Shared, wanted: &Wanted, there: bool) -> Result<Vec<Rem
             Remark::error("receipts", found).hint(statements(&ddl::receipts_ddl()))
         }
     });
+    Ok(remarks)
+}
+
+/// What some tables and settings need besides.
+async fn more_rights(shared: &Shared, table: Option<&Table>) -> Result<Vec<Remark>> {
+    let mut remarks = Vec::new();
+    let Some(table) = table else { return Ok(remarks) };
+    let sql = format!(
+        "SELECT pg_catalog.format('GRANT USAGE ON SEQUENCE %I.%I TO %I;', n.nspname, q.relname, \
+         current_user) FROM pg_catalog.pg_attrdef f JOIN pg_catalog.pg_depend e \
+         ON e.objid = f.oid AND e.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass \
+         JOIN pg_catalog.pg_class q ON q.oid = e.refobjid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = q.relnamespace WHERE f.adrelid = {oid} \
+         AND CASE q.relkind WHEN 'S' THEN \
+         NOT pg_catalog.has_sequence_privilege(q.oid, 'USAGE') END; \
+         SELECT 1 FROM pg_catalog.pg_class c WHERE c.oid = {oid} AND NOT (\
+         pg_catalog.pg_has_role(c.relowner, 'USAGE') \
+         AND pg_catalog.has_schema_privilege(c.relnamespace, 'CREATE'))",
+        oid = table.oid
+    );
+    let what = format!("cannot look at {}", shared.server.label());
+    let answers = shared.server.ask(&sql, &what).await?;
+    for grant in answers.first().into_iter().flatten().flatten().flatten() {
+        let found = "the user may not draw the numbers of a column that the source lacks";
+        remarks.push(Remark::warning("rights", found).hint(grant.clone()));
+    }
+    let foreign = answers.get(1).is_some_and(|rows| !rows.is_empty());
+    if shared.settings.create_partitions && table.is_partitioned() && foreign {
+        let found = "`create_partitions` needs the table's owner, with CREATE on its schema";
+        let hint = "make the partitions beforehand, or let a member of the owner load";
+        remarks.push(Remark::error("rights", found).hint(hint));
+    }
     Ok(remarks)
 }
 

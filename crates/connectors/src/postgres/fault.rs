@@ -9,6 +9,10 @@ use tokio_postgres::error::{DbError, SqlState};
 /// cause.
 pub(super) fn classify(given: &tokio_postgres::Error, what: &str, secrets: &[String]) -> Error {
     let (kind, hint) = match given.as_db_error() {
+        // A pooler, in its own words.
+        Some(db) if db.message().contains("statement pooling") => {
+            (Kind::Config, Some("set `pool_mode` to transaction or session"))
+        }
         Some(db) => of_server(db.code()),
         None => of_driver(given),
     };
@@ -64,11 +68,15 @@ fn of_server(code: &SqlState) -> (Kind, Option<&'static str>) {
         "53100" => (Kind::Unavailable, Some("the server's disk is full")),
         "25006" => (
             Kind::Unavailable,
-            Some("it is a standby or takes no writes now; name the primary in the address"),
+            Some("a standby? name the primary in the address; or default_transaction_read_only"),
         ),
         "23505" | "40001" | "40P01" | "55P03" => (Kind::Overloaded, None),
         "57014" | "25P03" | "25P04" => (Kind::Overloaded, None),
-        "53200" | "53300" | "53400" => (Kind::Overloaded, None),
+        "53200" => (Kind::Overloaded, None),
+        "53300" | "53400" => (
+            Kind::Unavailable,
+            Some("the server takes no more connections; `limits.concurrency` asks for fewer"),
+        ),
         "25P02" => (Kind::Bug, None),
         _ if code.starts_with("22") || code.starts_with("23") => (Kind::Refused, None),
         "P0001" => (Kind::Refused, None),
@@ -88,6 +96,11 @@ fn of_driver(error: &tokio_postgres::Error) -> (Kind, Option<&'static str>) {
     }
     if text.contains("server does not support TLS") {
         let hint = "switch TLS on in the server, or allow plain text with `insecure: true`";
+        return (Kind::Config, Some(hint));
+    }
+    if text.contains("CaUsedAsEndEntity") {
+        let hint =
+            "the server's certificate is that of an authority: it needs one that says CA:FALSE";
         return (Kind::Config, Some(hint));
     }
     if text.contains("certificate") {
@@ -157,7 +170,8 @@ mod tests {
             ("23505", Kind::Overloaded),
             ("55P03", Kind::Overloaded),
             ("57014", Kind::Overloaded),
-            ("53300", Kind::Overloaded),
+            ("53200", Kind::Overloaded),
+            ("53300", Kind::Unavailable),
             ("53100", Kind::Unavailable),
             ("57P03", Kind::Unavailable),
             ("25006", Kind::Unavailable),

@@ -133,7 +133,7 @@ fn numeric(modifier: i32) -> Option<Base> {
     let precision = digits >> 16 & 0xffff;
     // Eleven bits with a sign.
     let scale = ((digits & 0x7ff) ^ 1024) - 1024;
-    let fits = (1..=DIGITS).contains(&precision) && (-DIGITS..=precision).contains(&scale);
+    let fits = (1..=DIGITS).contains(&precision) && (0..=precision).contains(&scale);
     fits.then_some(Base::Numeric(Some((precision as u8, scale as i8))))
 }
 
@@ -201,7 +201,7 @@ mod tests {
         let digits = |precision, scale| Some(Base::Numeric(Some((precision, scale))));
         assert_eq!(numeric(-1), Some(Base::Numeric(None)));
         assert_eq!(numeric((10 << 16 | 2) + 4), digits(10, 2));
-        assert_eq!(numeric((5 << 16 | (-2 & 0x7ff)) + 4), digits(5, -2));
+        assert_eq!(numeric((5 << 16 | (-2 & 0x7ff)) + 4), None, "rounded before the point");
         assert_eq!(numeric((39 << 16 | 2) + 4), None);
         assert_eq!(numeric((3 << 16 | 5) + 4), None, "more digits behind the point than in all");
     }

@@ -235,7 +235,7 @@ impl Target for PostgresTarget {
             system: "PostgreSQL",
             atomic: true,
             receipts: true,
-            awaited: true,
+            served: true,
             modes: &MODES,
             rerun: "a slice and its receipt are one transaction, so a rerun writes nothing twice",
             fidelity: "times are kept to the microsecond",
@@ -251,7 +251,10 @@ impl Target for PostgresTarget {
     }
 
     async fn accepts(&self, columns: &Columns, mode: Mode, manners: Manners) -> Result<()> {
-        let Some(table) = self.shared.newest_table().await? else { return Ok(()) };
+        self.shared.receipts_fit().await?;
+        let Some(table) = self.shared.newest_table().await? else {
+            return self.shared.can_create(columns).await;
+        };
         if matches!(mode, Mode::Upsert | Mode::Replace) {
             fit::keeps_all(&self.shared.name, &table, columns)?;
         }

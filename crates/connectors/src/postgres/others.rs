@@ -137,7 +137,9 @@ impl Shared {
         // A count of all, for which the server takes more than one process.
         let name = self.name.sql()?;
         let sql = format!("SELECT pg_catalog.count(*) FROM {name} WHERE {other} AND {condition}");
-        Ok(self.server.text(&sql, &what).await?.is_none_or(|count| count != "0"))
+        let rows = self.server.ask(&sql, &what).await?;
+        let count = rows.first().and_then(|rows| rows.first()?.first()?.as_deref());
+        Ok(count != Some("0"))
     }
 }
 

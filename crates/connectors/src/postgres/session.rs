@@ -19,6 +19,10 @@ pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// top of what the transaction may take.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// A question that takes no time is answered within this, or there is no way to the server: whoever
+/// asks may hold the last connection that a pooler gives away, and waits for another in vain.
+const SOON: Duration = Duration::from_secs(5);
+
 /// A server that does not answer a ROLLBACK for so long gets no chance to.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -107,9 +111,18 @@ impl Server {
         Ok(rows)
     }
 
-    /// The only text of the only row of the first statement; none where there is no row.
+    /// The same of what takes no time.
+    pub(super) async fn ask_soon(&self, sql: &str, what: &str) -> Result<Vec<Vec<Texts>>> {
+        tokio::time::timeout(SOON, self.ask(sql, what)).await.unwrap_or_else(|_| {
+            Err(Error::unavailable(format!("{what}: no answer within {} s", SOON.as_secs()))
+                .hint("a pooler in between needs two connections for each of `limits.concurrency`"))
+        })
+    }
+
+    /// The only text of the only row of the first statement, which takes no time; none where there
+    /// is no row.
     pub(super) async fn text(&self, sql: &str, what: &str) -> Result<Option<String>> {
-        let rows = self.ask(sql, what).await?;
+        let rows = self.ask_soon(sql, what).await?;
         Ok(rows.into_iter().flatten().next().and_then(|row| row.into_iter().next().flatten()))
     }
 

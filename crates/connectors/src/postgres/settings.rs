@@ -48,6 +48,8 @@ pub(super) struct Address {
     pub(super) sslrootcert: Option<String>,
     /// `sslmode=disable` stands in it.
     pub(super) plain: bool,
+    /// A `sslmode` that asks for TLS does.
+    pub(super) encrypted: bool,
 }
 
 impl Address {
@@ -61,7 +63,8 @@ impl Address {
             return Err(wrong("does not begin with `postgres://`"));
         }
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let (mut table, mut sslrootcert, mut plain) = (None, None, false);
+        let (mut table, mut sslrootcert) = (None, None);
+        let (mut plain, mut encrypted) = (false, false);
         let mut rest = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -72,18 +75,23 @@ impl Address {
             match (name, value.as_str()) {
                 ("table", _) => table = Some(value),
                 ("sslrootcert", _) => sslrootcert = Some(value),
-                ("sslmode", "verify-full" | "verify-ca" | "require") => {}
+                ("sslmode", "verify-full" | "verify-ca" | "require") => encrypted = true,
                 // What is left out means: by the rules of this program.
                 ("sslmode", "prefer" | "allow") => {}
                 ("sslmode", "disable") => plain = true,
+                ("sslmode", _) => return Err(wrong("has an unknown `sslmode`")),
                 _ => rest.push(pair),
             }
         }
         let kept = if rest.is_empty() { String::new() } else { format!("?{}", rest.join("&")) };
         // The driver's own error may quote what it could not read.
-        let config =
-            Config::from_str(&format!("{base}{kept}")).map_err(|_| wrong("cannot be read"))?;
-        Ok(Address { config, table, sslrootcert, plain })
+        let config = Config::from_str(&format!("{base}{kept}")).map_err(|_| {
+            wrong("cannot be read").hint(
+                "postgres://user:password@host:5432/database; in a password `@`, `/`, `:` and `%` \
+                 are written as %40, %2F, %3A and %25",
+            )
+        })?;
+        Ok(Address { config, table, sslrootcert, plain, encrypted })
     }
 
     /// Host, port and database: what decides which table is meant.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use retrofill_core::error::Result;
+use retrofill_core::error::{Error, Result};
 use retrofill_core::interval::Interval;
 
 use super::ddl::{RECEIPTS, SCHEMA, receipts_ddl};
@@ -29,7 +29,9 @@ impl Shared {
     ) -> Result<PostgresTarget> {
         let shadow = name(tag);
         let mut missing = Vec::new();
-        if !self.has_receipts().await? {
+        if self.has_receipts().await? {
+            self.may_have_shadows().await?;
+        } else {
             missing.extend(receipts_ddl());
         }
         if let Some(table) = self.newest_table().await? {
@@ -71,6 +73,23 @@ impl Shared {
         settings.create_partitions = false;
         // Its paths are absolute by now.
         Ok(PostgresTarget { shared: Arc::new(Shared::open(settings, std::path::Path::new("/"))?) })
+    }
+
+    /// An error where the user could not make a shadow, or not take it away again.
+    async fn may_have_shadows(&self) -> Result<()> {
+        let sql = format!(
+            "SELECT current_user WHERE NOT (\
+             pg_catalog.has_schema_privilege('{SCHEMA}', 'CREATE') \
+             AND pg_catalog.has_table_privilege('{RECEIPTS}', 'DELETE'))"
+        );
+        let Some(user) = self.server.text(&sql, "cannot ask for rights").await? else {
+            return Ok(());
+        };
+        let user = ident(&user)?;
+        let what = format!("a trial needs CREATE on the schema {SCHEMA} and DELETE on {RECEIPTS}");
+        Err(Error::config(what).hint(format!(
+            "GRANT CREATE ON SCHEMA {SCHEMA} TO {user}; GRANT DELETE ON {RECEIPTS} TO {user};"
+        )))
     }
 
     /// Drops the shadow and its receipts.

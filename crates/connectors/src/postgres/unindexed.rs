@@ -55,7 +55,11 @@ pub(super) fn micros(time: &str) -> String {
 
 impl Shared {
     /// Whether the slice holds no row for certain, without a look at it.
-    pub(super) async fn is_vacant(&self, slice: &SliceLoad, table: &Table) -> Result<bool> {
+    async fn is_vacant(
+        &self,
+        slice: &SliceLoad,
+        (table, client): (&Table, &Client),
+    ) -> Result<bool> {
         let time = &slice.columns.time().name;
         let adds = matches!(slice.mode, Mode::FillMissing | Mode::Append);
         if !slice.manners.alone || !adds || table.is_sought_by(time) {
@@ -63,9 +67,11 @@ impl Shared {
         }
         let mut occupied = self.occupied.lock().await;
         let known = occupied.take().filter(|o| o.oid == table.oid);
-        let mut known = match known {
-            Some(known) => known,
-            None => Occupied { oid: table.oid, found: self.extent(time).await?, begun: Vec::new() },
+        let mut known = if let Some(known) = known {
+            known
+        } else {
+            let found = self.extent(time, client).await?;
+            Occupied { oid: table.oid, found, begun: Vec::new() }
         };
         let vacant = !known.touches(&slice.interval);
         known.begun.push(slice.interval);
@@ -74,7 +80,7 @@ impl Shared {
     }
 
     /// The first and the last time in the table.
-    async fn extent(&self, time: &str) -> Result<Option<(Timestamp, Timestamp)>> {
+    async fn extent(&self, time: &str, client: &Client) -> Result<Option<(Timestamp, Timestamp)>> {
         let (name, time) = (self.name.sql()?, ident(time)?);
         let of = |which: &str| {
             micros(&format!(
@@ -82,7 +88,8 @@ impl Shared {
             ))
         };
         let sql = format!("SELECT {}, {} FROM {name}", of("min"), of("max"));
-        let answer = self.server.ask(&sql, &format!("cannot look at {}", self.name)).await?;
+        let what = format!("cannot look at {}", self.name);
+        let answer = session::ask(client, &sql).await.map_err(|e| self.server.fault(&e, &what))?;
         let row = answer.first().and_then(|rows| rows.first());
         let at = |i: usize| instant(row.and_then(|row| row.get(i)?.as_deref()));
         Ok(at(0)?.zip(at(1)?))
@@ -107,7 +114,7 @@ impl Table {
 impl PostgresLoad {
     /// The rows of the slice before anything is written.
     pub(super) async fn rows_held(&mut self, sink: &mut dyn RowSink) -> Result<()> {
-        let vacant = self.shared.is_vacant(&self.slice, &self.table).await?;
+        let vacant = self.shared.is_vacant(&self.slice, (&self.table, self.client()?)).await?;
         if !vacant && self.rows(sink, &self.unpacked(), "").await? > 0 {
             self.shared.quiet().meet();
             return Ok(());

@@ -62,7 +62,7 @@ pub(super) fn survey(shared: &Shared, request: &SurveyRequest) -> Result<Survey>
                 }
             },
         };
-        survey.columns.push(FieldType { name: column.name.clone(), ty, nullable: column.nullable });
+        survey.columns.push(FieldType::new(column.name.clone(), ty, column.nullable));
     }
     Ok(survey)
 }

@@ -117,7 +117,7 @@ mod memory {
         use crate::testkit::source_suite::Given;
 
         fn given() -> Given<()> {
-            let field = |name: &str, ty| FieldType { name: name.into(), ty, nullable: true };
+            let field = |name: &str, ty| FieldType::new(name, ty, true);
             let time = ColumnType::Instant { unit: Precision::Second };
             let columns = vec![field("t", time), field("v", ColumnType::Integer { bits: 64 })];
             let row = |i: i64| Line::Row(vec![Value::Instant(i * 7_919), Value::Integer(i)]);

@@ -92,7 +92,7 @@ impl Source for Transformed {
             if let Some(held) = request.types.iter().find(|t| t.name == *name) {
                 check_kinds(name, ty, held.ty)?;
             }
-            Ok(FieldType { name: name.clone(), ty, nullable })
+            Ok(FieldType::new(name.clone(), ty, nullable))
         });
         let columns = columns.collect::<Result<_>>()?;
         let input = Some(survey.columns);

@@ -21,7 +21,7 @@ fn fields() -> Vec<FieldType> {
         ("unused", ColumnType::Text),
     ]
     .into_iter()
-    .map(|(name, ty)| FieldType { name: name.into(), ty, nullable: true })
+    .map(|(name, ty)| FieldType::new(name, ty, true))
     .collect()
 }
 

@@ -227,7 +227,7 @@ mod tests {
     use crate::memory::{Value, from_batch};
 
     fn source() -> MemorySource {
-        let field = |name: &str, ty| FieldType { name: name.into(), ty, nullable: true };
+        let field = |name: &str, ty| FieldType::new(name, ty, true);
         let row = |t, v| Line::Row(vec![Value::Integer(v), Value::Instant(t)]);
         let columns = vec![
             field("v", ColumnType::Integer { bits: 64 }),

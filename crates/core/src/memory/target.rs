@@ -201,7 +201,7 @@ impl Target for MemoryTable {
             system: "memory",
             atomic: true,
             receipts: true,
-            awaited: true,
+            served: true,
             modes: &[Mode::FillMissing, Mode::Append, Mode::Upsert, Mode::Replace],
             rerun: "skips slices whose receipt is there",
             fidelity: "everything survives",
@@ -213,11 +213,7 @@ impl Target for MemoryTable {
         let Some(columns) = &now.columns else { return Ok(None) };
         let mut list: Vec<_> = columns.iter().collect();
         list.sort_by_key(|c| c.position);
-        let field = |c: &crate::columns::Column| FieldType {
-            name: c.name.clone(),
-            ty: c.ty,
-            nullable: true,
-        };
+        let field = |c: &crate::columns::Column| FieldType::new(c.name.clone(), c.ty, true);
         Ok(Some(list.into_iter().map(field).collect()))
     }
 

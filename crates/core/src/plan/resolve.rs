@@ -1,7 +1,7 @@
 //! From the source's columns and the target's table to the columns of the plan.
 
 use crate::columns::{Column, ColumnType, Columns, Role};
-use crate::connector::{FieldType, Target};
+use crate::connector::{FieldType, Fill, Target};
 use crate::error::{Error, Result};
 use crate::names::nearest;
 use crate::scope::Within;
@@ -118,7 +118,8 @@ fn check_left_out(
     list: &[(Column, &FieldType)],
     notes: &mut Vec<String>,
 ) -> Result<()> {
-    for field in table.iter().filter(|t| !list.iter().any(|(c, _)| c.name == t.name)) {
+    let left_out = |t: &&FieldType| !list.iter().any(|(c, _)| c.name == t.name);
+    for field in table.iter().filter(left_out).filter(|t| t.fill != Fill::Computed) {
         if !field.nullable {
             return Err(Error::config(format!(
                 "the table's column `{}` may not be NULL, and the source does not have it",
@@ -133,7 +134,11 @@ fn check_left_out(
             ))
             .hint("add the column to the source, or use mode `fill-missing`"));
         }
-        notes.push(format!("the table's column `{}` stays NULL in the new rows", field.name));
+        let what = match field.fill {
+            Fill::Default => "gets its default",
+            _ => "stays NULL",
+        };
+        notes.push(format!("the table's column `{}` {what} in the new rows", field.name));
     }
     Ok(())
 }

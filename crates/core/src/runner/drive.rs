@@ -26,6 +26,10 @@ const BYTES_PER_ROW: u64 = 40;
 /// whether it was too much or the target stood still cannot be told.
 const PARTS: u64 = 16;
 
+/// A slice that was halved so often and has no more rows than these is not halved for what the
+/// target says: that comes from something else.
+const FEW: (usize, u64) = (6, 64);
+
 /// How often live rows may overtake one try before the slice counts as failed.
 const OVERTAKEN: u32 = 100;
 
@@ -149,6 +153,12 @@ impl Drive {
         }
         let states = [State::Planned, State::Loading, State::Failed, State::Stale];
         states.contains(&self.record.state) && self.record.interval.halves().is_some()
+    }
+
+    /// Whether less of it would not be quicker either.
+    fn is_small(&self) -> bool {
+        let halvings = self.record.id.as_str().matches('.').count();
+        halvings >= FEW.0 && self.estimate.max(self.read) <= FEW.1
     }
 
     /// Waits for the rate cap, before anything is open.
@@ -308,7 +318,7 @@ impl Drive {
                     self.overloads += 1;
                     let again = self.overloads < 2 && !error.is_too_long();
                     let whole = again || self.before.leave.is_told();
-                    if !whole && self.record.interval.halves().is_some() {
+                    if !whole && !self.is_small() && self.record.interval.halves().is_some() {
                         if error.is_too_long() {
                             // What was read has still to be read back.
                             let (half, fits) = (self.estimate / 2, self.read / 2);
@@ -322,7 +332,9 @@ impl Drive {
                     self.note("tried again", &error);
                     return Then::Again;
                 }
-                Then::End(failed(&error), None)
+                // The others would be cut as small, and be no quicker.
+                let stops = error.is_too_long() && self.is_small();
+                Then::End(failed(&error), stops.then(|| error.clone()))
             }
             Kind::Refused => Then::End(failed(&error), None),
             Kind::Config | Kind::Bug | Kind::Fenced => {

@@ -10,7 +10,7 @@ use futures::stream::FuturesUnordered;
 use super::drive::{self, Driven, drive};
 use super::heal::Leave;
 use super::lease::Beat;
-use super::{Happening, Job, Options, Report, Shared, recover, wake};
+use super::{Happening, Job, Options, Report, Shared, attempt, recover, wake};
 use crate::connector::Pulse;
 use crate::env::spawn;
 use crate::error::{Error, Kind, Result};
@@ -21,6 +21,9 @@ use crate::receipt::Counts;
 use crate::spec::Order;
 use crate::survey::Coming;
 use crate::throttle::Throttle;
+
+/// So often a table can be put in the place of another in one run.
+const SWAPS: u32 = 3;
 
 /// Loads and proves every open slice of the plan. An error means that the run could not begin or
 /// lost its lease; what happened to single slices stands in the report.
@@ -82,6 +85,11 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
         job.journal.append(&shared.lease.lease, started, false).await?;
         let began = job.env.uptime();
         slices(shared, options, &receipts, todo, &mut all, &mut report).await?;
+        if !loads {
+            stay_proven(shared, options, &receipts, &mut all).await?;
+        } else if options.only.is_none() {
+            load_lost(shared, options, &mut all, &mut report).await?;
+        }
         let seconds = job.env.uptime().saturating_sub(began).as_secs();
         let exit = i32::from(report.stopped.is_some());
         let ended = vec![Event::V1(EventV1::RunEnded { exit, seconds })];
@@ -98,6 +106,59 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
     slices.sort_by(|a, b| (a.interval.start(), &a.id).cmp(&(b.interval.start(), &b.id)));
     report.slices = slices;
     Ok(report)
+}
+
+/// Slices that this run has loaded and that are not there at its end, because somebody emptied the
+/// table or put another in its place, are loaded again.
+async fn load_lost(
+    shared: &Arc<Shared>,
+    options: &Options,
+    all: &mut BTreeMap<SliceId, SliceRecord>,
+    report: &mut Report,
+) -> Result<()> {
+    for _ in 0..SWAPS {
+        if !shared.job.target.capabilities().served || report.stopped.is_some() {
+            return Ok(());
+        }
+        let (records, receipts) = recovered(shared).await?;
+        let was_done = |r: &&SliceRecord| all.get(&r.id).is_some_and(|old| old.state.is_done());
+        let is_lost = |r: &&SliceRecord| r.state == State::Stale;
+        let todo: Vec<_> = records.iter().filter(was_done).filter(is_lost).cloned().collect();
+        all.extend(records.into_iter().map(|r| (r.id.clone(), r)));
+        if todo.is_empty() {
+            return Ok(());
+        }
+        prepared(shared, &todo).await?;
+        slices(shared, options, &receipts, todo, all, report).await?;
+    }
+    Ok(())
+}
+
+/// What was to be undone, and was not, stands as it did before.
+async fn stay_proven(
+    shared: &Arc<Shared>,
+    options: &Options,
+    receipts: &recover::Receipts,
+    all: &mut BTreeMap<SliceId, SliceRecord>,
+) -> Result<()> {
+    let mut events = Vec::new();
+    for record in all.values_mut().filter(|r| options.undo.contains_key(&r.id)) {
+        let untouched = match record.state {
+            State::Stale => record.outcome.is_some(),
+            state => matches!(state, State::Failed | State::Planned),
+        };
+        let newest = receipts.newest(&record.id).receipt;
+        let Some(receipt) = newest.filter(|r| untouched && r.latest().slice == record.id) else {
+            continue;
+        };
+        let what = attempt::recovered(&receipt);
+        record.apply(&what)?;
+        events.push(Event::slice(&record.id, what));
+    }
+    if events.is_empty() {
+        return Ok(());
+    }
+    shared.job.journal.append(&shared.lease.lease, events, true).await
 }
 
 /// Recovery; what is unavailable for a moment is asked again, as a slice would be.

@@ -53,7 +53,7 @@ fn instant() -> ColumnType {
 }
 
 fn fields() -> Vec<FieldType> {
-    let field = |name: &str, ty| FieldType { name: name.into(), ty, nullable: true };
+    let field = |name: &str, ty| FieldType::new(name, ty, true);
     vec![
         field("k", ColumnType::Text),
         field("v", ColumnType::Integer { bits: 64 }),

@@ -20,7 +20,7 @@ use super::job::{Given, JobArg};
 use super::output::{Failure, Format, seconds};
 use super::summary::{Summary, count};
 use super::watch::Screen;
-use super::work::{explained, sum_up, write_summary};
+use super::work::{explained, facts, sum_up, write_summary};
 use crate::job::Parts;
 use crate::signals::Signals;
 
@@ -101,10 +101,10 @@ pub async fn execute(ctx: &Context, args: &UndoArgs) -> Result<Exit, Failure> {
     let mut summary = sum_up(&plan, &standing, began.elapsed().as_secs_f64());
     let done = Undone::of(&report, &options);
     summary.exit = decide(Facts {
-        interrupted: signals.exit() == Some(130),
-        terminated: signals.exit() == Some(143),
         failed: told.refused > 0 || done.slices < told.slices,
-        ..Facts::default()
+        rejects: false,
+        mismatched: false,
+        ..facts(&plan, &options, &report, &summary, signals.exit())
     });
     finish(ctx, args, &summary, &done)?;
     Ok(summary.exit)

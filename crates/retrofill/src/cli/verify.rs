@@ -90,7 +90,12 @@ pub async fn execute(ctx: &Context, args: &VerifyArgs) -> Result<Exit, Failure> 
     let standing = parts.journal.summary(&plan.id).await?;
     let standing = standing.ok_or_else(|| Error::bug("the ledger does not know the plan"))?;
     let mut summary = sum_up(&plan, &standing, began.elapsed().as_secs_f64());
-    summary.exit = decide(Facts { mismatched: summary.slices.mismatched > 0, ..Facts::default() });
+    let slices = &summary.slices;
+    summary.exit = decide(Facts {
+        mismatched: slices.mismatched > 0,
+        failed: slices.failed + slices.unknown > 0,
+        ..Facts::default()
+    });
     if ctx.output.format == Format::Text {
         ctx.output.result(&text(&findings, &summary));
     }
@@ -143,8 +148,12 @@ fn text(findings: &[Finding], summary: &Summary) -> String {
         grouped(findings.len() as u64),
         seconds(summary.seconds)
     ));
-    if todo > 0 {
-        out.push(format!("  {} not loaded yet", count(todo, "slice")));
+    let failed = summary.slices.failed + summary.slices.unknown;
+    if failed > 0 {
+        out.push(format!("  {} failed: `retrofill status` tells why", count(failed, "slice")));
+    }
+    if todo > failed {
+        out.push(format!("  {} not loaded yet", count(todo - failed, "slice")));
     }
     if let Some(digest) = summary.digest.as_ref().filter(|_| good == findings.len() as u64) {
         out.push(format!("  proven by reading back: digest {digest}"));

@@ -23,7 +23,7 @@ fn surveyed(fixture: &Fixture) -> Result<Survey> {
 }
 
 fn field(name: &str, ty: ColumnType, nullable: bool) -> FieldType {
-    FieldType { name: name.into(), ty, nullable }
+    FieldType::new(name, ty, nullable)
 }
 
 const LINES: &str = r#"

@@ -115,7 +115,7 @@ fn columns(
                 (unit.unwrap_or(program.ty), program.nullable)
             }
         };
-        Ok(FieldType { name: name.clone(), ty, nullable })
+        Ok(FieldType::new(name.clone(), ty, nullable))
     };
     loom.bound.outputs.iter().map(column).collect()
 }

@@ -40,7 +40,7 @@ impl Attempt<'_> {
     /// source would otherwise hold its transaction open.
     pub(super) async fn read_ahead(&self) -> Result<Option<Ahead>> {
         let target = self.shared.job.target.capabilities();
-        let waits = target.awaited && !self.slice.manners.alone;
+        let waits = target.served && !self.slice.manners.alone;
         if !waits || self.undo().is_some() {
             return Ok(None);
         }

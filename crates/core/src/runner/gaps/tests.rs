@@ -119,7 +119,7 @@ struct Case {
 
 impl Case {
     fn search(&self, cadence: Wanted) -> Option<Search> {
-        let field = |name: &str, ty, nullable| FieldType { name: name.into(), ty, nullable };
+        let field = |name: &str, ty, nullable| FieldType::new(name, ty, nullable);
         let fields = vec![
             field("t", ColumnType::Instant { unit: Precision::Second }, true),
             field("k", ColumnType::Text, true),

@@ -201,7 +201,8 @@ fn the_disk_is_full() {
     let left: Vec<_> = job.files().into_keys().filter(ours).collect();
     assert!(left.is_empty(), "{left:?} could not be written and was left");
     job.holds("t,site,v\n2020-01-01,a,1\n2020-01-02,b,2\n2020-01-04,c,4\n");
-    job.call("verify", &[]).ended(0);
+    let said = job.call("verify", &[]).ended(1).stdout;
+    assert!(said.contains("verified 3/3") && said.contains("1 slice failed"), "{said}");
     let last = job.run().ended(0).json();
     assert_eq!(last["rows"]["written"], 60_000, "{last}");
     if judge::here("bad::world::the_disk_is_full") {

@@ -1,5 +1,7 @@
 //! `check --connect` and `grants`.
 
+use xtask::servers::Pgbouncer;
+
 use super::*;
 
 #[test]
@@ -133,4 +135,106 @@ fn with_one_grant_missing_it_is_refused() {
         assert_eq!(database.ask("SELECT count(*) FROM metrics"), "0", "without {missing}");
         assert_eq!(job.call("check", &["--connect"]).code, Some(2), "without {missing}");
     }
+}
+
+#[test]
+fn who_asks_for_tls_gets_it_on_this_machine_too() {
+    if !ready("connect::who_asks_for_tls") {
+        return;
+    }
+    let database = shared();
+    for mode in ["require", "verify-full"] {
+        let job = job(&format!("{}?sslmode={mode}", database.url()), &Metrics::new(360, 10), "");
+        refused(job.call("check", &["--connect"]), 2, "does not support TLS");
+    }
+}
+
+#[test]
+fn a_pooler_of_single_statements_is_refused() {
+    let test = "postgres::connect::a_pooler_of_single_statements";
+    if !here(test, &[Need::Postgres, Need::Pgbouncer]) {
+        return;
+    }
+    let database = shared();
+    let pooler = Pgbouncer::with(Postgres::shared(), 2, "statement").unwrap();
+    let job = job(&pooler.url(&database.name), &Metrics::new(360, 10), "");
+    refused(job.call("check", &["--connect"]), 2, "pool_mode");
+    database.ask(TABLE);
+    refused(job.call("run", &[]), 2, "pool_mode");
+}
+
+#[test]
+fn receipts_that_would_not_keep_are_refused() {
+    if !ready("connect::receipts_that_would_not_keep") {
+        return;
+    }
+    let table = "relation oid, plan text, slice text, generation bigint, table_name text, \
+                 from_time timestamptz, to_time timestamptz, proven_at timestamptz, body text, \
+                 manifest bytea";
+    let key = "PRIMARY KEY (relation, plan, slice, generation)";
+    for (sql, told) in [
+        ("CREATE TABLE retrofill.receipts (a int)".to_owned(), "has no column `relation`"),
+        (format!("CREATE TABLE retrofill.receipts ({table})"), "has no primary key"),
+        (format!("CREATE UNLOGGED TABLE retrofill.receipts ({table}, {key})"), "is unlogged"),
+        ("CREATE VIEW retrofill.receipts AS SELECT 1 AS a".into(), "is a view"),
+        (
+            format!(
+                "CREATE TABLE retrofill.receipts ({table}, {key}); CREATE FUNCTION f() RETURNS \
+                 trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER keeps BEFORE \
+                 UPDATE ON retrofill.receipts FOR EACH ROW EXECUTE FUNCTION f()"
+            ),
+            "has the trigger `keeps`",
+        ),
+    ] {
+        let database = shared();
+        database.ask(&format!("{TABLE} CREATE SCHEMA retrofill; {sql}"));
+        let job = job(&database.url(), &Metrics::new(360, 10), "");
+        refused(job.call("check", &["--connect"]), 2, told);
+        refused(job.call("run", &[]), 2, told);
+        assert_eq!(database.ask("SELECT count(*) FROM metrics"), "0");
+    }
+}
+
+#[test]
+fn a_trial_asks_for_its_rights_and_leaves_nothing() {
+    if !ready("connect::a_trial_asks_for_its_rights") {
+        return;
+    }
+    let database = shared();
+    database.ask(TABLE);
+    let role = format!("tries_{}", database.name);
+    let url = database.url().replace("postgres@", &format!("{role}@"));
+    let job = job(&url, &Metrics::new(7_200, 10), "");
+    let list = statements(&job, &role);
+    granted(&database, &role, &list, None);
+    let ran = job.call("trial", &[]).ended(2);
+    let grants = format!(
+        "GRANT CREATE ON SCHEMA retrofill TO \"{role}\"; \
+         GRANT DELETE ON retrofill.receipts TO \"{role}\";"
+    );
+    assert!(ran.stderr.contains(&grants), "{}", ran.stderr);
+    database.ask(&grants);
+    job.call("trial", &[]).ended(0);
+    let left = "SELECT (SELECT count(*) FROM pg_class WHERE relname LIKE 'trial%') || '/' || \
+                (SELECT count(*) FROM retrofill.receipts)";
+    assert_eq!(database.ask(left), "0/0");
+}
+
+#[test]
+fn numbers_and_partitions_take_rights_of_their_own() {
+    if !ready("connect::numbers_and_partitions") {
+        return;
+    }
+    let database = shared();
+    let table = TABLE.trim_end_matches(';');
+    database.ask(&format!("{table} PARTITION BY RANGE (ts); ALTER TABLE metrics ADD n bigserial"));
+    let role = format!("lacks_{}", database.name);
+    let url = database.url().replace("postgres@", &format!("{role}@"));
+    let job = job(&url, &Metrics::new(360, 10), "");
+    job.respec("table: public.metrics", "table: public.metrics, create_partitions: true");
+    let list = statements(&job, &role);
+    granted(&database, &role, &list, None);
+    let ran = job.call("check", &["--connect"]).ended(2);
+    assert!(ran.stdout.contains("GRANT USAGE ON SEQUENCE public.metrics_n_seq"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("`create_partitions` needs"), "{}", ran.stdout);
 }

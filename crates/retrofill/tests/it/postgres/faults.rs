@@ -108,6 +108,11 @@ fn a_pooler_in_transaction_mode_may_stand_between() {
     equal(&job, &database);
     job.call("verify", &[]).ended(0);
     idle(&job, &database);
+    // Whoever meets rows asks whose they are, while its transaction holds a session.
+    database.ask("DELETE FROM retrofill.receipts");
+    fs::remove_dir_all(job.state()).unwrap();
+    job.run().ended(0);
+    equal(&job, &database);
 }
 
 #[test]
@@ -270,4 +275,51 @@ fn what_takes_too_long_is_halved_at_once() {
     assert!(log.contains("halved") && !log.contains("try 2"), "{log}");
     assert_eq!(differences(&job, &database), (0, 0));
     comes_back(&job, &database);
+}
+
+/// A trigger that takes its time once a statement: no half is quicker than its whole.
+#[test]
+fn what_no_half_makes_quicker_is_not_halved_for_ever() {
+    if !ready("faults::what_no_half_makes_quicker") {
+        return;
+    }
+    let database = shared();
+    database.ask(&format!(
+        "{TABLE} CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         PERFORM pg_sleep(1.5); RETURN NULL; END $$; CREATE TRIGGER slow AFTER INSERT ON metrics \
+         FOR EACH STATEMENT EXECUTE FUNCTION slow();"
+    ));
+    let more = "limits: { max_transaction: 1s, concurrency: 1 }\n\
+                retry: { attempts: 2, backoff: 10ms }";
+    let job = job(&database.url(), &Metrics::new(7_200, 10), more);
+    let ran = job.call("run", &[]).ended(1);
+    let halved = ran.stderr.lines().filter(|line| line.contains(" is halved: ")).count();
+    assert!((6..20).contains(&halved), "{halved} halvings: {}", ran.stderr);
+    assert!(ran.stderr.contains("took longer than 1 s") || ran.stderr.contains("57014"), "{ran:?}");
+    database.ask("DROP TRIGGER slow ON metrics");
+    comes_back(&job, &database);
+}
+
+/// Somebody puts another table in the place of the one that is being loaded, or empties it.
+#[test]
+fn a_table_that_is_swapped_in_mid_run_is_whole_at_the_end() {
+    if !ready("faults::a_table_that_is_swapped") {
+        return;
+    }
+    for what in [
+        "ALTER TABLE metrics RENAME TO old; CREATE TABLE metrics (LIKE old INCLUDING ALL)",
+        "TRUNCATE metrics",
+    ] {
+        let database = shared();
+        database.ask(TABLE);
+        let more = "limits: { concurrency: 1, rows_per_second: 20000 }";
+        let job = job(&database.url(), &metrics(), more);
+        let mut runner = job.start(&["--output", "json"], &[]);
+        job.wait_for("verified", 3, &mut runner);
+        database.ask(what);
+        assert!(runner.is_running(), "the run was over too soon");
+        runner.end().ended(0);
+        equal(&job, &database);
+        idle(&job, &database);
+    }
 }

@@ -194,3 +194,56 @@ fn two_plans_do_not_append_at_once() {
     refused(one.run(), 2, "was loaded already by plan");
     equal(&two, &database);
 }
+
+#[test]
+fn what_could_not_be_taken_back_stays_proven() {
+    if !ready("modes::what_could_not_be_taken_back") {
+        return;
+    }
+    let database = table(LIVE);
+    let job = job(&database, "verify: { manifest: true }");
+    job.run().ended(0);
+    database.ask(
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE \
+         insufficient_privilege; END $$; CREATE TRIGGER no BEFORE DELETE ON small \
+         FOR EACH ROW EXECUTE FUNCTION no()",
+    );
+    refused(job.call("undo", &["--yes"]), 2, "42501");
+    holds(&database, &format!("{ROWS}{LIVE}"));
+    done(&job);
+    database.ask("DROP TRIGGER no ON small");
+    job.call("undo", &["--yes"]).ended(0);
+    holds(&database, LIVE);
+}
+
+#[test]
+fn what_a_table_computes_is_not_lost() {
+    if !ready("modes::what_a_table_computes") {
+        return;
+    }
+    for mode in ["upsert", "replace, scope: all"] {
+        let database = table("2020-01-02T06:00:00Z,a,30\n");
+        database.ask("ALTER TABLE small ADD twice bigint GENERATED ALWAYS AS (v * 2) STORED");
+        let job = job(&database, &format!("write: {{ mode: {mode} }}"));
+        job.call("check", &["--connect"]).ended(0);
+        job.call("run", &["--yes"]).ended(0);
+        holds(&database, ROWS);
+        assert_eq!(database.ask("SELECT count(*) FROM small WHERE twice = 2 * v"), "5");
+        done(&job);
+    }
+}
+
+#[test]
+fn names_may_differ_in_case() {
+    if !ready("modes::names_may_differ_in_case") {
+        return;
+    }
+    let database = table("");
+    let job = job(&database, "");
+    job.respec("time: t, key: [site]", "time: T, key: [Site]");
+    fs::write(job.path("data/a.csv"), format!("T,Site,v\n{ROWS}")).unwrap();
+    let ran = job.call("check", &["--connect"]).ended(0);
+    assert!(ran.stdout.contains("`small_pkey`"), "{}", ran.stdout);
+    job.run().ended(0);
+    holds(&database, ROWS);
+}

@@ -204,3 +204,24 @@ fn a_column_that_is_another_one_now_is_noticed() {
     database.ask("ALTER TABLE t DROP v");
     refused(job.call("run", &[]), 2, "`v`");
 }
+
+#[test]
+fn a_table_that_cannot_be_is_told_by_the_plan() {
+    if !ready("odd::a_table_that_cannot_be") {
+        return;
+    }
+    let (database, job) = odd("SELECT 1", "");
+    let long = "n".repeat(64);
+    for (name, told) in [("ctid", "`ctid` is a system's"), (&long, "is longer than 63 bytes")] {
+        fs::write(job.path("data/a.csv"), format!("ts,k,{name}\n{ROWS}")).unwrap();
+        refused(job.call("plan", &[]), 2, told);
+    }
+    fs::write(job.path("data/a.csv"), format!("ts,k,v\n{ROWS}")).unwrap();
+    job.respec("table: t ", "table: nowhere.t ");
+    refused(job.call("plan", &[]), 2, "CREATE SCHEMA \"nowhere\";");
+    database.ask(
+        "CREATE SCHEMA nowhere; CREATE TABLE nowhere.t (ts timestamptz, k text, \
+                  v numeric(5,-2), PRIMARY KEY (ts, k))",
+    );
+    refused(job.call("plan", &[]), 2, "numeric(5,-2), which is not kept exactly");
+}

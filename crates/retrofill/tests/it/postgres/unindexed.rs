@@ -108,3 +108,45 @@ fn keys_that_stood_twice_before_are_found_out() {
     let said = job.call("status", &[]).stdout;
     assert!(said.contains("a key twice, at 2024-01-01T00:30:00Z"), "{said}");
 }
+
+#[test]
+fn a_lock_that_is_not_to_be_had_holds_nobody_up() {
+    if !ready("unindexed::a_lock_that_is_not_to_be_had") {
+        return;
+    }
+    let database = shared();
+    database.ask(&format!("{TABLE}{PLAIN} CREATE INDEX ON metrics (ts);"));
+    let job = job(&database.url(), &metrics(), "write: { lock: share-row-exclusive }");
+    std::thread::scope(|scope| {
+        let open = scope.spawn(|| {
+            database.ask(
+                "BEGIN; INSERT INTO metrics (ts, hostname) VALUES ('2023-01-01Z', 'open'); \
+                 SELECT pg_sleep(4); ROLLBACK",
+            )
+        });
+        let held = "SELECT count(*) FROM pg_locks WHERE relation = 'metrics'::regclass \
+                    AND mode = 'RowExclusiveLock' AND granted";
+        while database.ask(held) == "0" {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let mut runner = job.start(&["--output", "json"], &[]);
+        let waits = "SELECT count(*) FROM pg_locks WHERE relation = 'metrics'::regclass \
+                     AND NOT granted";
+        while database.ask(waits) == "0" {
+            assert!(runner.is_running(), "{}", runner.stderr());
+        }
+        // Whoever writes meanwhile waits for a moment, not as long as the transaction is open.
+        while !open.is_finished() {
+            database.ask(
+                "SET lock_timeout = '1s'; INSERT INTO metrics (ts, hostname) \
+                 VALUES ('2023-01-01Z', 'live');",
+            );
+        }
+        open.join().unwrap();
+        let ran = runner.end();
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("is halved"), "{}", ran.stderr);
+    });
+    database.ask("DELETE FROM metrics WHERE hostname = 'live'");
+    equal(&job, &database);
+}
