@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use retrofill_core::error::{Error, Result};
+use tokio::time::timeout;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::connect::{Server, Session};
@@ -94,8 +95,21 @@ impl Opening {
 impl Server {
     /// Asks something that changes nothing, outside of a transaction of ours.
     pub(super) async fn ask(&self, sql: &str, what: &str) -> Result<Vec<Vec<Texts>>> {
+        self.asked(sql, what, Duration::MAX).await
+    }
+
+    /// The same of what takes no time.
+    pub(super) async fn ask_soon(&self, sql: &str, what: &str) -> Result<Vec<Vec<Texts>>> {
+        self.asked(sql, what, SOON).await
+    }
+
+    async fn asked(&self, sql: &str, what: &str, patience: Duration) -> Result<Vec<Vec<Texts>>> {
+        let silent = || {
+            Error::unavailable(format!("{what}: no answer within {} s", patience.as_secs()))
+                .hint("a pooler in between needs two connections for each of `limits.concurrency`")
+        };
         if let Some(client) = self.idle() {
-            match ask(&client, sql).await {
+            match timeout(patience, ask(&client, sql)).await.map_err(|_| silent())? {
                 Ok(rows) => {
                     self.keep(client);
                     return Ok(rows);
@@ -106,17 +120,10 @@ impl Server {
             }
         }
         let client = self.fresh().await?;
-        let rows = ask(&client, sql).await.map_err(|e| self.fault(&e, what))?;
+        let answer = timeout(patience, ask(&client, sql)).await.map_err(|_| silent())?;
+        let rows = answer.map_err(|e| self.fault(&e, what))?;
         self.keep(client);
         Ok(rows)
-    }
-
-    /// The same of what takes no time.
-    pub(super) async fn ask_soon(&self, sql: &str, what: &str) -> Result<Vec<Vec<Texts>>> {
-        tokio::time::timeout(SOON, self.ask(sql, what)).await.unwrap_or_else(|_| {
-            Err(Error::unavailable(format!("{what}: no answer within {} s", SOON.as_secs()))
-                .hint("a pooler in between needs two connections for each of `limits.concurrency`"))
-        })
     }
 
     /// The only text of the only row of the first statement, which takes no time; none where there
@@ -158,7 +165,7 @@ impl Server {
             return;
         }
         // The end of the connection ends the transaction too.
-        let ended = tokio::time::timeout(PATIENCE, client.batch_execute("ROLLBACK")).await;
+        let ended = timeout(PATIENCE, client.batch_execute("ROLLBACK")).await;
         if matches!(ended, Ok(Ok(()))) {
             self.keep(client);
         }

@@ -117,10 +117,20 @@ async fn load_lost(
     report: &mut Report,
 ) -> Result<()> {
     for _ in 0..SWAPS {
-        if !shared.job.target.capabilities().served || report.stopped.is_some() {
+        // Where something failed, the next run looks for all of it.
+        let ended = |r: &SliceRecord| r.state.is_done() || r.state == State::Split;
+        let served = shared.job.target.capabilities().served;
+        if !served || report.stopped.is_some() || !all.values().all(ended) {
             return Ok(());
         }
-        let (records, receipts) = recovered(shared).await?;
+        let (records, receipts) = match recovered(shared).await {
+            Err(e) if e.kind().is_transient() => {
+                let note = format!("what was loaded could not be looked for once more: {e}");
+                shared.job.watch.on(&Happening::Note(note));
+                return Ok(());
+            }
+            other => other?,
+        };
         let was_done = |r: &&SliceRecord| all.get(&r.id).is_some_and(|old| old.state.is_done());
         let is_lost = |r: &&SliceRecord| r.state == State::Stale;
         let todo: Vec<_> = records.iter().filter(was_done).filter(is_lost).cloned().collect();
