@@ -112,6 +112,11 @@ impl Trigger {
         self.bits & 7 == 7
     }
 
+    /// Runs before whatever it is on, or in its place.
+    pub(super) fn comes_before(&self) -> bool {
+        self.bits & (2 | 64) != 0
+    }
+
     /// Runs after the insert of a row or of all, and can change other rows.
     pub(super) fn follows_rows(&self) -> bool {
         // Neither BEFORE nor INSTEAD, INSERT.
@@ -186,7 +191,7 @@ pub(super) fn query(table: &TableName) -> Result<String> {
     WHERE p.partrelid = c.oid AND p.partstrat = 'r' AND p.partexprs IS NULL),
   'referrers', (SELECT COALESCE(pg_catalog.json_agg(f.conname ORDER BY f.conname), '[]')
     FROM pg_catalog.pg_constraint f WHERE f.confrelid IN (SELECT oid FROM tree)
-      AND f.contype = 'f' AND f.conparentid = 0)
+      AND f.contype = 'f' AND (f.conparentid = 0 OR f.confrelid = c.oid))
 ) FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
 WHERE s.nspname = {schema} AND c.relname = {name}"

@@ -207,7 +207,7 @@ async fn more_rights(shared: &Shared, table: Option<&Table>) -> Result<Vec<Remar
          JOIN pg_catalog.pg_class q ON q.oid = e.refobjid \
          JOIN pg_catalog.pg_namespace n ON n.oid = q.relnamespace WHERE f.adrelid = {oid} \
          AND CASE q.relkind WHEN 'S' THEN \
-         NOT pg_catalog.has_sequence_privilege(q.oid, 'USAGE') END; \
+         NOT pg_catalog.has_sequence_privilege(q.oid, 'USAGE, UPDATE') END; \
          SELECT 1 FROM pg_catalog.pg_class c WHERE c.oid = {oid} AND NOT (\
          pg_catalog.pg_has_role(c.relowner, 'USAGE') \
          AND pg_catalog.has_schema_privilege(c.relnamespace, 'CREATE'))",
@@ -216,14 +216,14 @@ async fn more_rights(shared: &Shared, table: Option<&Table>) -> Result<Vec<Remar
     let what = format!("cannot look at {}", shared.server.label());
     let answers = shared.server.ask(&sql, &what).await?;
     for grant in answers.first().into_iter().flatten().flatten().flatten() {
-        let found = "the user may not draw the numbers of a column that the source lacks";
+        let found = "the user may not draw the numbers of a column, where the source lacks it";
         remarks.push(Remark::warning("rights", found).hint(grant.clone()));
     }
     let foreign = answers.get(1).is_some_and(|rows| !rows.is_empty());
     if shared.settings.create_partitions && table.is_partitioned() && foreign {
-        let found = "`create_partitions` needs the table's owner, with CREATE on its schema";
+        let found = "`create_partitions` takes the table's owner, with CREATE on its schema";
         let hint = "make the partitions beforehand, or let a member of the owner load";
-        remarks.push(Remark::error("rights", found).hint(hint));
+        remarks.push(Remark::warning("rights", found).hint(hint));
     }
     Ok(remarks)
 }

@@ -265,21 +265,23 @@ impl Shared {
     /// All partitions below the table, and the names of all relations in its schema.
     async fn tree(&self, table: &Table, time: &str) -> Result<(Vec<Node>, HashSet<String>)> {
         let sql = format!(
-            "{}SELECT c.oid, t.parentrelid::pg_catalog.oid, \
+            "{}WITH RECURSIVE t(relid, parent) AS (SELECT i.inhrelid, i.inhparent \
+             FROM pg_catalog.pg_inherits i WHERE i.inhparent = {} UNION ALL \
+             SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i \
+             JOIN t ON i.inhparent = t.relid) SELECT c.oid, t.parent, \
              pg_catalog.format('%I.%I', n.nspname, c.relname), \
              pg_catalog.pg_get_expr(c.relpartbound, c.oid), \
              EXISTS (SELECT 1 FROM pg_catalog.pg_partitioned_table p \
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] \
              WHERE p.partrelid = c.oid AND p.partstrat = 'r' AND p.partnatts = 1 \
-             AND a.attname = {}) \
-             FROM pg_catalog.pg_partition_tree({}) t \
+             AND a.attname = {}) FROM t \
              JOIN pg_catalog.pg_class c ON c.oid = t.relid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE t.level > 0; \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace; \
              SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
              ON n.oid = c.relnamespace WHERE n.nspname = {}",
             Opening::LOOK.sql(),
-            literal(time)?,
             table.oid,
+            literal(time)?,
             literal(&self.name.schema)?
         );
         let client = match self.server.idle() {

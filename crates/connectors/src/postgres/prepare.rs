@@ -106,7 +106,7 @@ impl Shared {
         if !table.has_unique_of(&columns[..4]) {
             return unfit(format!("{name} has no primary key: it cannot keep two loads apart"));
         }
-        match table.triggers.first() {
+        match table.triggers.iter().find(|t| t.comes_before()) {
             Some(trigger) => unfit(format!("{name} has the trigger `{}`", trigger.name)),
             None => Ok(()),
         }

@@ -109,9 +109,10 @@ impl Shared {
             literal(r.slice.as_str())?,
             r.generation
         );
-        let Some(text) = self.server.text(&sql, "cannot read a manifest").await? else {
-            return Ok(None);
-        };
+        // It has some megabytes: however long that takes.
+        let answers = self.server.ask(&sql, "cannot read a manifest").await?;
+        let text = answers.into_iter().flatten().flatten().next().flatten();
+        let Some(text) = text else { return Ok(None) };
         let byte = |i: usize| u8::from_str_radix(text.get(i..i + 2)?, 16).ok();
         let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
         bytes.map(Some).ok_or_else(|| Error::bug("a manifest came as something else than hex"))

@@ -58,10 +58,10 @@ impl Shared {
             }
             for (n, column) in counted.iter().enumerate() {
                 missing.push(format!(
-                    "SELECT pg_catalog.setval({}, GREATEST(pg_catalog.max({}), 0) + 1, false) \
-                     FROM {to}",
+                    "SELECT pg_catalog.setval({}, GREATEST(pg_catalog.max({column}), 1)\
+                     ::pg_catalog.int8, pg_catalog.max({column}) > 0) FROM {to}",
                     literal(&numbers(tag, n).sql()?)?,
-                    ident(&column.name)?
+                    column = ident(&column.name)?
                 ));
             }
         }

@@ -155,10 +155,12 @@ impl Drive {
         states.contains(&self.record.state) && self.record.interval.halves().is_some()
     }
 
-    /// Whether less of it would not be quicker either.
-    fn is_small(&self) -> bool {
+    /// Whether less of it would not fare better either. Where no row was read, it may be that the
+    /// slice holds too many.
+    fn is_small(&self, error: &Error) -> bool {
         let halvings = self.record.id.as_str().matches('.').count();
-        halvings >= FEW.0 && self.estimate.max(self.read) <= FEW.1
+        let reached = self.read > 0 || !error.is_too_long();
+        reached && halvings >= FEW.0 && self.estimate.max(self.read) <= FEW.1
     }
 
     /// Waits for the rate cap, before anything is open.
@@ -318,7 +320,7 @@ impl Drive {
                     self.overloads += 1;
                     let again = self.overloads < 2 && !error.is_too_long();
                     let whole = again || self.before.leave.is_told();
-                    if !whole && !self.is_small() && self.record.interval.halves().is_some() {
+                    if !whole && !self.is_small(&error) && self.record.interval.halves().is_some() {
                         if error.is_too_long() {
                             // What was read has still to be read back.
                             let (half, fits) = (self.estimate / 2, self.read / 2);
@@ -332,8 +334,8 @@ impl Drive {
                     self.note("tried again", &error);
                     return Then::Again;
                 }
-                // The others would be cut as small, and be no quicker.
-                let stops = error.is_too_long() && self.is_small();
+                // What comes next would be cut as small, and take as long.
+                let stops = error.is_too_long() && self.is_small(&error);
                 Then::End(failed(&error), stops.then(|| error.clone()))
             }
             Kind::Refused => Then::End(failed(&error), None),

@@ -1,6 +1,6 @@
 //! The run loop.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -21,9 +21,6 @@ use crate::receipt::Counts;
 use crate::spec::Order;
 use crate::survey::Coming;
 use crate::throttle::Throttle;
-
-/// So often a table can be put in the place of another in one run.
-const SWAPS: u32 = 3;
 
 /// Loads and proves every open slice of the plan. An error means that the run could not begin or
 /// lost its lease; what happened to single slices stands in the report.
@@ -66,6 +63,8 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
     let found = done(&records) > before;
     let mut all: BTreeMap<SliceId, SliceRecord> =
         records.into_iter().map(|r| (r.id.clone(), r)).collect();
+    let is_done = |r: &&SliceRecord| r.state.is_done();
+    let proven: HashSet<_> = all.values().filter(is_done).map(|r| r.id.clone()).collect();
     wake::wake(shared, options, &receipts, &mut all).await?;
     let todo = choose(job, options, all.values())?;
     let loads = options.undo.is_empty();
@@ -86,9 +85,9 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
         let began = job.env.uptime();
         slices(shared, options, &receipts, todo, &mut all, &mut report).await?;
         if !loads {
-            stay_proven(shared, options, &receipts, &mut all).await?;
+            stay_proven(shared, &proven, &receipts, &mut all).await?;
         } else if options.only.is_none() {
-            load_lost(shared, options, &mut all, &mut report).await?;
+            look_again(shared, &mut all, &mut report).await?;
         }
         let seconds = job.env.uptime().saturating_sub(began).as_secs();
         let exit = i32::from(report.stopped.is_some());
@@ -108,51 +107,40 @@ async fn inside(shared: &Arc<Shared>, options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-/// Slices that this run has loaded and that are not there at its end, because somebody emptied the
-/// table or put another in its place, are loaded again.
-async fn load_lost(
+/// Once all is loaded: what is not there any more, because somebody emptied the table or put
+/// another in its place meanwhile, is stale. The next run loads it again, by its own look at it.
+async fn look_again(
     shared: &Arc<Shared>,
-    options: &Options,
     all: &mut BTreeMap<SliceId, SliceRecord>,
     report: &mut Report,
 ) -> Result<()> {
-    for _ in 0..SWAPS {
-        // Where something failed, the next run looks for all of it.
-        let ended = |r: &SliceRecord| r.state.is_done() || r.state == State::Split;
-        let served = shared.job.target.capabilities().served;
-        if !served || report.stopped.is_some() || !all.values().all(ended) {
-            return Ok(());
+    // Where something failed, the next run looks for all of it.
+    let ended = |r: &SliceRecord| r.state.is_done() || r.state == State::Split;
+    let served = shared.job.target.capabilities().served;
+    if !served || report.stopped.is_some() || !all.values().all(ended) {
+        return Ok(());
+    }
+    match recovered(shared).await {
+        Ok((records, _)) => all.extend(records.into_iter().map(|r| (r.id.clone(), r))),
+        Err(e) if e.kind() == Kind::Fenced => return Err(e),
+        Err(e) if e.kind().is_transient() => {
+            let note = format!("what was loaded could not be looked for once more: {e}");
+            shared.job.watch.on(&Happening::Note(note));
         }
-        let (records, receipts) = match recovered(shared).await {
-            Err(e) if e.kind().is_transient() => {
-                let note = format!("what was loaded could not be looked for once more: {e}");
-                shared.job.watch.on(&Happening::Note(note));
-                return Ok(());
-            }
-            other => other?,
-        };
-        let was_done = |r: &&SliceRecord| all.get(&r.id).is_some_and(|old| old.state.is_done());
-        let is_lost = |r: &&SliceRecord| r.state == State::Stale;
-        let todo: Vec<_> = records.iter().filter(was_done).filter(is_lost).cloned().collect();
-        all.extend(records.into_iter().map(|r| (r.id.clone(), r)));
-        if todo.is_empty() {
-            return Ok(());
-        }
-        prepared(shared, &todo).await?;
-        slices(shared, options, &receipts, todo, all, report).await?;
+        Err(e) => report.stopped = Some(e),
     }
     Ok(())
 }
 
-/// What was to be undone, and was not, stands as it did before.
+/// What was proven and to be undone, and was not, stands as it did before.
 async fn stay_proven(
     shared: &Arc<Shared>,
-    options: &Options,
+    proven: &HashSet<SliceId>,
     receipts: &recover::Receipts,
     all: &mut BTreeMap<SliceId, SliceRecord>,
 ) -> Result<()> {
     let mut events = Vec::new();
-    for record in all.values_mut().filter(|r| options.undo.contains_key(&r.id)) {
+    for record in all.values_mut().filter(|r| proven.contains(&r.id)) {
         let untouched = match record.state {
             State::Stale => record.outcome.is_some(),
             state => matches!(state, State::Failed | State::Planned),

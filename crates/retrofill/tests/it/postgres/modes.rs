@@ -214,6 +214,17 @@ fn what_could_not_be_taken_back_stays_proven() {
     database.ask("DROP TRIGGER no ON small");
     job.call("undo", &["--yes"]).ended(0);
     holds(&database, LIVE);
+    // What was not proven before is not after.
+    job.run().ended(0);
+    database.ask(
+        "DELETE FROM small WHERE v = 1; \
+         CREATE TRIGGER no BEFORE DELETE ON small FOR EACH ROW EXECUTE FUNCTION no()",
+    );
+    job.call("verify", &[]).ended(3);
+    refused(job.call("undo", &["--yes"]), 2, "42501");
+    let last = job.run().ended(0).json();
+    assert_eq!(number(&last, "rows", "written"), 1, "{last}");
+    holds(&database, &format!("{ROWS}{LIVE}"));
 }
 
 #[test]

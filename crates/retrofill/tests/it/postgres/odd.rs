@@ -96,6 +96,16 @@ fn nothing_goes_that_others_point_at_in_a_partition() {
     refused(job.call("plan", &[]), 2, "point at");
     refused(job.call("check", &["--connect"]), 2, "point at");
     assert_eq!(database.ask("SELECT count(*) FROM child"), "1");
+    // The partition itself is bound by a key at the whole.
+    database.ask("CREATE TABLE more (ts timestamptz, k text, FOREIGN KEY (ts, k) REFERENCES t)");
+    job.respec("table: t ", "table: all_of_t ");
+    database.ask("DROP TABLE child");
+    refused(job.call("plan", &[]), 2, "point at");
+    job.respec("table: all_of_t ", "table: t ");
+    database.ask(
+        "CREATE TABLE child (ts timestamptz, k text, FOREIGN KEY (ts, k) REFERENCES all_of_t \
+         ON DELETE CASCADE); INSERT INTO child VALUES ('2020-01-01Z', 'a')",
+    );
     job.respec("write: { mode: upsert }", "");
     job.run().ended(0);
     database.ask("UPDATE t SET v = 8 WHERE k = 'b'");
