@@ -13,13 +13,10 @@ use super::Shared;
 use super::catalog::Table;
 use super::kind::Base;
 use super::session::{self, Opening, Texts};
-use super::sql::{TableName, ident, instant_literal, literal};
+use super::sql::{NAME, TableName, ident, instant_literal, literal};
 
 /// So many stretches without a partition are told.
 const TOLD: usize = 10;
-
-/// The longest name that the server keeps whole.
-const NAME: usize = 63;
 
 /// A stretch of time from and to, without an end where there is none.
 type Stretch = (Timestamp, Timestamp);

@@ -5,7 +5,7 @@ use retrofill_core::error::{Error, Kind, Result};
 
 use super::catalog::{self, Table};
 use super::session::{self, Opening};
-use super::sql::{TableName, ident, literal};
+use super::sql::{NAME, TableName, ident, literal};
 use super::{Shared, copy, ddl, fit, kind};
 
 /// One preparation at a time, over all runners of a database.
@@ -13,9 +13,6 @@ const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(7310594182661459488)
 
 /// Names mean the same whatever the session is set to, and nobody waits at length.
 const OPENING: Opening = Opening { isolation: "READ COMMITTED", read_only: false, longest: None };
-
-/// The longest name that the server keeps whole.
-const NAME: usize = 63;
 
 /// The most columns of a table.
 const COLUMNS: usize = 1_600;

@@ -88,6 +88,9 @@ impl fmt::Display for TableName {
     }
 }
 
+/// The longest name, in bytes, that the server keeps whole.
+pub(super) const NAME: usize = 63;
+
 /// The earliest time that PostgreSQL can read, in seconds since 1970.
 const FIRST_SECOND: i64 = -210_866_803_200;
 
